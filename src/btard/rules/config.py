@@ -1,0 +1,162 @@
+"""
+The configuration of one run: every value on which honest peers must agree.
+
+``run_id`` is its digest, so a peer with one other value belongs to another run; the digests of the
+single fields tell which value differs. docs/reference/run-file.md documents the TOML file.
+"""
+
+import json
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
+from typing import Any
+
+from btard.errors import ConfigError
+from btard.identity import PEER_ID_SIZE, Context, PeerId, digest
+
+Options = Mapping[str, str | int | float | bool]
+FIELD_DIGEST_SIZE = 8
+
+
+def _documented(help_text: str, default: Any = None) -> Any:
+    return field(default=default, metadata={"help": help_text})
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One run. Lengths are in float32 elements, times in seconds, sizes in bytes."""
+
+    founder: str = _documented("hex public key of the peer that signs the genesis seal", "")
+    genesis_size: int = _documented("peers that must be warm before round 1", 8)
+    rounds: int = _documented("training steps", 100)
+    seed: int = _documented("seed of the initial parameters", 0)
+    task: str = _documented("digits, text, or module:factory of your own", "digits")
+    task_options: Options = field(default_factory=dict, metadata={"help": "options of the task"})
+    dataset: str = _documented("hex fingerprint of the task's data set", "")
+    elements: int = _documented("length D of the flat parameter vector", 0)
+    chunk_size: int = _documented("elements per chunk, the leaf of a commitment", 0)
+    optimizer: str = _documented("sgd, adamw, lamb, or torch:Name", "adamw")
+    optimizer_options: Options = field(default_factory=dict, metadata={"help": "options of the optimizer"})
+    tau: float = _documented("clipping radius of one chunk; a part's grows with the root of its chunks", 1.0)
+    delta: float = _documented("norm bound of one chunk (Verification 2); scales like tau", 4.0)
+    tolerance: float = _documented("relative deviation allowed to an honest recomputation; at least 1e-4", 1e-4)
+    epsilon: float = _documented("CenteredClip stops at a residual of epsilon*tau", 1e-6)
+    projections: int = _documented("independent random directions; a lie is missed with 2^-projections", 10)
+    validators: int = _documented("validators per round; more than 1 only where 2f+1 <= n - validators", 1)
+    max_byzantine: int = _documented("f; -1 means the most a roster bears, ceil(n/2)-1", -1)
+    delay_s: float = _documented("bound on the delay between two honest peers (Delta)", 2.0)
+    min_bandwidth: int = _documented("bytes per second a member must sustain; bounds waits for bulk data", 1_000_000)
+    state_interval: int = _documented("rounds between checkpoints and full-state seals (K)", 16)
+    exemption: int = _documented("rounds for which a column that proved right is not opened again (W)", 8)
+    min_roster: int = _documented("below this many members the swarm stops", 2)
+    defence: str = _documented("btard; none means plain averaging without any check", "btard")
+
+    def __post_init__(self) -> None:
+        for problem in find_problems(self):
+            raise ConfigError(f"run configuration: {problem}")
+
+    @cached_property
+    def run_id(self) -> bytes:
+        """The 32-byte digest of every field."""
+        return digest(Context.RUN, _canonical(asdict(self)))
+
+    @property
+    def field_digests(self) -> dict[str, bytes]:
+        """Eight bytes per field, by which two peers find out which value differs."""
+        return {
+            name: digest(Context.RUN, name.encode(), _canonical(value))[:FIELD_DIGEST_SIZE]
+            for name, value in asdict(self).items()
+        }
+
+    @property
+    def founder_id(self) -> PeerId:
+        """The founder's public key."""
+        return PeerId(bytes.fromhex(self.founder))
+
+    @property
+    def byzantine_bound(self) -> int | None:
+        """``max_byzantine``, or ``None`` where the roster's own bound applies."""
+        return None if self.max_byzantine < 0 else self.max_byzantine
+
+    def scale(self, per_chunk: float, elements: int) -> float:
+        """Return a part's value of a per-chunk radius: it grows with the square root of the length."""
+        return per_chunk * math.sqrt(elements / self.chunk_size)
+
+
+def _canonical(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def find_problems(config: RunConfig) -> list[str]:
+    """Return what makes a configuration unusable, each with the remedy."""
+    positive = ("genesis_size", "rounds", "tau", "delta", "epsilon", "delay_s", "min_bandwidth", "state_interval")
+    problems = [f"{name} must be above 0" for name in positive if not getattr(config, name) > 0]
+    if not 1 <= config.projections <= 64:
+        problems.append("projections must be between 1 and 64")
+    if not 0 <= config.validators <= max(1, config.genesis_size - 1):
+        problems.append("validators must be between 0 and genesis_size - 1")
+    if config.genesis_size > 256:
+        problems.append("genesis_size is at most 256")
+    if config.tolerance < 1e-4:
+        problems.append("tolerance must be at least 1e-4: less would convict honest hardware")
+    if config.defence not in {"btard", "none"}:
+        problems.append("defence is btard or none")
+    if config.founder and not _is_peer_id(config.founder):
+        problems.append("founder must be 64 hex digits")
+    return problems
+
+
+def _is_peer_id(text: str) -> bool:
+    try:
+        return len(bytes.fromhex(text)) == PEER_ID_SIZE
+    except ValueError:
+        return False
+
+
+def parse_run_file(text: str) -> RunConfig:
+    """Return the configuration written in a run file.
+
+    Raises:
+        ConfigError: not TOML, an unknown field, a wrong type, or values that cannot work together.
+    """
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"the run file is not valid TOML: {error}") from None
+    return build_config(values)
+
+
+def build_config(values: Mapping[str, Any]) -> RunConfig:
+    """Return the configuration with these field values, types checked.
+
+    Raises:
+        ConfigError: an unknown field or a wrong type.
+    """
+    known = {item.name: item for item in fields(RunConfig)}
+    for name, value in values.items():
+        if name not in known:
+            raise ConfigError(f"run configuration: unknown field {name!r}; known are {', '.join(known)}")
+        expected = known[name].type
+        allowed: tuple[type, ...] = {"int": (int,), "float": (int, float), "str": (str,)}.get(str(expected), (dict,))
+        if expected in {int, float, str}:
+            allowed = (int, float) if expected is float else (expected,)  # type: ignore[assignment]
+        if not isinstance(value, allowed) or isinstance(value, bool):
+            raise ConfigError(f"run configuration: {name} has the wrong type: {value!r}")
+    exact = {name: float(value) if known[name].type in {float, "float"} else value for name, value in values.items()}
+    return RunConfig(**exact)
+
+
+def format_run_file(config: RunConfig) -> str:
+    """Return the documented TOML of a configuration; parse_run_file reads it back unchanged."""
+    lines = ["# A btard run. Every value here is part of the run_id: change one and it is another run.", ""]
+    tables = []
+    for item in fields(RunConfig):
+        value = getattr(config, item.name)
+        if isinstance(value, Mapping):
+            tables += ["", f"# {item.metadata['help']}", f"[{item.name}]"]
+            tables += [f"{name} = {json.dumps(entry)}" for name, entry in sorted(value.items())]
+        else:
+            lines.append(f"{item.name} = {json.dumps(value)}  # {item.metadata['help']}")
+    return "\n".join(lines + tables) + "\n"

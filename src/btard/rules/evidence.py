@@ -1,0 +1,134 @@
+"""
+Evidence: why somebody left the roster, in a form that anyone can check afterwards.
+
+Self-contained evidence convicts by itself: two messages for one slot, a broken promise, a column
+with its proofs. Evidence by majority shows the signed votes of more than half of the roster. The
+audit says which is which. Envelopes are kept as the very bytes that were signed.
+"""
+
+from enum import StrEnum
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from btard.rules.messages import MAX_ROSTER, Bytes32, Count, Envelope, Peers
+
+Envelopes = Annotated[tuple[Envelope, ...], Meta(max_length=MAX_ROSTER)]
+
+
+class DepartureKind(StrEnum):
+    """How a peer left the roster."""
+
+    BAN = "ban"
+    REMOVAL = "removal"
+    GOODBYE = "goodbye"
+
+
+class Cause(StrEnum):
+    """Why a peer left; the value is the word used in logs, tables and JSON."""
+
+    EQUIVOCATION = "equivocation"
+    BROKEN_REVEAL = "broken-reveal"
+    FALSE_GRADIENT = "false-gradient"
+    FALSE_REPORT = "false-report"
+    WRONG_AGGREGATE = "wrong-aggregate"
+    FALSE_ACCUSATION = "false-accusation"
+    FALSE_NAMING = "false-naming"
+    SILENCE = "silence"
+    WITHHOLDING = "withholding"
+    OTHER_STATE = "other-state"
+    MALFORMED = "malformed"
+    GOODBYE = "goodbye"
+
+
+class Proof(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """One piece of evidence; ``attempt`` tells which roster its messages belong to."""
+
+
+class EquivocationProof(Proof, frozen=True, tag=0):
+    """Self-contained: two messages of one sender for one slot, different bytes."""
+
+    first: Envelope
+    second: Envelope
+
+
+class RevealProof(Proof, frozen=True, tag=1):
+    """Self-contained: a nonce commitment and a reveal that does not match it."""
+
+    commitment: Envelope
+    reveal: Envelope
+
+
+class SliceProof(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A contributor's committed slice: where its raw float32 bytes are, and the Merkle proof of its chunks."""
+
+    contributor: Bytes32
+    blob: Bytes32
+    proof: Annotated[tuple[Bytes32, ...], Meta(max_length=128)]
+
+
+class ColumnProof(Proof, frozen=True, tag=2):
+    """Self-contained: commitments, draw of directions, reports, slices and aggregate of one part.
+
+    ``first`` is the roster of the round, ``remaining`` that of the attempt; ``q`` the previous
+    round's draw, by which the parts were cut. ``aggregate`` and the slices name blobs by digest.
+    """
+
+    round: Count
+    attempt: Count
+    part: Count
+    q: Bytes32
+    first: Peers
+    remaining: Peers
+    contributors: Peers
+    commits: Envelopes
+    aggregate_message: Envelope
+    reveals: Envelopes
+    checks: Envelopes
+    slices: Annotated[tuple[SliceProof, ...], Meta(max_length=MAX_ROSTER)]
+    aggregate: Bytes32
+
+
+class VoteProof(Proof, frozen=True, tag=3):
+    """By majority: the agreed votes on the open disputes, and which dispute decided."""
+
+    kind: str
+    round: Count
+    accused: Bytes32
+    accuser: Annotated[bytes, Meta(max_length=32)]
+    index: Count
+    votes: Envelopes
+
+
+class CertificateProof(Proof, frozen=True, tag=4):
+    """By majority: the ballots of a recovery and the views they name."""
+
+    ballots: Envelopes
+    views: Envelopes
+
+
+class AttestProof(Proof, frozen=True, tag=5):
+    """By majority: the agreed attestations; fewer than half held what complaint ``index`` asked for."""
+
+    index: Count
+    attests: Envelopes
+
+
+class StateProof(Proof, frozen=True, tag=6):
+    """By majority: the agreed COMMITs, more than half of which carry another state digest."""
+
+    commits: Envelopes
+
+
+AnyProof = EquivocationProof | RevealProof | ColumnProof | VoteProof | CertificateProof | AttestProof | StateProof
+
+
+class Departure(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """One line of the ledger: who left in which round and attempt, how, why, and the proof."""
+
+    peer: Bytes32
+    round: Count
+    attempt: Count
+    kind: DepartureKind
+    cause: Cause
+    proof: AnyProof | None

@@ -1,0 +1,56 @@
+"""
+Who is guilty in an opened column: the one routine for live disputes, validators and audits.
+
+Given the slices that a column's contributors committed to, the aggregate that its aggregator
+committed to, and the reports, everything else follows by recomputation.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from btard.identity import PeerId
+from btard.robust import Directions, compute_report, compute_residual
+from btard.rules.checks import compute_residual_limit, is_same_report
+from btard.rules.config import RunConfig
+from btard.rules.messages import Report
+from btard.rules.parts import Part
+
+
+@dataclass(frozen=True)
+class Column:
+    """One opened part: slices by contributor, float32 of shape (part length,), and the aggregate."""
+
+    part: Part
+    slices: Mapping[PeerId, Tensor]
+    aggregate: Tensor
+    aggregate_norm: float
+
+
+def compute_part_report(directions: Directions, part: Part, gradient: Tensor, aggregate: Tensor) -> Report:
+    """Return the true report of a slice against an aggregate, both of the part's length."""
+    projections, norm = compute_report(directions, gradient, aggregate, part.tau, part.start)
+    return Report(tuple(float(value) for value in projections), float(norm))
+
+
+def find_liars(column: Column, directions: Directions, reports: Mapping[PeerId, Report]) -> tuple[PeerId, ...]:
+    """Return the contributors whose report is not what their slice gives (beyond rounding)."""
+    return tuple(
+        peer
+        for peer, gradient in column.slices.items()
+        if not is_same_report(
+            reports[peer], compute_part_report(directions, column.part, gradient, column.aggregate), column.part.tau
+        )
+    )
+
+
+def is_wrong_aggregate(config: RunConfig, column: Column) -> bool:
+    """Return whether the aggregate is not the CenteredClip of all slices.
+
+    Any vector within the residual bound is right; the aggregate itself is never compared.
+    """
+    if not column.part.elements:
+        return False
+    residual = compute_residual(list(column.slices.values()), column.aggregate, column.part.tau)
+    return residual > compute_residual_limit(config, column.part, len(column.slices), column.aggregate_norm)

@@ -1,0 +1,296 @@
+"""
+Everything a peer can say, in one file.
+
+A *stage* is (round, attempt, phase, serial); a *slot* is a stage and a sender: at most one signed
+message may ever exist for it. ``attempt`` counts the redos of the whole run, so that no slot is
+ever used for two contents. Recovery messages belong to an attempt, not to a round: their round is
+0 and their ``serial`` counts the recoveries of that attempt. docs/reference/messages.md has the
+table of fields, sizes and reasons.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Annotated, NamedTuple
+
+from msgspec import Meta, Struct
+
+from btard.identity import Context, PeerId, digest, short
+
+MAX_ROSTER = 256
+MAX_PROJECTIONS = 64
+MAX_EVIDENCE = 4
+MAX_SUPPLIED = 2 * MAX_ROSTER
+NOTHING = b""
+"""The ``previous`` of a message that follows no transcript."""
+
+Bytes32 = Annotated[bytes, Meta(min_length=32, max_length=32)]
+OptionalDigest = Annotated[bytes, Meta(max_length=32)]
+Signature = Annotated[bytes, Meta(min_length=64, max_length=64)]
+Count = Annotated[int, Meta(ge=0, lt=2**53)]
+Peers = Annotated[tuple[Bytes32, ...], Meta(max_length=MAX_ROSTER)]
+Numbers = Annotated[tuple[Count, ...], Meta(max_length=MAX_ROSTER)]
+Envelope = Annotated[bytes, Meta(max_length=512 * 1024)]
+
+
+class Phase(IntEnum):
+    """One exchange of signed messages; the order is that of a round, recovery last."""
+
+    HELLO = 0
+    COMMIT = 1
+    AGGREGATE = 2
+    REVEAL = 3
+    CHECK = 4
+    CONFIRM = 5
+    PUBLISH = 6
+    ATTEST = 7
+    DISPUTE_PUBLISH = 8
+    VOTE = 9
+    HALT = 10
+    VIEW = 11
+    BALLOT = 12
+
+
+class Stage(NamedTuple):
+    """One phase of one attempt; ordered as the run passes through them, recovery aside."""
+
+    round: int
+    attempt: int
+    phase: Phase
+    serial: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.phase.name} of round {self.round} (attempt {self.attempt})"
+
+
+class Slot(NamedTuple):
+    """A stage and its sender: at most one signed message may ever exist for it."""
+
+    stage: Stage
+    sender: PeerId
+
+
+class Payload(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """The content of one message; the tag on the wire is the phase."""
+
+
+class Hello(Payload, frozen=True, tag=0):
+    """A peer is warm and asks for a place in the genesis roster."""
+
+    gradient_ms: Count
+    state: Bytes32
+
+
+class Verdict(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A validator's finding about its target of the previous round (Verification 3)."""
+
+    target: Bytes32
+    guilty: bool
+
+
+class Commit(Payload, frozen=True, tag=1):
+    """What a member stands for this round, before anyone has seen a gradient.
+
+    ``root`` is the Merkle root over the chunks of g_i; validators of the previous round compute
+    no gradient and send ``verdicts`` instead. ``seal`` signs the tuple of the previous round.
+    """
+
+    root: OptionalDigest
+    overflow: bool
+    verdicts: Annotated[tuple[Verdict, ...], Meta(max_length=MAX_ROSTER)]
+    state: Bytes32
+    seal: Signature
+    goodbye: bool
+
+
+class Aggregate(Payload, frozen=True, tag=2):
+    """Merkle root and norm of the sender's aggregate, or whose slices it complains about; H(nonce r)."""
+
+    root: OptionalDigest
+    norm: float
+    missing: Peers
+    nonce: Bytes32
+
+
+class Reveal(Payload, frozen=True, tag=3):
+    """The nonce of the draw r of directions, and the parts that never arrived here."""
+
+    nonce: Bytes32
+    missing: Numbers
+
+
+class Report(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """For one part: k projections of the clipped difference and the norm of g_i[j] - ĝ[j], float64."""
+
+    projections: Annotated[tuple[float, ...], Meta(max_length=MAX_PROJECTIONS)]
+    norm: float
+
+
+class Check(Payload, frozen=True, tag=4):
+    """A contributor's report on every part (Verifications 1 and 2); H(nonce q)."""
+
+    reports: Annotated[tuple[Report, ...], Meta(max_length=MAX_ROSTER)]
+    nonce: Bytes32
+
+
+class Confirm(Payload, frozen=True, tag=5):
+    """The nonce of the draw q of validators; reporters whose report on the sender's part is false."""
+
+    nonce: Bytes32
+    named: Peers
+
+
+class Publish(Payload, frozen=True, tag=6):
+    """The sender has sent to everyone whatever a complaint asked it for."""
+
+
+class Attest(Payload, frozen=True, tag=7):
+    """For every open complaint, in its order, whether the sender holds the data and serves it."""
+
+    held: Annotated[tuple[bool, ...], Meta(max_length=MAX_ROSTER * MAX_ROSTER)]
+
+
+class DisputePublish(Payload, frozen=True, tag=8):
+    """The sender has sent to everyone whatever the open disputes ask it for."""
+
+
+class Opinion(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What one member found about one dispute; ``parts`` are those whose reports were false."""
+
+    guilty: Peers
+    silent: Peers
+    parts: Numbers
+
+
+class Vote(Payload, frozen=True, tag=9):
+    """One opinion for every open dispute, in the order of the disputes."""
+
+    opinions: Annotated[tuple[Opinion, ...], Meta(max_length=MAX_ROSTER)]
+
+
+class Position(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A stage as a value on the wire."""
+
+    round: Count
+    attempt: Count
+    phase: Annotated[int, Meta(ge=0, le=12)]
+
+    @property
+    def stage(self) -> Stage:
+        """The stage it names."""
+        return Stage(self.round, self.attempt, Phase(self.phase))
+
+
+class Halt(Payload, frozen=True, tag=10):
+    """The round cannot go on: these senders' messages of a stage are missing, or here is evidence."""
+
+    position: Position
+    missing: Peers
+    evidence: Annotated[tuple[bytes, ...], Meta(max_length=MAX_EVIDENCE)]
+
+
+class Holding(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """The digests of the messages held of one stage, in roster order; empty where none is held."""
+
+    position: Position
+    digests: Annotated[tuple[OptionalDigest, ...], Meta(max_length=MAX_ROSTER)]
+
+
+class View(Payload, frozen=True, tag=11):
+    """What a member holds of its two latest stages, with the bytes of the messages that HALTs name."""
+
+    position: Position
+    overdue: bool
+    holdings: Annotated[tuple[Holding, ...], Meta(max_length=2)]
+    supplied: Annotated[tuple[Envelope, ...], Meta(max_length=MAX_SUPPLIED)]
+    evidence: Annotated[tuple[bytes, ...], Meta(max_length=MAX_EVIDENCE)]
+    halt: Envelope
+
+
+class Ballot(Payload, frozen=True, tag=12):
+    """A member's only vote in a recovery: who sent no view, and the digest of the views it holds."""
+
+    silent: Peers
+    views: Bytes32
+
+
+AnyPayload = (
+    Hello
+    | Commit
+    | Aggregate
+    | Reveal
+    | Check
+    | Confirm
+    | Publish
+    | Attest
+    | DisputePublish
+    | Vote
+    | Halt
+    | View
+    | Ballot
+)
+
+PAYLOAD_OF_PHASE: dict[Phase, type[Payload]] = {
+    Phase.HELLO: Hello,
+    Phase.COMMIT: Commit,
+    Phase.AGGREGATE: Aggregate,
+    Phase.REVEAL: Reveal,
+    Phase.CHECK: Check,
+    Phase.CONFIRM: Confirm,
+    Phase.PUBLISH: Publish,
+    Phase.ATTEST: Attest,
+    Phase.DISPUTE_PUBLISH: DisputePublish,
+    Phase.VOTE: Vote,
+    Phase.HALT: Halt,
+    Phase.VIEW: View,
+    Phase.BALLOT: Ballot,
+}
+
+
+@dataclass(frozen=True)
+class SignedMessage:
+    """A message whose signature has been verified, with the very bytes that were signed."""
+
+    slot: Slot
+    roster: bytes
+    previous: bytes
+    payload: AnyPayload
+    envelope: bytes
+    digest: bytes
+
+    @property
+    def sender(self) -> PeerId:
+        """Who signed it."""
+        return self.slot.sender
+
+    def __str__(self) -> str:
+        return f"{self.slot.stage} from {short(self.sender)}"
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """All messages of a stage in roster order; its digest is carried by every message of the next one."""
+
+    stage: Stage
+    messages: tuple[SignedMessage, ...]
+
+    @property
+    def digest(self) -> bytes:
+        """The 32 bytes that the next stage carries as ``previous``."""
+        return compute_transcript_digest(self.stage, [message.digest for message in self.messages])
+
+    def __getitem__(self, peer: PeerId) -> SignedMessage:
+        for message in self.messages:
+            if message.sender == peer:
+                return message
+        raise KeyError(short(peer))
+
+    def without(self, peers: Sequence[PeerId]) -> "Transcript":
+        """The transcript of the members that remain after a ban or removal."""
+        return Transcript(self.stage, tuple(message for message in self.messages if message.sender not in peers))
+
+
+def compute_transcript_digest(stage: Stage, digests: Sequence[bytes]) -> bytes:
+    """Return the digest of a stage's messages, given their digests in roster order."""
+    number = b"".join(value.to_bytes(8, "little") for value in stage)
+    return digest(Context.TRANSCRIPT, number, *digests)

@@ -1,0 +1,144 @@
+"""
+How a halted round goes on: agreed views decide, never one member's opinion (attacks A5, A6, A8).
+
+A recovery belongs to an attempt and a serial. Every member broadcasts one view of what it holds,
+then casts one ballot for (who sent no view, the digest of the views). The ballots of every member
+outside the silent, and of more than half of the roster, are a certificate; what follows is a pure
+function of the views it names, so whoever holds the certificate draws the same conclusion.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from btard.identity import Context, PeerId, digest
+from btard.rules.messages import Ballot, Phase, SignedMessage, Stage, View
+from btard.rules.roster import Roster
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a recovery settles: who leaves, at which round the swarm resumes, and the messages supplied."""
+
+    banned: tuple[PeerId, ...]
+    removed: tuple[PeerId, ...]
+    resume_round: int
+    supplied: tuple[bytes, ...]
+
+    @property
+    def changes_roster(self) -> bool:
+        """Whether somebody leaves, so that a new attempt begins."""
+        return bool(self.banned or self.removed)
+
+
+@dataclass(frozen=True)
+class Equivocation:
+    """Two messages with different bytes for one slot: their sender is a cheat, whoever looks."""
+
+    first: SignedMessage
+    second: SignedMessage
+
+    @property
+    def culprit(self) -> PeerId:
+        """Who signed both."""
+        return self.first.sender
+
+    @property
+    def stage(self) -> Stage:
+        """The stage in which it happened."""
+        return self.first.slot.stage
+
+
+def is_equivocation(first: SignedMessage, second: SignedMessage) -> bool:
+    """Return whether two verified messages fill one slot with different signed bytes."""
+    return first.slot == second.slot and first.digest != second.digest
+
+
+def compute_views_digest(views: Mapping[PeerId, SignedMessage]) -> bytes:
+    """Return the digest of a set of views, in roster order."""
+    return digest(Context.VIEWS, *(views[peer].digest for peer in sorted(views)))
+
+
+def find_certificate(
+    roster: Roster, ballots: Mapping[PeerId, SignedMessage]
+) -> tuple[tuple[PeerId, ...], bytes, tuple[SignedMessage, ...]] | None:
+    """Return (silent, views digest, ballots) once every member outside the silent, and more than half, agree."""
+    groups: dict[tuple[tuple[bytes, ...], bytes], list[SignedMessage]] = {}
+    for peer in roster.members:
+        if peer in ballots:
+            ballot = ballots[peer].payload
+            assert isinstance(ballot, Ballot)
+            groups.setdefault((ballot.silent, ballot.views), []).append(ballots[peer])
+    for (silent, views), votes in sorted(groups.items()):
+        needed = [peer for peer in roster.members if peer not in silent]
+        if len(needed) >= roster.majority and {vote.sender for vote in votes} >= set(needed):
+            return tuple(PeerId(peer) for peer in silent), views, tuple(votes)
+    return None
+
+
+def decide(
+    roster: Roster, views: Mapping[PeerId, View], equivocations: Sequence[Equivocation], tolerated: int
+) -> Decision:
+    """Return what the agreed views settle.
+
+    The lowest stage for which some agreed view lacks a message resumes; missing messages are
+    supplied first. A member is removed only for that stage, only if no agreed view holds its
+    message, and only if at least f+1 agreed views say that its deadline had passed.
+    """
+    banned = tuple(sorted({item.culprit for item in equivocations if item.culprit in roster}))
+    position = min((view.position.stage for view in views.values()), key=_order)
+    missing = _find_missing(roster, views, position)
+    overdue = sum(view.overdue for view in views.values() if _same_step(view.position.stage, position))
+    removed = tuple(peer for peer in missing if peer not in banned) if overdue >= tolerated + 1 else ()
+    supplied = tuple(envelope for peer in sorted(views) for envelope in views[peer].supplied)
+    return Decision(banned, removed, _resume_round(position, equivocations, banned), supplied)
+
+
+def _order(stage: Stage) -> tuple[int, int, int]:
+    """Stages as a run passes through them: complaints and disputes lie between the phases of their attempt."""
+    return stage.round, stage.attempt, _STEP[stage.phase]
+
+
+_STEP = {
+    phase: step
+    for step, phase in enumerate(
+        (
+            Phase.HELLO,
+            Phase.COMMIT,
+            Phase.AGGREGATE,
+            Phase.REVEAL,
+            Phase.CHECK,
+            Phase.CONFIRM,
+            Phase.PUBLISH,
+            Phase.ATTEST,
+            Phase.DISPUTE_PUBLISH,
+            Phase.VOTE,
+            Phase.HALT,
+            Phase.VIEW,
+            Phase.BALLOT,
+        )
+    )
+}
+
+
+def _same_step(one: Stage, other: Stage) -> bool:
+    return _order(one) == _order(other)
+
+
+def _find_missing(roster: Roster, views: Mapping[PeerId, View], stage: Stage) -> tuple[PeerId, ...]:
+    held = set()
+    for view in views.values():
+        for holding in view.holdings:
+            if _same_step(holding.position.stage, stage):
+                held |= {peer for peer, item in zip(roster.members, holding.digests, strict=False) if item}
+    return tuple(peer for peer in roster.members if peer not in held)
+
+
+def _resume_round(position: Stage, equivocations: Sequence[Equivocation], banned: Sequence[PeerId]) -> int:
+    """The round to redo: the previous one if its CONFIRM was split and nobody has got past the next COMMIT."""
+    split = any(
+        item.stage.phase is Phase.CONFIRM and item.stage.round == position.round - 1 and item.culprit in banned
+        for item in equivocations
+    )
+    return position.round - 1 if split and position.phase is Phase.COMMIT else position.round
+
+

@@ -1,0 +1,53 @@
+"""The members of a round, the same at every honest peer."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cached_property
+
+from btard.identity import Context, PeerId, digest
+
+
+@dataclass(frozen=True)
+class Roster:
+    """The members of a round, sorted by PeerId."""
+
+    members: tuple[PeerId, ...]
+
+    def __post_init__(self) -> None:
+        if list(self.members) != sorted(set(self.members)):
+            raise ValueError("a roster is sorted and names each peer once")
+
+    @classmethod
+    def of(cls, peers: Collection[PeerId]) -> "Roster":
+        """The roster of these peers, in order."""
+        return cls(tuple(sorted(set(peers))))
+
+    @cached_property
+    def digest(self) -> bytes:
+        """32 bytes that every signature of its time covers."""
+        return digest(Context.ROSTER, *self.members)
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    def __contains__(self, peer: object) -> bool:
+        return peer in self.members
+
+    @property
+    def majority(self) -> int:
+        """The smallest number that is more than half."""
+        return len(self) // 2 + 1
+
+    def tolerated(self, max_byzantine: int | None = None) -> int:
+        """f: how many Byzantine members this roster bears, at most ``max_byzantine`` of the run."""
+        bound = (len(self) + 1) // 2 - 1
+        return bound if max_byzantine is None else min(bound, max_byzantine)
+
+    def without(self, peers: Collection[PeerId]) -> "Roster":
+        """The roster that remains after a ban or removal."""
+        return Roster(tuple(member for member in self.members if member not in peers))
+
+
+def compute_bans_digest(banned: Collection[PeerId]) -> bytes:
+    """Return the digest of the ban list, in order of PeerId."""
+    return digest(Context.BANS, *sorted(banned))

@@ -1,0 +1,42 @@
+"""Seals: what more than half of a roster signed about a finished round; they form a chain."""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from btard.rules.messages import Bytes32, Count, OptionalDigest, Peers, Signature
+from btard.rules.roster import Roster
+
+
+class Seal(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """The tuple of one finished round. Seal 0 is the genesis, signed by the founder alone.
+
+    ``state`` is the Merkle root of the parameters after the round, ``full_state`` also of the
+    optimizer's buffers, in every K-th seal and empty otherwise. ``roster`` are the members of the
+    next round, ``banned`` all that were ever banned. ``gradient_ms`` is the slowest gradient
+    promised at genesis, from which the compute bound follows.
+    """
+
+    run_id: Bytes32
+    round: Count
+    attempt: Count
+    transcript: OptionalDigest
+    state: Bytes32
+    full_state: OptionalDigest
+    roster: Peers
+    banned: Annotated[tuple[Bytes32, ...], Meta(max_length=65_536)]
+    previous: OptionalDigest
+    q: Bytes32
+    gradient_ms: Count
+
+
+class SealSignature(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """One member's signature over a seal's tuple."""
+
+    signer: Bytes32
+    signature: Signature
+
+
+def has_quorum(signers: frozenset[bytes], roster: Roster) -> bool:
+    """Return whether more than half of the roster that took part in the round signed its seal."""
+    return len(signers & set(roster.members)) >= roster.majority
