@@ -1,0 +1,105 @@
+"""
+What one address may cost us: how often it may ask, how long we go on asking a dead node, and
+which addresses we let others point us at. Time is an argument, in seconds of a monotonic clock.
+"""
+
+import ipaddress
+from collections import OrderedDict
+from collections.abc import Hashable
+
+REQUESTS_PER_SECOND = 200.0
+REQUESTS_BURST = 1000.0
+TOTAL_PER_SECOND = 2000.0
+"""All senders together: verifying this many signatures takes about a tenth of a core."""
+TOTAL_BURST = 8000.0
+MAX_TRACKED = 4096
+"""Addresses remembered at once; the least recently seen is forgotten first."""
+
+DEAD_SECONDS_FIRST = 1.0
+DEAD_SECONDS_MAX = 60.0
+
+_Address = tuple[str, int]
+
+
+class TokenBucket:
+    """Allows ``rate`` events per second on average and ``burst`` at once."""
+
+    def __init__(self, rate: float, burst: float, now: float) -> None:
+        self._rate, self._burst = rate, burst
+        self._tokens, self._updated = burst, now
+
+    def take(self, now: float) -> bool:
+        """Return whether one more event is allowed now, and count it if so."""
+        self._tokens = min(self._burst, self._tokens + (now - self._updated) * self._rate)
+        self._updated = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+
+class RequestLimit:
+    """Requests allowed per sender and in total, before any signature is checked."""
+
+    def __init__(self, now: float) -> None:
+        self._total = TokenBucket(TOTAL_PER_SECOND, TOTAL_BURST, now)
+        self._senders: OrderedDict[Hashable, TokenBucket] = OrderedDict()
+
+    def allows(self, address: _Address, now: float) -> bool:
+        """Return whether a request from ``address`` may be looked at, and count it if so."""
+        sender = _sender_of(address)
+        bucket = self._senders.pop(sender, None) or TokenBucket(REQUESTS_PER_SECOND, REQUESTS_BURST, now)
+        self._senders[sender] = bucket
+        if len(self._senders) > MAX_TRACKED:
+            self._senders.popitem(last=False)
+        return bucket.take(now) and self._total.take(now)
+
+
+class DeadNodes:
+    """Nodes that did not answer, by (node id, address): not asked again for 1, 2, 4 ... up to 60 seconds.
+
+    Without it neighbours bring a dead node up again in every lookup, and each costs a timeout.
+    """
+
+    def __init__(self) -> None:
+        self._until: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()
+
+    def is_dead(self, node: Hashable, now: float) -> bool:
+        """Return whether asking ``node`` now is a waste of time."""
+        until, _ = self._until.get(node, (0.0, 0.0))
+        return now < until
+
+    def failed(self, node: Hashable, now: float) -> None:
+        """Note that ``node`` did not answer; each time doubles its silence."""
+        _, before = self._until.pop(node, (0.0, DEAD_SECONDS_FIRST / 2))
+        pause = min(2 * before, DEAD_SECONDS_MAX)
+        self._until[node] = (now + pause, pause)
+        if len(self._until) > MAX_TRACKED:
+            self._until.popitem(last=False)
+
+    def answered(self, node: Hashable) -> None:
+        """Forget that ``node`` was ever silent."""
+        self._until.pop(node, None)
+
+
+def is_plausible(host: str, told_by: str) -> bool:
+    """Return whether a node at ``told_by`` may send us to ``host``, both literal IP addresses of one family.
+
+    A node outside a private network must not aim our packets at addresses inside it, nor any
+    node that is not on this machine at this machine.
+    """
+    try:
+        address, source = ipaddress.ip_address(host), ipaddress.ip_address(told_by)
+    except ValueError:
+        return False
+    if address.version != source.version or "%" in host or address.is_unspecified or address.is_multicast:
+        return False
+    if address.is_loopback or address.is_reserved:
+        return address.is_loopback and source.is_loopback
+    return address.is_global or not source.is_global
+
+
+def _sender_of(address: _Address) -> Hashable:
+    """Return what shares one limit: a host; on loopback a port, for one machine may run many peers."""
+    host = address[0]
+    return address if host == "::1" or host.startswith("127.") else host

@@ -1,0 +1,280 @@
+"""
+One node's side of every exchange: `kademlia`'s protocol and routing table, with signed datagrams.
+
+Rules of this file
+
+1. No datagram raises. The event loop would end the whole program for one malformed packet.
+2. Size, magic, run, destination, clock and rate are checked before a signature, a signature
+   before the body is decoded.
+3. A node enters the routing table only by answering a question of ours, at the address we asked,
+   with the key that its id is the digest of. A request alone, which may be replayed or carry a
+   forged source, only makes us ask.
+4. A question ends within `ANSWER_SECONDS`, answered or not; cancelling it leaves nothing behind.
+"""
+
+import asyncio
+import ipaddress
+import logging
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+from kademlia.node import Node
+from kademlia.protocol import KademliaProtocol
+
+from btard.dht.datagram import (
+    ANYONE,
+    MAX_CLOCK_SKEW_MS,
+    MAX_DATAGRAM_BYTES,
+    MESSAGE_ID_SIZE,
+    Header,
+    Kind,
+    body_of,
+    is_authentic,
+    node_id_of,
+    read_header,
+    sign_datagram,
+)
+from btard.dht.limits import DeadNodes, RequestLimit, is_plausible
+from btard.dht.messages import (
+    BUCKET_SIZE,
+    Answer,
+    Entries,
+    FindNode,
+    FindRecord,
+    FoundNodes,
+    FoundRecord,
+    Ping,
+    Pong,
+    Request,
+    Store,
+    Stored,
+    decode_answer,
+    decode_request,
+    encode_body,
+)
+from btard.dht.storage import RecordStorage
+from btard.identity import Identity
+
+ANSWER_SECONDS = 0.8
+RESEND_SECONDS = 0.3
+"""After this long the same datagram is sent once more; requests may safely arrive twice."""
+MAX_NODES = 1024
+"""Routing table entries; keys are free until they carry work, so their number must be bounded."""
+MAX_PROBES = 32
+MAX_QUESTIONS = 1024
+MAX_UNSENT_BYTES = 1 << 20
+
+Address = tuple[str, int]
+log = logging.getLogger("btard.dht")
+
+
+@dataclass(frozen=True)
+class _Question:
+    """A request on its way: to whom, and the future that its answer resolves."""
+
+    address: Address
+    node_id: bytes
+    answer: "asyncio.Future[tuple[Node, Answer] | None]"
+
+
+class HardenedProtocol(KademliaProtocol):  # type: ignore[misc]  # kademlia has no types
+    """`KademliaProtocol` in which every datagram is signed, typed and bounded.
+
+    ``own_addresses`` are addresses at which we met ourselves: a bootstrap list may name us.
+    """
+
+    def __init__(self, identity: Identity, run_id: bytes, storage: RecordStorage, now_ms: Callable[[], int]) -> None:
+        super().__init__(Node(node_id_of(run_id, identity.peer_id)), storage, BUCKET_SIZE)
+        self._identity, self._run_id, self._now_ms = identity, run_id, now_ms
+        self._questions: dict[bytes, _Question] = {}
+        self._probes: dict[bytes, asyncio.Task[None]] = {}
+        self._limit = RequestLimit(monotonic())
+        self._dead = DeadNodes()
+        self.own_addresses: set[Address] = set()
+
+    def __getattr__(self, name: str) -> Any:
+        # The base class turns any unknown attribute into a remote call.
+        raise AttributeError(name)
+
+    # What arrives
+
+    def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
+        """Handle one packet from anyone; never raises."""
+        try:
+            header = read_header(self._run_id, data)
+            if header is None:
+                return
+            receive = self._receive_request if header.kind is Kind.REQUEST else self._receive_answer
+            receive(header, data, (addr[0], addr[1]))
+        except Exception:  # a bug here must not let one packet end the program
+            log.exception("dropped a datagram from %s", addr)
+
+    def _receive_request(self, header: Header, data: bytes, address: Address) -> None:
+        if header.sender == self._identity.peer_id:
+            self._meet_ourselves(header.message_id)
+            return
+        if header.destination not in (self.source_node.id, ANYONE):
+            return
+        if abs(header.sent_ms - self._now_ms()) > MAX_CLOCK_SKEW_MS or not self._limit.allows(address, monotonic()):
+            return
+        if not is_authentic(self._run_id, header, data):
+            return
+        request = decode_request(body_of(data))
+        if request is None or (header.destination == ANYONE and not isinstance(request, Ping)):
+            return
+        node = Node(node_id_of(self._run_id, header.sender), *address)
+        self._send(Kind.ANSWER, node.id, address, header.message_id, self._answer(request, node))
+        self.welcome_if_new(node)
+
+    def _answer(self, request: Request, asker: Node) -> Answer:
+        match request:
+            case FindNode(key):
+                return FoundNodes(self._entries_near(key, asker))
+            case FindRecord(key):
+                return FoundRecord(self.storage.get(key), self._entries_near(key, asker))
+            case Store(key, record):
+                return Stored(self.storage.put(key, record))
+            case Ping():
+                return Pong()
+
+    def _receive_answer(self, header: Header, data: bytes, address: Address) -> None:
+        question = self._questions.get(header.message_id)
+        if question is None or question.address != address or header.destination != self.source_node.id:
+            return
+        node = Node(node_id_of(self._run_id, header.sender), *address)
+        if question.node_id not in (node.id, ANYONE) or not is_authentic(self._run_id, header, data):
+            return
+        answer = decode_answer(body_of(data))
+        if not question.answer.done():
+            question.answer.set_result(None if answer is None else (node, answer))
+
+    def _meet_ourselves(self, message_id: bytes) -> None:
+        """Note the address of a question of ours that came back to us; another's copy of our key is ignored."""
+        question = self._questions.get(message_id)
+        if question is not None and not question.answer.done():
+            self.own_addresses.add(question.address)
+            question.answer.set_result(None)
+
+    # What we ask
+
+    async def ping_address(self, address: Address) -> Node | None:
+        """Return the node that answers at ``address``, now in the routing table, or ``None``."""
+        reply = await self._ask(ANYONE, address, Ping())
+        if reply is None or not isinstance(reply[1], Pong):
+            return None
+        self._note_alive(reply[0])
+        return reply[0]
+
+    async def call_ping(self, node_to_ask: Node) -> bool:
+        """Return whether the node answers; it stays in the routing table or leaves it accordingly."""
+        return isinstance(await self._ask_node(node_to_ask, Ping()), Pong)
+
+    async def call_find_node(self, node_to_ask: Node, node_to_find: Node) -> list[Node] | None:
+        """Return the nodes that ``node_to_ask`` knows closest to ``node_to_find``, or ``None`` without an answer."""
+        answer = await self._ask_node(node_to_ask, FindNode(node_to_find.id))
+        return self._nodes_in(answer.nodes, node_to_ask) if isinstance(answer, FoundNodes) else None
+
+    async def call_find_value(self, node_to_ask: Node, node_to_find: Node) -> tuple[bytes | None, list[Node]] | None:
+        """Return the record, unchecked, that ``node_to_ask`` holds and the nodes it knows, or ``None``."""
+        answer = await self._ask_node(node_to_ask, FindRecord(node_to_find.id))
+        if not isinstance(answer, FoundRecord):
+            return None
+        return answer.record, self._nodes_in(answer.nodes, node_to_ask)
+
+    async def call_store(self, node_to_ask: Node, key: bytes, value: bytes) -> bool:
+        """Return whether ``node_to_ask`` says that it holds this record or a newer one."""
+        answer = await self._ask_node(node_to_ask, Store(key, value))
+        return isinstance(answer, Stored) and answer.accepted
+
+    async def _ask_node(self, node: Node, request: Request) -> Answer | None:
+        """Return the node's answer and note that it lives, or ``None``: silent, or lately found silent."""
+        if self._dead.is_dead(tuple(node), monotonic()):
+            self._forget(node)
+            return None
+        reply = await self._ask(node.id, (node.ip, node.port), request)
+        if reply is None:
+            self._dead.failed(tuple(node), monotonic())
+            self._forget(node)
+            return None
+        self._note_alive(node)
+        return reply[1]
+
+    async def _ask(self, node_id: bytes, address: Address, request: Request) -> tuple[Node, Answer] | None:
+        """Return who answered and what, or ``None`` after `ANSWER_SECONDS`."""
+        if len(self._questions) >= MAX_QUESTIONS:
+            return None
+        message_id = os.urandom(MESSAGE_ID_SIZE)
+        question = _Question(address, node_id, asyncio.get_running_loop().create_future())
+        self._questions[message_id] = question
+        try:
+            for seconds in (RESEND_SECONDS, ANSWER_SECONDS - RESEND_SECONDS):
+                self._send(Kind.REQUEST, node_id, address, message_id, request)
+                done, _ = await asyncio.wait({question.answer}, timeout=seconds)
+                if done:
+                    return question.answer.result()
+            return None
+        finally:
+            del self._questions[message_id]
+
+    def _send(self, kind: Kind, node_id: bytes, address: Address, message_id: bytes, body: Request | Answer) -> None:
+        """Send one packet, or drop it when it is too long or the socket is closed or clogged."""
+        transport = self.transport
+        if transport is None or transport.is_closing() or transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
+            return
+        header = Header(kind, node_id, message_id, self._now_ms(), self._identity.peer_id)
+        datagram = sign_datagram(self._identity, self._run_id, header, encode_body(body))
+        if len(datagram) <= MAX_DATAGRAM_BYTES:
+            transport.sendto(datagram, address)
+
+    # Who is in the routing table
+
+    @property
+    def known_nodes(self) -> int:
+        """How many nodes the routing table holds."""
+        return sum(len(bucket) for bucket in self.router.buckets)
+
+    def welcome_if_new(self, node: Node) -> None:
+        """Ask a node that we do not know at its address to prove that it is there; bounded by `MAX_PROBES`."""
+        known = self._entry(node.id)
+        if (known is not None and known.same_home_as(node)) or self._dead.is_dead(tuple(node), monotonic()):
+            return
+        if node.id in self._probes or len(self._probes) >= MAX_PROBES or self.known_nodes >= MAX_NODES:
+            return
+        task = asyncio.ensure_future(self._probe(node, known))
+        self._probes[node.id] = task
+        task.add_done_callback(lambda _: self._probes.pop(node.id, None))
+
+    async def _probe(self, node: Node, known: Node | None) -> None:
+        """Admit ``node`` if it answers, unless the same node still answers where we knew it."""
+        if known is None or not await self.call_ping(known):
+            await self.call_ping(node)
+
+    def _note_alive(self, node: Node) -> None:
+        self._dead.answered(tuple(node))
+        if self.known_nodes < MAX_NODES or self._entry(node.id) is not None:
+            self.router.add_contact(node)
+
+    def _forget(self, node: Node) -> None:
+        """Drop ``node`` from the table, but not the same node known at another address: that may be a lie."""
+        known = self._entry(node.id)
+        if known is not None and known.same_home_as(node):
+            self.router.remove_contact(node)
+
+    def _entry(self, node_id: bytes) -> Node | None:
+        bucket = self.router.buckets[self.router.get_bucket_for(Node(node_id))]
+        return bucket[node_id]
+
+    def _entries_near(self, key: bytes, asker: Node) -> Entries:
+        neighbours = self.router.find_neighbors(Node(key), k=BUCKET_SIZE, exclude=asker)
+        return tuple((node.id, node.ip, node.port) for node in neighbours)
+
+    def _nodes_in(self, entries: Iterable[tuple[bytes, str, int]], told_by: Node) -> list[Node]:
+        """Return the nodes of an answer that may exist and are not us, with addresses in normal form."""
+        return [
+            Node(node_id, str(ipaddress.ip_address(host)), port)
+            for node_id, host, port in entries
+            if node_id != self.source_node.id and is_plausible(host, told_by.ip)
+        ]

@@ -1,0 +1,96 @@
+"""One node of the DHT, asyncio-flavoured: what `btard.dht.directory` runs inside trio."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from time import time_ns
+from typing import NoReturn
+
+from kademlia.network import Server
+from kademlia.node import Node
+
+from btard.dht.crawl import PARALLEL, Crawl
+from btard.dht.datagram import node_id_of
+from btard.dht.messages import BUCKET_SIZE
+from btard.dht.protocol import Address, HardenedProtocol
+from btard.dht.storage import RecordStorage
+from btard.errors import LocalProtocolError
+from btard.identity import Identity
+
+
+def wall_clock_ms() -> int:
+    """Return Unix time in milliseconds."""
+    return time_ns() // 1_000_000
+
+
+class HardenedServer(Server):  # type: ignore[misc]  # kademlia has no types
+    """`kademlia.network.Server` without its unbounded loops, its trust in answers, and pickle.
+
+    Every method ends by itself only as fast as the network lets it: callers set a deadline and
+    may cancel at any point.
+    """
+
+    protocol: HardenedProtocol
+
+    def __init__(self, identity: Identity, run_id: bytes, now_ms: Callable[[], int] = wall_clock_ms) -> None:
+        node_id = node_id_of(run_id, identity.peer_id)
+        storage = RecordStorage(run_id, node_id, now_ms)
+        super().__init__(ksize=BUCKET_SIZE, alpha=PARALLEL, node_id=node_id, storage=storage)
+        self._identity, self._run_id, self._now_ms = identity, run_id, now_ms
+
+    @property
+    def port(self) -> int:
+        """The UDP port we listen on; meaningful after ``listen``."""
+        return int(self.transport.get_extra_info("sockname")[1])
+
+    def refresh_table(self, interval: float = 3600) -> None:
+        """Do nothing: the directory refreshes, under a deadline; the stock loop dies of one bad answer."""
+
+    async def bootstrap_node(self, addr: Address) -> Node | None:
+        """Return the node that answers at ``addr``, or ``None``."""
+        return await self.protocol.ping_address(addr)
+
+    async def bootstrap(self, addrs: Iterable[Address]) -> list[Node]:
+        """Return the nodes closest to us after asking those at ``addrs`` and the ones we know already."""
+        await asyncio.gather(*(self.bootstrap_node(addr) for addr in addrs))
+        return await self._closest(self.node)
+
+    async def set_digest(self, dkey: bytes, value: bytes) -> int:
+        """Store our own record with us and the closest nodes; return how many others hold it now."""
+        self.storage.put(dkey, value)
+        nodes = await self._closest(Node(dkey))
+        return sum(await asyncio.gather(*(self.protocol.call_store(node, dkey, value) for node in nodes)))
+
+    async def get(self, key: bytes, on_record: Callable[[bytes], None]) -> None:
+        """Call ``on_record`` with every record, unchecked, that we and the nodes closest to ``key`` hold for it."""
+        own = self.storage.get(key)
+        if own is not None:
+            on_record(own)
+
+        async def ask(node: Node) -> list[Node] | None:
+            found = await self.protocol.call_find_value(node, target)
+            if found is not None and found[0] is not None:
+                on_record(found[0])
+            return None if found is None else found[1]
+
+        target = Node(key)
+        await self._crawl(target, ask)
+
+    async def set(self, key: object, value: object) -> NoReturn:
+        """Refuse: the only key we may write is our own contact key, through ``set_digest``."""
+        raise LocalProtocolError("only a peer's own contact record is stored in the DHT")
+
+    def save_state(self, fname: object) -> NoReturn:
+        """Refuse: the stock format is a pickle."""
+        raise LocalProtocolError("routing tables are not saved: unpickling one would run its code")
+
+    def _create_protocol(self) -> HardenedProtocol:
+        return HardenedProtocol(self._identity, self._run_id, self.storage, self._now_ms)
+
+    async def _closest(self, target: Node) -> list[Node]:
+        async def ask(node: Node) -> list[Node] | None:
+            return await self.protocol.call_find_node(node, target)
+
+        return await self._crawl(target, ask)
+
+    async def _crawl(self, target: Node, ask: Callable[[Node], Awaitable[list[Node] | None]]) -> list[Node]:
+        return await Crawl(ask, target, BUCKET_SIZE).run(self.protocol.router.find_neighbors(target))
