@@ -1,0 +1,272 @@
+"""The ledger: no slot twice, no seal changed after a signature, nothing lost, one process."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from btard.errors import ConfigError, LocalProtocolError
+from btard.identity import Context, Identity, digest
+from btard.rules.config import RunConfig, format_run_file
+from btard.rules.evidence import Cause, Departure, DepartureKind
+from btard.rules.messages import Phase, Reveal, SignedMessage, Stage
+from btard.rules.seal import Seal, SealSignature
+from btard.swarm.ledger import EVIDENCE_DIRECTORY, LEDGER_FILE, SMALL_BLOB, Ledger, evidence_file_name
+from btard.wire import sign_message, sign_seal
+
+ME = Identity(b"m" * 32)
+CONFIG = RunConfig(founder=ME.peer_id.hex(), elements=64, chunk_size=8)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    """A fresh ledger in an empty directory."""
+    with Ledger.create(tmp_path, CONFIG, ME.peer_id) as opened:
+        yield opened
+
+
+def make_reveal(stage: Stage, nonce: bytes = b"n" * 32) -> SignedMessage:
+    """A signed message of ours; its payload depends on the nonce."""
+    return sign_message(ME, CONFIG.run_id, b"r" * 32, stage, b"", Reveal(nonce, ()))
+
+
+def make_seal(round_number: int, state: bytes = b"s" * 32) -> Seal:
+    """A seal tuple; the ledger does not look inside."""
+    peers = (bytes(ME.peer_id),)
+    return Seal(CONFIG.run_id, round_number, 0, b"", state, b"", peers, (), b"", b"q" * 32, 5)
+
+
+def make_departure(round_number: int = 1, cause: Cause = Cause.SILENCE) -> Departure:
+    """Somebody's removal, without a proof."""
+    return Departure(b"p" * 32, round_number, 0, DepartureKind.REMOVAL, cause, None)
+
+
+def sign(seal: Seal) -> SealSignature:
+    """Our signature over a seal."""
+    return SealSignature(ME.peer_id, sign_seal(ME, seal))
+
+
+STAGE = Stage(1, 0, Phase.REVEAL)
+
+
+def test_message_comes_back_byte_for_byte(ledger: Ledger) -> None:
+    """A stored envelope is returned for its stage and for no other."""
+    message = make_reveal(STAGE)
+    ledger.record_message(message)
+    assert ledger.stored_message(STAGE) == message.envelope
+    assert ledger.stored_message(STAGE._replace(serial=1)) is None
+
+
+def test_same_message_may_be_recorded_again(ledger: Ledger) -> None:
+    """A restarted peer records what it re-sends without harm."""
+    ledger.record_message(make_reveal(STAGE))
+    ledger.record_message(make_reveal(STAGE))
+    assert ledger.stored_message(STAGE) == make_reveal(STAGE).envelope
+
+
+def test_slot_is_never_signed_twice(ledger: Ledger) -> None:
+    """Other bytes for a stored slot are refused and the first ones stay (attack A7)."""
+    ledger.record_message(make_reveal(STAGE))
+    with pytest.raises(LocalProtocolError, match="REVEAL of round 1"):
+        ledger.record_message(make_reveal(STAGE, b"o" * 32))
+    assert ledger.stored_message(STAGE) == make_reveal(STAGE).envelope
+
+
+def test_records_survive_reopening(tmp_path: Path) -> None:
+    """Messages, seals, signatures and departures are all there after a restart."""
+    with Ledger.create(tmp_path, CONFIG, ME.peer_id) as first:
+        first.record_message(make_reveal(STAGE))
+        first.record_seal(make_seal(0))
+        first.record_signatures(0, [sign(make_seal(0))])
+        first.record_departure(make_departure())
+    with Ledger.create(tmp_path, CONFIG, ME.peer_id) as second:
+        assert second.stored_message(STAGE) == make_reveal(STAGE).envelope
+        assert list(second.seals()) == [make_seal(0)]
+        assert second.signatures(0) == (sign(make_seal(0)),)
+        assert list(second.departures()) == [make_departure()]
+
+
+def test_newest_seal_is_the_last_recorded(ledger: Ledger) -> None:
+    """There is no newest seal at first, then the one of the highest round."""
+    assert ledger.newest_seal() is None
+    ledger.record_seal(make_seal(0))
+    ledger.record_seal(make_seal(1))
+    assert ledger.newest_seal() == make_seal(1)
+
+
+def test_unsigned_seal_of_a_reopened_round_is_replaced(ledger: Ledger) -> None:
+    """Only the newest seal, and only while nobody signed it, gives way to another one."""
+    ledger.record_seal(make_seal(0))
+    ledger.record_seal(make_seal(1))
+    ledger.record_seal(make_seal(1, b"t" * 32))
+    assert [seal.state for seal in ledger.seals()] == [b"s" * 32, b"t" * 32]
+
+
+def test_signed_seal_stands(ledger: Ledger) -> None:
+    """A seal with a recorded signature can be recorded again but not changed."""
+    ledger.record_seal(make_seal(0))
+    ledger.record_signatures(0, [sign(make_seal(0))])
+    ledger.record_seal(make_seal(0))
+    with pytest.raises(LocalProtocolError, match="signed already"):
+        ledger.record_seal(make_seal(0, b"t" * 32))
+    assert ledger.newest_seal() == make_seal(0)
+
+
+def test_seals_come_in_turn(ledger: Ledger) -> None:
+    """A round cannot be skipped, nor an old seal be replaced, nor a chain begin late."""
+    with pytest.raises(LocalProtocolError, match="0 is next"):
+        ledger.record_seal(make_seal(1))
+    for number in range(3):
+        ledger.record_seal(make_seal(number))
+    for number in (1, 4):
+        with pytest.raises(LocalProtocolError, match="3 is next"):
+            ledger.record_seal(make_seal(number, b"t" * 32))
+
+
+def test_signatures_need_their_seal(ledger: Ledger) -> None:
+    """Signatures are recorded once, and only over a stored seal."""
+    with pytest.raises(LocalProtocolError, match="not stored"):
+        ledger.record_signatures(0, [sign(make_seal(0))])
+    ledger.record_seal(make_seal(0))
+    ledger.record_signatures(0, [sign(make_seal(0))])
+    ledger.record_signatures(0, [sign(make_seal(0))])
+    assert len(ledger.signatures(0)) == 1
+
+
+def test_first_record_of_a_departure_stands(ledger: Ledger) -> None:
+    """A departure found again after a restart, with other evidence, changes nothing."""
+    ledger.record_departure(make_departure())
+    ledger.record_departure(make_departure(cause=Cause.WITHHOLDING))
+    ledger.record_departure(make_departure(2))
+    assert list(ledger.departures()) == [make_departure(), make_departure(2)]
+
+
+@pytest.mark.parametrize("size", [8, SMALL_BLOB, SMALL_BLOB + 4])
+def test_evidence_is_kept_under_its_digest(ledger: Ledger, tmp_path: Path, size: int) -> None:
+    """Small evidence goes into the table, large evidence into a file, never both."""
+    data = bytes(size)
+    name = digest(Context.EVIDENCE, data)
+    ledger.record_departure(make_departure(), {name: memoryview(data)})
+    file = tmp_path / EVIDENCE_DIRECTORY / evidence_file_name(name)
+    with sqlite3.connect(tmp_path / LEDGER_FILE) as reader:
+        rows = reader.execute("SELECT data FROM blobs WHERE name = ?", (name,)).fetchall()
+    reader.close()
+    assert rows == ([(data,)] if size <= SMALL_BLOB else [])
+    assert file.exists() == (size > SMALL_BLOB)
+    assert size <= SMALL_BLOB or file.read_bytes() == data
+
+
+def test_evidence_under_a_wrong_name_is_refused(ledger: Ledger) -> None:
+    """Nothing is written when a blob does not hash to its name."""
+    with pytest.raises(LocalProtocolError, match="does not hash"):
+        ledger.record_departure(make_departure(), {b"x" * 32: b"data"})
+    assert list(ledger.departures()) == []
+
+
+def test_half_written_evidence_is_removed_at_start(tmp_path: Path) -> None:
+    """What a crash left in the evidence directory does not stay."""
+    leftover = tmp_path / EVIDENCE_DIRECTORY / "00.bin.partial"
+    leftover.parent.mkdir()
+    leftover.write_bytes(b"half")
+    Ledger.create(tmp_path, CONFIG, ME.peer_id).close()
+    assert not leftover.exists()
+
+
+def test_second_process_is_refused(ledger: Ledger, tmp_path: Path) -> None:
+    """The directory has one owner at a time."""
+    with pytest.raises(ConfigError, match="in use by another"):
+        Ledger.create(tmp_path, CONFIG, ME.peer_id)
+    ledger.close()
+    Ledger.create(tmp_path, CONFIG, ME.peer_id).close()
+
+
+@pytest.mark.parametrize(
+    ("config", "peer", "words"),
+    [(replace(CONFIG, seed=1), ME.peer_id, "another run"), (CONFIG, Identity(b"o" * 32).peer_id, "use its identity")],
+)
+def test_foreign_ledger_is_refused(tmp_path: Path, config: RunConfig, peer: bytes, words: str) -> None:
+    """A ledger of another run or key says so, and the directory is free again."""
+    Ledger.create(tmp_path, CONFIG, ME.peer_id).close()
+    with pytest.raises(ConfigError, match=words):
+        Ledger.create(tmp_path, config, peer)  # type: ignore[arg-type]
+    Ledger.create(tmp_path, CONFIG, ME.peer_id).close()
+
+
+@pytest.mark.parametrize("content", [b"this is no database" * 100, b"SQLite format 3\x00" + bytes(4000)])
+def test_damaged_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    """A file that is no ledger gives one clear line."""
+    (tmp_path / LEDGER_FILE).write_bytes(content)
+    with pytest.raises(ConfigError, match="choose another --data-dir"):
+        Ledger.create(tmp_path, CONFIG, ME.peer_id)
+
+
+def test_foreign_database_is_refused(tmp_path: Path) -> None:
+    """Somebody else's SQLite file is left alone."""
+    with sqlite3.connect(tmp_path / LEDGER_FILE) as other:
+        other.execute("CREATE TABLE recipes (name TEXT)")
+    other.close()
+    with pytest.raises(ConfigError, match="cannot use"):
+        Ledger.create(tmp_path, CONFIG, ME.peer_id)
+
+
+def test_directory_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    """A path below a file, or a directory without write permission, gives advice."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="choose another --data-dir"):
+        Ledger.create(tmp_path / "file" / "data", CONFIG, ME.peer_id)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_read_only_directory_is_refused(tmp_path: Path) -> None:
+    """A directory without write permission gives advice."""
+    tmp_path.chmod(0o500)
+    with pytest.raises(ConfigError, match="choose another --data-dir"):
+        Ledger.create(tmp_path, CONFIG, ME.peer_id)
+
+
+def test_full_disk_is_told(ledger: Ledger) -> None:
+    """A failed write raises ConfigError, leaves nothing behind, and later writes work again."""
+    database = ledger._database
+    database.execute(f"PRAGMA max_page_count = {database.execute('PRAGMA page_count').fetchone()[0]}")
+    data = b"z" * SMALL_BLOB
+    with pytest.raises(ConfigError, match="free space"):
+        ledger.record_departure(make_departure(), {digest(Context.EVIDENCE, data): data})
+    database.execute("PRAGMA max_page_count = 100000")
+    assert list(ledger.departures()) == []
+    ledger.record_departure(make_departure())
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from btard.identity import Identity
+from btard.rules.config import parse_run_file
+from btard.rules.messages import Phase, Reveal, Stage
+from btard.swarm.ledger import Ledger
+from btard.wire import sign_message
+me = Identity(b"m" * 32)
+directory = Path(sys.argv[1])
+config = parse_run_file((directory / "run.toml").read_text())
+ledger = Ledger.create(directory, config, me.peer_id)
+for number in range(5):
+    stage = Stage(number, 0, Phase.REVEAL)
+    ledger.record_message(sign_message(me, config.run_id, b"r" * 32, stage, b"", Reveal(b"n" * 32, ())))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_kill_loses_nothing_and_frees_the_directory(tmp_path: Path) -> None:
+    """After kill -9 every recorded message is there and the directory can be opened at once."""
+    (tmp_path / "run.toml").write_text(format_run_file(CONFIG))
+    ended = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False)
+    assert ended.returncode == -signal.SIGKILL
+    with Ledger.create(tmp_path, CONFIG, ME.peer_id) as ledger:
+        for number in range(5):
+            stage = Stage(number, 0, Phase.REVEAL)
+            assert ledger.stored_message(stage) == make_reveal(stage).envelope
