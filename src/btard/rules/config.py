@@ -54,6 +54,9 @@ class RunConfig:
     defence: str = _documented("btard; none means plain averaging without any check", "btard")
 
     def __post_init__(self) -> None:
+        for item in fields(self):
+            if item.type is float:  # tau=1 and tau=1.0 are one run
+                object.__setattr__(self, item.name, _to_float(getattr(self, item.name)))
         for problem in find_problems(self):
             raise ConfigError(f"run configuration: {problem}")
 
@@ -85,6 +88,13 @@ class RunConfig:
         return per_chunk * math.sqrt(elements / self.chunk_size)
 
 
+def _to_float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
 def _canonical(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
@@ -92,7 +102,20 @@ def _canonical(value: Any) -> bytes:
 def find_problems(config: RunConfig) -> list[str]:
     """Return what makes a configuration unusable, each with the remedy."""
     positive = ("genesis_size", "rounds", "tau", "delta", "epsilon", "delay_s", "min_bandwidth", "state_interval")
+    natural = ("elements", "chunk_size", "exemption", "min_roster")
     problems = [f"{name} must be above 0" for name in positive if not getattr(config, name) > 0]
+    problems += [f"{name} must not be negative" for name in natural if getattr(config, name) < 0]
+    problems += [f"{item.name} must be finite" for item in fields(config) if not _is_finite(getattr(config, item.name))]
+    problems += [
+        f"{table}: {name!r} must be a finite number, a word or a truth value"
+        for table in ("task_options", "optimizer_options")
+        for name, value in getattr(config, table).items()
+        if not isinstance(value, str | int | float) or not _is_finite(value)
+    ]
+    if config.elements and not config.chunk_size:
+        problems.append("chunk_size must be above 0")
+    if config.max_byzantine < -1:
+        problems.append("max_byzantine is -1 (as many as a roster bears) or a number from 0 on")
     if not 1 <= config.projections <= 64:
         problems.append("projections must be between 1 and 64")
     if not 0 <= config.validators <= max(1, config.genesis_size - 1):
@@ -108,9 +131,13 @@ def find_problems(config: RunConfig) -> list[str]:
     return problems
 
 
+def _is_finite(value: object) -> bool:
+    return not isinstance(value, float) or math.isfinite(value)
+
+
 def _is_peer_id(text: str) -> bool:
     try:
-        return len(bytes.fromhex(text)) == PEER_ID_SIZE
+        return len(text) == 2 * PEER_ID_SIZE and len(bytes.fromhex(text)) == PEER_ID_SIZE
     except ValueError:
         return False
 
@@ -139,13 +166,13 @@ def build_config(values: Mapping[str, Any]) -> RunConfig:
         if name not in known:
             raise ConfigError(f"run configuration: unknown field {name!r}; known are {', '.join(known)}")
         expected = known[name].type
-        allowed: tuple[type, ...] = {"int": (int,), "float": (int, float), "str": (str,)}.get(str(expected), (dict,))
-        if expected in {int, float, str}:
-            allowed = (int, float) if expected is float else (expected,)  # type: ignore[assignment]
+        allowed = _ALLOWED.get(expected, (dict,))
         if not isinstance(value, allowed) or isinstance(value, bool):
             raise ConfigError(f"run configuration: {name} has the wrong type: {value!r}")
-    exact = {name: float(value) if known[name].type in {float, "float"} else value for name, value in values.items()}
-    return RunConfig(**exact)
+    return RunConfig(**values)
+
+
+_ALLOWED: Mapping[Any, tuple[type, ...]] = {int: (int,), float: (int, float), str: (str,)}
 
 
 def format_run_file(config: RunConfig) -> str:
@@ -156,7 +183,12 @@ def format_run_file(config: RunConfig) -> str:
         value = getattr(config, item.name)
         if isinstance(value, Mapping):
             tables += ["", f"# {item.metadata['help']}", f"[{item.name}]"]
-            tables += [f"{name} = {json.dumps(entry)}" for name, entry in sorted(value.items())]
+            tables += [f"{_format(name)} = {_format(entry)}" for name, entry in sorted(value.items())]
         else:
-            lines.append(f"{item.name} = {json.dumps(value)}  # {item.metadata['help']}")
+            lines.append(f"{item.name} = {_format(value)}  # {item.metadata['help']}")
     return "\n".join(lines + tables) + "\n"
+
+
+def _format(value: str | float | bool) -> str:
+    """A TOML value: JSON, but for the characters that TOML escapes otherwise."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -102,9 +102,7 @@ def settle(dispute: Dispute, opinions: Sequence[Opinion], roster: Roster) -> Rul
     if dispute.accuser is not None and dispute.accused not in banned and dispute.accuser not in (*banned, *removed):
         banned = tuple(sorted({*banned, dispute.accuser}))
     candidates = sorted({part for opinion in opinions for part in opinion.parts})
-    parts = tuple(
-        part for part in candidates if sum(part in opinion.parts for opinion in opinions) >= roster.majority
-    )
+    parts = tuple(part for part in candidates if sum(part in opinion.parts for opinion in opinions) >= roster.majority)
     return Ruling(dispute, banned, tuple(peer for peer in removed if peer not in banned), parts)
 
 

@@ -85,50 +85,49 @@ def decide(
     message, and only if at least f+1 agreed views say that its deadline had passed.
     """
     banned = tuple(sorted({item.culprit for item in equivocations if item.culprit in roster}))
+    views = {peer: view for peer, view in views.items() if is_position(view.position.stage)}
     position = min((view.position.stage for view in views.values()), key=_order)
     missing = _find_missing(roster, views, position)
-    overdue = sum(view.overdue for view in views.values() if _same_step(view.position.stage, position))
+    overdue = sum(view.overdue for view in views.values() if view.position.stage == position)
     removed = tuple(peer for peer in missing if peer not in banned) if overdue >= tolerated + 1 else ()
     supplied = tuple(envelope for peer in sorted(views) for envelope in views[peer].supplied)
     return Decision(banned, removed, _resume_round(position, equivocations, banned), supplied)
 
 
-def _order(stage: Stage) -> tuple[int, int, int]:
-    """Stages as a run passes through them: complaints and disputes lie between the phases of their attempt."""
-    return stage.round, stage.attempt, _STEP[stage.phase]
+def _order(stage: Stage) -> tuple[int, int, tuple[int, int]]:
+    """Stages as a run passes through them; complaints and disputes have two places in an attempt."""
+    return stage.round, stage.attempt, _STEPS[stage.phase, stage.serial]
 
 
-_STEP = {
-    phase: step
-    for step, phase in enumerate(
-        (
-            Phase.HELLO,
-            Phase.COMMIT,
-            Phase.AGGREGATE,
-            Phase.REVEAL,
-            Phase.CHECK,
-            Phase.CONFIRM,
-            Phase.PUBLISH,
-            Phase.ATTEST,
-            Phase.DISPUTE_PUBLISH,
-            Phase.VOTE,
-            Phase.HALT,
-            Phase.VIEW,
-            Phase.BALLOT,
-        )
-    )
+_STEPS = {
+    (Phase.HELLO, 0): (0, 0),
+    (Phase.COMMIT, 0): (1, 0),
+    (Phase.DISPUTE_PUBLISH, 0): (1, 1),
+    (Phase.VOTE, 0): (1, 2),
+    (Phase.AGGREGATE, 0): (2, 0),
+    (Phase.PUBLISH, 0): (2, 1),
+    (Phase.ATTEST, 0): (2, 2),
+    (Phase.REVEAL, 0): (3, 0),
+    (Phase.PUBLISH, 1): (3, 1),
+    (Phase.ATTEST, 1): (3, 2),
+    (Phase.CHECK, 0): (4, 0),
+    (Phase.CONFIRM, 0): (5, 0),
+    (Phase.DISPUTE_PUBLISH, 1): (5, 1),
+    (Phase.VOTE, 1): (5, 2),
 }
+"""Where each phase of the fast path stands in its attempt; a position that is none of these is no position."""
 
 
-def _same_step(one: Stage, other: Stage) -> bool:
-    return _order(one) == _order(other)
+def is_position(stage: Stage) -> bool:
+    """Return whether a view can be taken in this stage."""
+    return (stage.phase, stage.serial) in _STEPS
 
 
 def _find_missing(roster: Roster, views: Mapping[PeerId, View], stage: Stage) -> tuple[PeerId, ...]:
     held = set()
     for view in views.values():
         for holding in view.holdings:
-            if _same_step(holding.position.stage, stage):
+            if holding.position.stage == stage:
                 held |= {peer for peer, item in zip(roster.members, holding.digests, strict=False) if item}
     return tuple(peer for peer in roster.members if peer not in held)
 
@@ -140,5 +139,3 @@ def _resume_round(position: Stage, equivocations: Sequence[Equivocation], banned
         for item in equivocations
     )
     return position.round - 1 if split and position.phase is Phase.COMMIT else position.round
-
-

@@ -12,7 +12,17 @@ from msgspec import Meta, Struct
 
 from btard.errors import RemoteProtocolError
 from btard.identity import Context, Identity, PeerId, digest, is_signed_by
-from btard.rules.messages import AnyPayload, Bytes32, Count, OptionalDigest, Phase, Signature, SignedMessage, Slot, Stage
+from btard.rules.messages import (
+    AnyPayload,
+    Bytes32,
+    Count,
+    OptionalDigest,
+    Phase,
+    Signature,
+    SignedMessage,
+    Slot,
+    Stage,
+)
 from btard.wire.codec import MAX_MESSAGE, decode, encode
 
 ENVELOPE_TAG = b"btard 1 envelope\x00"
@@ -59,8 +69,8 @@ def open_message(run_id: bytes, envelope: bytes) -> SignedMessage:
     Raises:
         RemoteProtocolError: malformed, of another run, payload and phase differ, or badly signed.
     """
-    outer = decode(envelope, Envelope)
-    body = decode(outer.body, Body)
+    outer: Envelope = decode(envelope, Envelope)
+    body: Body = decode(outer.body, Body)
     if body.run_id != run_id:
         raise RemoteProtocolError("a message of another run", body.sender)
     phase = Phase(body.phase)
@@ -70,4 +80,6 @@ def open_message(run_id: bytes, envelope: bytes) -> SignedMessage:
         raise RemoteProtocolError("a message with a bad signature", body.sender)
     stage = Stage(body.round, body.attempt, phase, body.serial)
     slot = Slot(stage, PeerId(body.sender))
-    return SignedMessage(slot, body.roster, body.previous, body.payload, bytes(envelope), digest(Context.MESSAGE, outer.body))
+    return SignedMessage(
+        slot, body.roster, body.previous, body.payload, bytes(envelope), digest(Context.MESSAGE, outer.body)
+    )
