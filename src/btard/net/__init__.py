@@ -1,0 +1,47 @@
+"""Authenticated links between peers, over TCP and in memory, and the hub that a peer uses."""
+
+from btard.net.address import Address
+from btard.net.hub import Hub
+from btard.net.link import (
+    MAX_BULK,
+    MAX_CONTROL,
+    MAX_HEADER,
+    Link,
+    Message,
+    Sink,
+    Transport,
+    refuse_bulk,
+)
+from btard.net.memory import Delivery, MemoryNetwork, MemoryTransport, deliver_at_once
+from btard.net.requests import AnswerSink
+from btard.net.session import BulkHandler, ControlHandler, Limits, RequestHandler
+from btard.net.tcp import TcpTransport, open_tcp
+from btard.net.terms import Terms, check_terms
+from btard.net.traffic import Traffic
+
+__all__ = [
+    "MAX_BULK",
+    "MAX_CONTROL",
+    "MAX_HEADER",
+    "Address",
+    "AnswerSink",
+    "BulkHandler",
+    "ControlHandler",
+    "Delivery",
+    "Hub",
+    "Limits",
+    "Link",
+    "MemoryNetwork",
+    "MemoryTransport",
+    "Message",
+    "RequestHandler",
+    "Sink",
+    "TcpTransport",
+    "Terms",
+    "Traffic",
+    "Transport",
+    "check_terms",
+    "deliver_at_once",
+    "open_tcp",
+    "refuse_bulk",
+]

@@ -1,0 +1,215 @@
+"""The hub: a peer's links to all the others, and the one place where their messages meet the protocol."""
+
+from collections.abc import Callable, Collection
+
+import structlog
+import trio
+
+from btard.errors import ConnectionLost, LocalProtocolError, Refused, Unreachable
+from btard.identity import PeerId, short
+from btard.net.address import Address
+from btard.net.link import Link, Message, Transport, check_message
+from btard.net.requests import AnswerSink
+from btard.net.session import REQUEST, BulkHandler, ControlHandler, Handlers, Limits, RequestHandler, Session
+from btard.net.traffic import Traffic
+
+log = structlog.get_logger(__name__)
+
+
+class Hub:
+    """One per peer. Nothing that another peer sends ends it; a handler may raise RemoteProtocolError to end that link.
+
+    Kinds are 0 to 253, separate for control, bulk and requests; messages of kinds without a handler are dropped.
+    """
+
+    def __init__(self, transport: Transport, me: PeerId, limits: Limits | None = None) -> None:
+        self.me = me
+        self.admits: Callable[[PeerId], bool] = lambda peer: True
+        self.on_connected: Callable[[PeerId], None] = lambda peer: None
+        self.on_lost: Callable[[PeerId], None] = lambda peer: None
+        self._transport = transport
+        self._limits = limits or Limits()
+        self._handlers = Handlers()
+        self._sessions: dict[PeerId, Session] = {}
+        self._dialling: dict[Address, trio.Lock] = {}
+        self._changed = trio.lowlevel.ParkingLot()
+        self._nursery: trio.Nursery | None = None
+        self._is_leaving = False
+
+    @property
+    def on_control(self) -> dict[int, ControlHandler]:
+        """Synchronous handlers of control messages, called as (peer, head)."""
+        return self._handlers.on_control
+
+    @property
+    def bulk(self) -> dict[int, BulkHandler]:
+        """Handlers of bulk messages."""
+        return self._handlers.bulk
+
+    @property
+    def serve(self) -> dict[int, RequestHandler]:
+        """Handlers of requests, called as (peer, body), each in a task of its own; they return (body, payload)."""
+        return self._handlers.serve
+
+    @property
+    def traffic(self) -> Traffic:
+        """Bytes sent and received so far."""
+        return self._transport.traffic
+
+    @property
+    def connected(self) -> frozenset[PeerId]:
+        """The peers to whom there is a link."""
+        return frozenset(self._sessions)
+
+    def is_connected(self, peer: PeerId) -> bool:
+        """Return whether there is a link to ``peer``."""
+        return peer in self._sessions
+
+    async def wait_connected(self, peers: Collection[PeerId]) -> None:
+        """Return once there is a link to each of ``peers`` at the same time."""
+        while not all(peer in self._sessions for peer in peers):
+            await self._changed.park()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Accept links and serve all of them, until cancelled; every link is closed then."""
+        try:
+            async with trio.open_nursery() as self._nursery:
+                task_status.started()
+                try:
+                    await self._accept_all()
+                finally:
+                    self._is_leaving = True
+        finally:
+            self._nursery = None
+
+    async def _accept_all(self) -> None:
+        while True:
+            link = await self._transport.accept()
+            if not self._adopt(link, is_ours=False):
+                await link.aclose()
+
+    async def connect(self, peer: PeerId | None, address: Address) -> PeerId:
+        """Return the peer at ``address`` once there is a link to it, made if there was none.
+
+        Args:
+            peer: whom we want, or None for whoever answers.
+            address: where it listens.
+
+        Raises:
+            Unreachable: nobody answers there, or somebody else.
+            Refused: it belongs to another run or configuration, or we do not admit it.
+        """
+        lock = self._dialling.setdefault(address, trio.Lock())
+        try:
+            async with lock:
+                if peer is not None and peer in self._sessions:
+                    return peer
+                return await self._dial(peer, address)
+        finally:
+            if not lock.locked():
+                self._dialling.pop(address, None)
+
+    async def _dial(self, peer: PeerId | None, address: Address) -> PeerId:
+        link = await self._transport.connect(address, peer)
+        if not self._adopt(link, is_ours=True):
+            await link.aclose()
+            if not self.admits(link.peer):
+                raise Refused(f"we do not admit {short(link.peer)}")
+            raise Unreachable(f"we have no place for a link to {short(link.peer)}")
+        return link.peer
+
+    def _adopt(self, link: Link, *, is_ours: bool) -> bool:
+        """Take a new link into use; returns False if it is not wanted."""
+        if self._nursery is None or self._is_leaving:
+            return False
+        if not self.admits(link.peer):
+            log.info("a peer was not admitted", peer=short(link.peer))
+            return False
+        session = self._sessions.get(link.peer)
+        if session is not None:
+            return session.adopt(link, is_ours=is_ours)
+        if len(self._sessions) >= self._limits.links:
+            log.warning("a peer was turned away: too many links", peer=short(link.peer), links=len(self._sessions))
+            return False
+        self._begin_session(link, self._nursery, is_ours=is_ours)
+        return True
+
+    def _begin_session(self, link: Link, nursery: trio.Nursery, *, is_ours: bool) -> None:
+        session = Session(self.me, link.peer, self._handlers, self._limits, self._forget)
+        session.adopt(link, is_ours=is_ours)
+        self._sessions[link.peer] = session
+        log.info("a link was made", peer=short(link.peer), dialled=is_ours)
+        nursery.start_soon(session.run)
+        self.on_connected(link.peer)
+        self._changed.unpark_all()
+
+    def _forget(self, session: Session) -> None:
+        del self._sessions[session.peer]
+        if not self._is_leaving:
+            log.info("a link was lost", peer=short(session.peer), reason=session.reason)
+            self.on_lost(session.peer)
+
+    def close(self, peer: PeerId, reason: str) -> None:
+        """End the link to ``peer`` at once, if there is one; what waits to be sent is lost."""
+        session = self._sessions.get(peer)
+        if session is not None:
+            session.close(reason)
+
+    def send(self, peer: PeerId, kind: int, head: bytes) -> None:
+        """Queue a control message and return at once; without a link nothing happens.
+
+        If too much waits already, the link is closed: a peer that does not read must not fill our memory.
+        """
+        _check_kind(kind)
+        session = self._sessions.get(peer)
+        if session is not None:
+            session.send(kind, head)
+
+    async def send_bulk(self, peer: PeerId, kind: int, head: bytes, payload: memoryview) -> None:
+        """Return once the message was written to the link, or there is no link; ``payload`` may then be reused.
+
+        Cancelled, it returns at once, and the receiver forgets what it has of the message.
+        """
+        _check_kind(kind)
+        check_message(kind, head, payload)
+        session = self._sessions.get(peer)
+        if session is not None:
+            await session.send_bulk(kind, head, payload)
+
+    def drop_bulk(self, peer: PeerId, target: memoryview) -> None:
+        """Let no more byte of ``peer`` into ``target``, which a sink gave: the memory is its owner's again."""
+        session = self._sessions.get(peer)
+        if session is not None:
+            session.drop_bulk(target)
+
+    async def flush(self) -> None:
+        """Return once every control message queued so far was written, or its link ended."""
+        for session in list(self._sessions.values()):
+            await session.flush()
+
+    async def request(
+        self, peer: PeerId, kind: int, body: bytes, *, timeout_s: float, sink: AnswerSink | None = None
+    ) -> Message:
+        """Return the peer's answer: its body as ``head``, and its payload if it has one.
+
+        Args:
+            peer: whom to ask.
+            kind: the key of its handler in ``serve``.
+            body: what it asks.
+            timeout_s: seconds to wait, the wait for a free slot included.
+            sink: gives the memory for a payload; without it an answer with a payload ends the link.
+
+        Raises:
+            RequestTimedOut: no answer came in time, or ``sink`` refused it.
+            ConnectionLost: there is no link, or it ended.
+        """
+        _check_kind(kind)
+        session = self._sessions.get(peer)
+        if session is None:
+            raise ConnectionLost(f"there is no link to {short(peer)}")
+        return await session.request(kind, body, timeout_s, sink)
+
+
+def _check_kind(kind: int) -> None:
+    if not 0 <= kind < REQUEST:
+        raise LocalProtocolError(f"message kind {kind} is not in 0..{REQUEST - 1}")

@@ -1,0 +1,121 @@
+"""The seam between a peer and its network: what a link and a transport promise, on TCP and in memory alike."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from btard.errors import LocalProtocolError
+from btard.identity import PeerId
+from btard.net.address import Address
+from btard.net.traffic import Traffic
+
+MAX_KIND = 255
+MAX_CONTROL = 1 << 20  # bytes of one control message
+MAX_HEADER = 16 << 10  # bytes of the header of a bulk message
+MAX_BULK = 1 << 30  # bytes of one payload
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message of a link: a *control* message, or a *bulk* message if ``payload`` is not None.
+
+    ``payload`` is then the memory that the sink gave, filled and authenticated.
+    """
+
+    kind: int
+    head: bytes
+    payload: memoryview | None = None
+
+
+Sink = Callable[[int, bytes, int], memoryview | None]
+"""Given (kind, head, size) of a bulk message, returns ``size`` writable bytes for its payload, or None to refuse it.
+
+May raise RemoteProtocolError, which ``Link.receive`` passes on.
+"""
+
+
+def refuse_bulk(kind: int, head: bytes, size: int) -> None:
+    """Be the sink that wants no bulk message."""
+
+
+class Link(Protocol):
+    """An authenticated, ordered connection to one peer.
+
+    Control messages keep their order, bulk messages keep theirs, and a control message overtakes
+    a bulk message that is under way. After any exception but Cancelled, and RemoteProtocolError
+    in particular, the link is good only for ``aclose``.
+    """
+
+    peer: PeerId
+    serial: int
+    """The dialler's number for this link, larger for each of its later links; both ends see the same."""
+
+    async def send(self, kind: int, head: bytes, payload: memoryview | None = None) -> None:
+        """Hand one message to the network; ``payload`` may be reused afterwards. Several tasks may send at once.
+
+        Cancelled in the midst of a bulk message it tells the receiver to forget that message.
+
+        Raises:
+            ConnectionLost: the link is gone.
+        """
+
+    async def receive(self, sink: Sink) -> Message:
+        """Return the next complete message; refused and abandoned bulk messages are skipped. One task at a time.
+
+        Raises:
+            ConnectionLost: the link is gone.
+            RemoteProtocolError: the peer broke the rules of the link.
+        """
+
+    def drop_bulk(self, target: memoryview) -> None:
+        """If the payload being received goes into ``target``, throw the rest away: not one more byte goes there."""
+
+    async def finish(self) -> None:
+        """Promise that nothing more will be sent; the peer's ``receive`` then ends, ours goes on."""
+
+    async def aclose(self) -> None:
+        """End the link at once, for both directions; idempotent, complete even if cancelled."""
+
+
+class Transport(Protocol):
+    """Makes links: dials, and listens at ``address``."""
+
+    address: Address
+    traffic: Traffic
+
+    async def connect(self, address: Address, peer: PeerId | None) -> Link:
+        """Return a new link to ``peer`` (None: to whoever answers at ``address``).
+
+        Raises:
+            Unreachable: nobody answers in time, or somebody else does.
+            Refused: both belong to different runs or configurations; the message names the fields.
+        """
+
+    async def accept(self) -> Link:
+        """Return the next link that a peer dialled."""
+
+
+def check_message(kind: int, head: bytes, payload: memoryview | None) -> None:
+    """Return if the message is within the limits of a link.
+
+    Raises:
+        LocalProtocolError: it is not; a bug on our side.
+    """
+    if not 0 <= kind <= MAX_KIND:
+        raise LocalProtocolError(f"message kind {kind} is not in 0..{MAX_KIND}")
+    if len(head) > (MAX_CONTROL if payload is None else MAX_HEADER):
+        raise LocalProtocolError(f"a message of kind {kind} has {len(head)} bytes, too many to send")
+    if payload is not None and (payload.nbytes != len(payload) or not payload.contiguous or len(payload) > MAX_BULK):
+        raise LocalProtocolError(f"a payload of kind {kind} must be at most {MAX_BULK} contiguous single bytes")
+
+
+def take_target(sink: Sink, kind: int, head: bytes, size: int) -> memoryview | None:
+    """Return the sink's memory for a payload of ``size`` bytes, None if it refuses.
+
+    Raises:
+        LocalProtocolError: the sink gave memory of another shape.
+    """
+    target = sink(kind, head, size)
+    if target is not None and (len(target) != size or target.nbytes != size or target.readonly):
+        raise LocalProtocolError(f"the sink of kind {kind} gave {target.nbytes} bytes for a payload of {size}")
+    return target

@@ -1,0 +1,303 @@
+"""
+All that we hold for one connected peer: its links, what waits to be sent to it, the requests under way.
+
+Most of the time there is one link. If both peers dial at the same moment there are two, and both sides keep
+the same one: of the peer with the lower id, and of two from the same dialler the later. Each side sends on
+the kept link from the moment it knows both and still reads the other, until it ends: nothing is lost. The side
+that accepted the kept link ends the other one first, for it knows that its peer has both.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
+
+import structlog
+import trio
+
+from btard.errors import ConnectionLost, LocalProtocolError, RemoteProtocolError, RequestTimedOut
+from btard.identity import PeerId, short
+from btard.net.link import MAX_CONTROL, Link, Message
+from btard.net.outbox import BulkItem, Outbox, Writer
+from btard.net.requests import (
+    REQUEST_OVERHEAD,
+    AnswerSink,
+    OpenRequests,
+    decode_request,
+    encode_answer,
+    encode_request,
+)
+
+REQUEST = 254  # kinds of the hub itself; all below are the protocol's
+ANSWER = 255
+MAX_LINKS_PER_PEER = 4
+
+log = structlog.get_logger(__name__)
+
+
+class BulkHandler(Protocol):
+    """Receives the bulk messages of one kind."""
+
+    def sink(self, peer: PeerId, head: bytes, size: int) -> memoryview | None:
+        """Return ``size`` writable bytes for a payload, None to refuse it; they are the link's until the link ends,
+        ``done`` is called, or ``sink`` is called again for this peer."""
+
+    def done(self, peer: PeerId, head: bytes, payload: memoryview) -> None:
+        """Take the complete payload."""
+
+
+ControlHandler = Callable[[PeerId, bytes], None]
+RequestHandler = Callable[[PeerId, bytes], Awaitable[tuple[bytes, memoryview | None]]]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much a hub holds, for all peers and for each."""
+
+    links: int = 256  # connected peers
+    outbox_messages: int = 4096  # control messages waiting, per peer
+    outbox_bytes: int = 32 << 20  # their bytes
+    bulk_waiting: int = 64  # bulk messages waiting or under way, per peer
+    requests: int = 64  # requests to a peer without an answer
+    answers: int = 64  # requests of a peer being answered
+
+
+@dataclass(frozen=True)
+class Handlers:
+    """What is done with messages, by kind; messages of other kinds are dropped."""
+
+    on_control: dict[int, ControlHandler] = field(default_factory=dict)
+    bulk: dict[int, BulkHandler] = field(default_factory=dict)
+    serve: dict[int, RequestHandler] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class _Lane:
+    """A link in use and its place in the order by which both sides keep the same one."""
+
+    link: Link
+    is_ours: bool  # we dialled it
+    rank: tuple[bool, int]
+    ends_first: bool = False  # once retired, we are the side that ends it first
+    handler: BulkHandler | None = None  # of the payload being received
+    writer: Writer = field(default_factory=Writer)
+
+
+class Session:
+    """One connected peer, from its first link to its last."""
+
+    def __init__(
+        self, me: PeerId, peer: PeerId, handlers: Handlers, limits: Limits, on_end: Callable[["Session"], None]
+    ) -> None:
+        self.peer = peer
+        self._on_end = on_end
+        self.reason = "the peer left"
+        self._me = me
+        self._handlers = handlers
+        self._limits = limits
+        self._outbox = Outbox(limits.outbox_messages, limits.outbox_bytes)
+        self._requests = OpenRequests()
+        self._request_slots = trio.Semaphore(limits.requests)
+        self._bulk_slots = trio.Semaphore(limits.bulk_waiting)
+        self._answering = 0
+        self._lanes: list[_Lane] = []
+        self._nursery: trio.Nursery | None = None
+        self._ended = trio.Event()
+
+    # --- links
+
+    def adopt(self, link: Link, *, is_ours: bool) -> bool:
+        """Use another link to the peer; returns False if there are too many."""
+        if len(self._lanes) >= MAX_LINKS_PER_PEER or self._ended.is_set():
+            return False
+        dialler = self._me if is_ours else self.peer
+        lane = _Lane(link, is_ours, (dialler == min(self._me, self.peer), link.serial))
+        self._lanes.append(lane)
+        self._retire_all_but(max(self._lanes, key=lambda lane: lane.rank))
+        if self._nursery is not None:
+            self._nursery.start_soon(self._run_lane, lane)
+        return True
+
+    def _retire_all_but(self, kept: _Lane) -> None:
+        for lane in self._lanes:
+            if lane is not kept and not lane.writer.is_stopped:
+                lane.ends_first = not kept.is_ours
+                self._outbox.stop(lane.writer)
+
+    async def run(self) -> None:
+        """Read, write and answer until ``close`` or until the link in use ends; all links are closed then."""
+        try:
+            async with trio.open_nursery() as self._nursery:
+                for lane in self._lanes:
+                    self._nursery.start_soon(self._run_lane, lane)
+                await self._ended.wait()
+                self._nursery.cancel_scope.cancel()
+        finally:
+            self.close(self.reason)
+
+    def close(self, reason: str) -> None:
+        """End the session; everybody who waits for the peer is released. Idempotent, the first reason stays."""
+        if self._ended.is_set():
+            return
+        self.reason = reason
+        self._ended.set()
+        self._outbox.close()
+        self._requests.fail_all()
+        self._on_end(self)
+
+    async def _run_lane(self, lane: _Lane) -> None:
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._write, lane)
+                await self._read_until_lost(lane)
+                nursery.cancel_scope.cancel()
+        finally:
+            self._lanes.remove(lane)
+
+    async def _read_until_lost(self, lane: _Lane) -> None:
+        try:
+            await self._read(lane)
+        except ConnectionLost as error:
+            if not lane.writer.is_stopped:
+                self.close(str(error))
+        except RemoteProtocolError as error:
+            self.close(str(error))
+        finally:
+            # Writers are shielded while a frame is half written; closing the link releases them.
+            await lane.link.aclose()
+
+    # --- writing
+
+    async def _write(self, lane: _Lane) -> None:
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._write_bulk, lane)
+                await self._write_control(lane)
+            if lane.ends_first:
+                await lane.link.finish()
+        except* ConnectionLost:
+            pass  # the reader learns of it as well
+
+    async def _write_control(self, lane: _Lane) -> None:
+        while (item := await self._outbox.take_control(lane.writer)) is not None:
+            try:
+                await lane.link.send(*item)
+            finally:
+                self._outbox.note_written()
+
+    async def _write_bulk(self, lane: _Lane) -> None:
+        while (item := await self._outbox.take_bulk(lane.writer)) is not None:
+            try:
+                with item.scope:
+                    await lane.link.send(item.kind, item.head, item.payload)
+            finally:
+                item.done.set()
+
+    def send(self, kind: int, head: bytes) -> None:
+        """Queue a control message; a full outbox ends the session."""
+        if len(head) > MAX_CONTROL:
+            raise LocalProtocolError(f"a message of kind {kind} has {len(head)} bytes, too many to send")
+        if not self._ended.is_set() and not self._outbox.push(kind, head):
+            self.close("the outbox is full: the peer takes too little")
+
+    async def send_bulk(self, kind: int, head: bytes, payload: memoryview) -> None:
+        """Return once the message was written or the session ended; ``payload`` may be reused then, also if cancelled."""
+        async with self._bulk_slots:
+            if self._ended.is_set():
+                return
+            item = BulkItem(kind, head, payload)
+            self._outbox.push_bulk(item)
+            try:
+                await item.done.wait()
+            finally:
+                self._outbox.withdraw(item)
+
+    async def flush(self) -> None:
+        """Return once all control messages were written or the session ended."""
+        await self._outbox.flush()
+
+    # --- reading
+
+    async def _read(self, lane: _Lane) -> None:
+        sink = partial(self._choose_target, lane)
+        while True:
+            message = await lane.link.receive(sink)
+            if message.payload is not None and lane.handler is not None:
+                lane.handler.done(self.peer, message.head, message.payload)
+            else:
+                self._dispatch(message)
+
+    def _choose_target(self, lane: _Lane, kind: int, head: bytes, size: int) -> memoryview | None:
+        """Return the memory for a payload, None if nobody wants it."""
+        lane.handler = None
+        if kind == ANSWER:
+            return self._requests.choose_target(head, size)
+        lane.handler = self._handlers.bulk.get(kind)
+        return None if lane.handler is None else lane.handler.sink(self.peer, head, size)
+
+    def drop_bulk(self, target: memoryview) -> None:
+        """Let no more byte of the peer into ``target``."""
+        for lane in self._lanes:
+            lane.link.drop_bulk(target)
+
+    def _dispatch(self, message: Message) -> None:
+        if message.kind == ANSWER:
+            self._requests.settle(message)
+        elif message.kind == REQUEST:
+            self._begin_answer(message.head)
+        elif message.kind in self._handlers.on_control:
+            self._handlers.on_control[message.kind](self.peer, message.head)
+        else:
+            log.debug("a message of unknown kind was dropped", peer=short(self.peer), kind=message.kind)
+
+    # --- requests
+
+    async def request(self, kind: int, body: bytes, timeout_s: float, sink: AnswerSink | None) -> Message:
+        """Return the peer's answer; see ``Hub.request``."""
+        if len(body) > MAX_CONTROL - REQUEST_OVERHEAD:
+            raise LocalProtocolError(f"a request of kind {kind} has {len(body)} bytes, too many to send")
+        try:
+            with trio.fail_after(timeout_s):
+                async with self._request_slots:
+                    return await self._ask(kind, body, sink)
+        except trio.TooSlowError:
+            raise RequestTimedOut(f"{short(self.peer)} did not answer within {timeout_s:g} s") from None
+
+    async def _ask(self, kind: int, body: bytes, sink: AnswerSink | None) -> Message:
+        request = self._requests.begin(kind, sink)
+        try:
+            self.send(REQUEST, encode_request(request.number, kind, body))
+            if not self._ended.is_set():
+                await request.settled.wait()
+        finally:
+            self._requests.end(request)
+            if request.target is not None and request.answer is None:
+                self.drop_bulk(request.target)  # the memory is its owner's again
+        if request.is_refused:
+            raise RequestTimedOut(f"the answer of {short(self.peer)} was refused")
+        if request.answer is None:
+            raise ConnectionLost(f"the link to {short(self.peer)} ended: {self.reason}")
+        return request.answer
+
+    def _begin_answer(self, head: bytes) -> None:
+        """Start a task that answers; a peer that asks for too much at once gets no answer."""
+        number, kind, body = decode_request(head)
+        handler = self._handlers.serve.get(kind)
+        if handler is None or self._answering >= self._limits.answers or self._nursery is None:
+            log.debug("a request was dropped", peer=short(self.peer), kind=kind, answering=self._answering)
+            return
+        self._answering += 1
+        self._nursery.start_soon(self._answer, handler, number, body)
+
+    async def _answer(self, handler: RequestHandler, number: int, body: bytes) -> None:
+        try:
+            answer, payload = await handler(self.peer, body)
+            head = encode_answer(number, answer)
+            if payload is None:
+                self.send(ANSWER, head)
+            else:
+                await self.send_bulk(ANSWER, head, payload)
+        except RemoteProtocolError as error:
+            self.close(str(error))
+        finally:
+            self._answering -= 1

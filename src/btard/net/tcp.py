@@ -1,0 +1,207 @@
+"""Links over TCP: dialling, listening, and the handshake that authenticates both ends."""
+
+import errno
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+import trio
+
+from btard.errors import BtardError, ConfigError, RemoteProtocolError, Unreachable
+from btard.identity import Identity, PeerId, short
+from btard.net.address import Address
+from btard.net.handshake import MAX_HANDSHAKE_MESSAGE, Credentials, Handshake, Introduction
+from btard.net.tcp_link import SOCKET_ERRORS, TcpLink
+from btard.net.terms import Terms, check_terms
+from btard.net.traffic import Traffic
+
+HANDSHAKE_SECONDS = 10.0
+MAX_HALF_OPEN = 16  # handshakes of strangers under way at once; the oldest gives way
+ACCEPT_PAUSE_SECONDS = 0.1  # after the system refused to accept, most often for lack of file descriptors
+UNSENT_BYTES = 128 << 10  # what the kernel may hold unsent: a control frame cannot overtake it
+LENGTH_SIZE = 2
+
+log = structlog.get_logger(__name__)
+
+
+class TcpTransport:
+    """See ``Transport``; made by ``open_tcp``."""
+
+    def __init__(
+        self, credentials: Credentials, address: Address, listeners: list[trio.SocketListener], nursery: trio.Nursery
+    ) -> None:
+        self.address = address
+        self.traffic = Traffic()
+        self._credentials = credentials
+        self._nursery = nursery
+        self._half_open: dict[trio.CancelScope, None] = {}
+        self._ready, self._accepted = trio.open_memory_channel[TcpLink](0)
+        for listener in listeners:
+            nursery.start_soon(self._listen, listener)
+
+    async def connect(self, address: Address, peer: PeerId | None) -> TcpLink:
+        """See ``Transport.connect``."""
+        try:
+            with trio.fail_after(HANDSHAKE_SECONDS):
+                stream = await trio.open_tcp_stream(address.host, address.port)
+                return await self._secure(stream.socket, is_dialler=True, expected=peer)
+        except trio.TooSlowError:
+            raise Unreachable(f"{address} does not answer within {HANDSHAKE_SECONDS:.0f} s") from None
+        except RemoteProtocolError as error:
+            raise Unreachable(f"{address} is no peer of ours: {error}") from None
+        except (EOFError, UnicodeError, *SOCKET_ERRORS) as error:
+            raise Unreachable(f"cannot reach {address}: {error}") from None
+
+    async def accept(self) -> TcpLink:
+        """See ``Transport.accept``."""
+        return await self._accepted.receive()
+
+    async def _listen(self, listener: trio.SocketListener) -> None:
+        while True:
+            try:
+                stream = await listener.accept()
+            except SOCKET_ERRORS as error:
+                log.warning("cannot accept a connection", error=str(error))
+                await trio.sleep(ACCEPT_PAUSE_SECONDS)
+            else:
+                self._nursery.start_soon(self._answer, stream.socket)
+
+    async def _answer(self, sock: trio.socket.SocketType) -> None:
+        """Hand the connection to ``accept`` if its dialler completes the handshake in time."""
+        if len(self._half_open) >= MAX_HALF_OPEN:
+            oldest = next(iter(self._half_open))
+            del self._half_open[oldest]
+            oldest.cancel()
+        with trio.move_on_after(HANDSHAKE_SECONDS) as scope:
+            self._half_open[scope] = None
+            try:
+                link = await self._secure(sock, is_dialler=False, expected=None)
+                await self._offer(link)
+            except BtardError as error:
+                log.info("a connection was refused", reason=str(error))
+            except (EOFError, *SOCKET_ERRORS) as error:
+                log.debug("a handshake broke off", error=str(error))
+            finally:
+                self._half_open.pop(scope, None)
+
+    async def _offer(self, link: TcpLink) -> None:
+        try:
+            await self._ready.send(link)
+        except BaseException:
+            await link.aclose()
+            raise
+
+    async def _secure(self, sock: trio.socket.SocketType, *, is_dialler: bool, expected: PeerId | None) -> TcpLink:
+        """Return the link that a successful handshake makes of ``sock``; closes it otherwise."""
+        try:
+            sock.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NODELAY, 1)
+            if hasattr(trio.socket, "TCP_NOTSENT_LOWAT"):
+                sock.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+            handshake = Handshake(self._credentials, is_dialler=is_dialler)
+            wire = _HandshakeWire(sock, self.traffic)
+            if is_dialler:
+                serial = time.time_ns()
+                theirs = await self._dial(wire, handshake, serial, expected)
+            else:
+                theirs = await self._meet(wire, handshake)
+                serial = theirs.serial
+            check_terms(self._credentials.terms, theirs.terms)
+        except BaseException:
+            sock.close()
+            raise
+        link = TcpLink(sock, PeerId(theirs.peer), serial, handshake.split(), self.traffic)
+        self._nursery.start_soon(link.live)
+        return link
+
+    async def _dial(
+        self, wire: "_HandshakeWire", handshake: Handshake, serial: int, expected: PeerId | None
+    ) -> Introduction:
+        await wire.send(handshake.write())
+        theirs = handshake.read_introduction(await wire.receive())
+        if theirs.peer == self._credentials.peer_id:
+            raise RemoteProtocolError("it is ourselves")
+        if expected is not None and theirs.peer != expected:
+            raise RemoteProtocolError(f"it is {short(theirs.peer)}, not {short(expected)}")
+        await wire.send(handshake.write(self._credentials.introduce(serial)))
+        return theirs
+
+    async def _meet(self, wire: "_HandshakeWire", handshake: Handshake) -> Introduction:
+        handshake.read(await wire.receive())
+        await wire.send(handshake.write(self._credentials.introduce(0)))
+        theirs = handshake.read_introduction(await wire.receive())
+        if theirs.peer == self._credentials.peer_id:
+            raise RemoteProtocolError("it is ourselves")
+        return theirs
+
+
+class _HandshakeWire:
+    """The messages of a handshake on a socket, each with a 2-byte length."""
+
+    def __init__(self, sock: trio.socket.SocketType, traffic: Traffic) -> None:
+        self._socket = sock
+        self._traffic = traffic
+
+    async def send(self, message: bytes) -> None:
+        data = len(message).to_bytes(LENGTH_SIZE, "big") + message
+        sent = 0
+        while sent < len(data):
+            sent += await self._socket.send(data[sent:])
+        self._traffic.count_sent(len(data), is_data=False)
+
+    async def receive(self) -> bytes:
+        """Return the next message.
+
+        Raises:
+            RemoteProtocolError: it is longer than any that we accept.
+            EOFError: the connection ended.
+        """
+        size = int.from_bytes(await self._receive_exactly(LENGTH_SIZE), "big")
+        if size > MAX_HANDSHAKE_MESSAGE:
+            raise RemoteProtocolError(f"a handshake message of {size} bytes is not allowed")
+        return await self._receive_exactly(size)
+
+    async def _receive_exactly(self, size: int) -> bytes:
+        data = b""
+        while len(data) < size:
+            some = await self._socket.recv(size - len(data))
+            if not some:
+                raise EOFError("the connection ended during the handshake")
+            self._traffic.count_received(len(some), is_data=False)
+            data += some
+        return data
+
+
+@asynccontextmanager
+async def open_tcp(identity: Identity, terms: Terms, listen: Address) -> AsyncIterator[TcpTransport]:
+    """Listen at ``listen`` and yield the transport; its ``address`` names the port if that was 0.
+
+    Raises:
+        ConfigError: nobody can listen there.
+    """
+    listeners = await _open_listeners(listen)
+    port = listeners[0].socket.getsockname()[1]
+    failure: BaseException | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            try:
+                yield TcpTransport(Credentials(identity, terms), Address(listen.host, port), listeners, nursery)
+            except trio.Cancelled:
+                raise
+            except BaseException as error:  # noqa: BLE001 - kept aside, so that the nursery does not wrap it in a group
+                failure = error
+            nursery.cancel_scope.cancel()
+    finally:
+        for listener in listeners:
+            listener.socket.close()
+    if failure is not None:
+        raise failure
+
+
+async def _open_listeners(listen: Address) -> list[trio.SocketListener]:
+    try:
+        return await trio.open_tcp_listeners(listen.port, host=listen.host)
+    except (OSError, UnicodeError) as error:
+        is_taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+        hint = "another program uses this port; choose another" if is_taken else "choose an address of this machine"
+        raise ConfigError(f"cannot listen at {listen}: {hint} ({error})") from None
