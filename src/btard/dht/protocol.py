@@ -73,10 +73,10 @@ log = logging.getLogger("btard.dht")
 
 @dataclass(frozen=True)
 class _Question:
-    """A request on its way: to whom, and the future that its answer resolves."""
+    """A request on its way: to whom (``None``: whoever is there), and the future that its answer resolves."""
 
     address: Address
-    node_id: bytes
+    node_id: bytes | None
     answer: "asyncio.Future[tuple[Node, Answer] | None]"
 
 
@@ -145,7 +145,7 @@ class HardenedProtocol(KademliaProtocol):  # type: ignore[misc]  # kademlia has 
         if question is None or question.address != address or header.destination != self.source_node.id:
             return
         node = Node(node_id_of(self._run_id, header.sender), *address)
-        if question.node_id not in (node.id, ANYONE) or not is_authentic(self._run_id, header, data):
+        if question.node_id not in (node.id, None) or not is_authentic(self._run_id, header, data):
             return
         answer = decode_answer(body_of(data))
         if not question.answer.done():
@@ -162,7 +162,7 @@ class HardenedProtocol(KademliaProtocol):  # type: ignore[misc]  # kademlia has 
 
     async def ping_address(self, address: Address) -> Node | None:
         """Return the node that answers at ``address``, now in the routing table, or ``None``."""
-        reply = await self._ask(ANYONE, address, Ping())
+        reply = await self._ask(None, address, Ping())
         if reply is None or not isinstance(reply[1], Pong):
             return None
         self._note_alive(reply[0])
@@ -202,7 +202,7 @@ class HardenedProtocol(KademliaProtocol):  # type: ignore[misc]  # kademlia has 
         self._note_alive(node)
         return reply[1]
 
-    async def _ask(self, node_id: bytes, address: Address, request: Request) -> tuple[Node, Answer] | None:
+    async def _ask(self, node_id: bytes | None, address: Address, request: Request) -> tuple[Node, Answer] | None:
         """Return who answered and what, or ``None`` after `ANSWER_SECONDS`."""
         if len(self._questions) >= MAX_QUESTIONS:
             return None
@@ -211,7 +211,7 @@ class HardenedProtocol(KademliaProtocol):  # type: ignore[misc]  # kademlia has 
         self._questions[message_id] = question
         try:
             for seconds in (RESEND_SECONDS, ANSWER_SECONDS - RESEND_SECONDS):
-                self._send(Kind.REQUEST, node_id, address, message_id, request)
+                self._send(Kind.REQUEST, node_id or ANYONE, address, message_id, request)
                 done, _ = await asyncio.wait({question.answer}, timeout=seconds)
                 if done:
                     return question.answer.result()
@@ -276,5 +276,5 @@ class HardenedProtocol(KademliaProtocol):  # type: ignore[misc]  # kademlia has 
         return [
             Node(node_id, str(ipaddress.ip_address(host)), port)
             for node_id, host, port in entries
-            if node_id != self.source_node.id and is_plausible(host, told_by.ip)
+            if node_id not in (self.source_node.id, ANYONE) and is_plausible(host, told_by.ip)
         ]
