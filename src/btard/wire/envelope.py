@@ -67,17 +67,18 @@ def open_message(run_id: bytes, envelope: bytes) -> SignedMessage:
     """Return the message in an envelope, its signature verified by the one strict routine.
 
     Raises:
-        RemoteProtocolError: malformed, of another run, payload and phase differ, or badly signed.
+        RemoteProtocolError: malformed, of another run, payload and phase differ, or badly signed; it
+            names no peer, for until the signature is verified anybody may have written the sender.
     """
     outer: Envelope = decode(envelope, Envelope)
     body: Body = decode(outer.body, Body)
     if body.run_id != run_id:
-        raise RemoteProtocolError("a message of another run", body.sender)
+        raise RemoteProtocolError("a message of another run")
     phase = Phase(body.phase)
     if type(body.payload).__struct_config__.tag != int(phase):
-        raise RemoteProtocolError("a message whose payload belongs to another phase", body.sender)
+        raise RemoteProtocolError("a message whose payload belongs to another phase")
     if not is_signed_by(PeerId(body.sender), ENVELOPE_TAG + outer.body, outer.signature):
-        raise RemoteProtocolError("a message with a bad signature", body.sender)
+        raise RemoteProtocolError("a message with a bad signature")
     stage = Stage(body.round, body.attempt, phase, body.serial)
     slot = Slot(stage, PeerId(body.sender))
     return SignedMessage(
