@@ -160,7 +160,7 @@ async def test_a_port_in_use_is_a_clear_error() -> None:
 
 async def test_an_address_that_is_not_ours_is_a_clear_error() -> None:
     """192.0.2.1 belongs to no machine."""
-    with pytest.raises(ConfigError, match="cannot listen on UDP 192.0.2.1:0"):
+    with pytest.raises(ConfigError, match=r"cannot listen on UDP 192\.0\.2\.1:0"):
         async with open_directory(Identity.generate(), RUN_ID, ("192.0.2.1", 0), [], state_path=None):
             pass
 

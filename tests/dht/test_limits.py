@@ -3,7 +3,7 @@
 import pytest
 
 from btard.dht import limits
-from btard.dht.limits import DeadNodes, RequestLimit, TokenBucket, is_plausible
+from btard.dht.limits import DeadNodes, RequestLimit, TokenBucket, plausible_host
 
 
 def test_a_bucket_allows_its_burst_and_then_its_rate() -> None:
@@ -83,4 +83,9 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_node_points_only_where_it_could_be_heard_from(host: str, told_by: str, expected: bool) -> None:
     """Outsiders cannot aim us at private networks, nor anyone at special addresses or names."""
-    assert is_plausible(host, told_by) is expected
+    assert (plausible_host(host, told_by) is not None) is expected
+
+
+def test_one_address_has_one_form() -> None:
+    """Entries are compared by address, so spelling must not multiply them."""
+    assert plausible_host("0:0::0:1", "::1") == "::1"

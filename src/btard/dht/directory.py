@@ -31,7 +31,7 @@ ANNOUNCE_SECONDS = 10.0
 BOOTSTRAP_SECONDS = 10.0
 LIFETIME_MS = 1_800_000
 """Validity of our records: half of what others accept, so clocks may differ by half an hour."""
-PAUSE_SECONDS_FIRST = 0.5
+PAUSE_SECONDS_FIRST = 1.0
 REFRESH_SECONDS = 60.0
 RETRY_SECONDS_MAX = 30.0
 MAX_BOOTSTRAP = 32
@@ -89,7 +89,8 @@ class Directory:
 
     async def find(self, peer: PeerId) -> Contact | None:
         """Return the newest valid contact of ``peer`` among the nodes closest to its key, within `FIND_SECONDS`."""
-        key, newest = contact_key(self._run_id, peer), None
+        key = contact_key(self._run_id, peer)
+        newest: Contact | None = None
 
         def consider(record: bytes) -> None:
             nonlocal newest
@@ -166,7 +167,7 @@ class Directory:
         if not self.known_nodes and others > 0 and (self._is_connected or not self._tried.is_set()):
             names = ", ".join(f"{host}:{port}" for host, port in self._bootstrap)
             log.warning(
-                "no DHT node answers at %s (UDP); trying until one does. Check the address, the firewall, and this clock",
+                "no DHT node answers at %s (UDP); trying until one does. Check address, firewall and this clock",
                 names,
             )
         self._is_connected = self.known_nodes > 0

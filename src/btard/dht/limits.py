@@ -6,6 +6,7 @@ which addresses we let others point us at. Time is an argument, in seconds of a 
 import ipaddress
 from collections import OrderedDict
 from collections.abc import Hashable
+from functools import lru_cache
 
 REQUESTS_PER_SECOND = 200.0
 REQUESTS_BURST = 1000.0
@@ -82,21 +83,24 @@ class DeadNodes:
         self._until.pop(node, None)
 
 
-def is_plausible(host: str, told_by: str) -> bool:
-    """Return whether a node at ``told_by`` may send us to ``host``, both literal IP addresses of one family.
+@lru_cache(maxsize=MAX_TRACKED)
+def plausible_host(host: str, told_by: str) -> str | None:
+    """Return ``host`` in normal form if a node at ``told_by`` may send us there, else ``None``.
 
-    A node outside a private network must not aim our packets at addresses inside it, nor any
-    node that is not on this machine at this machine.
+    Both are literal IP addresses of one family. A node outside a private network must not aim our
+    packets at addresses inside it, nor any node that is not on this machine at this machine.
     """
     try:
         address, source = ipaddress.ip_address(host), ipaddress.ip_address(told_by)
     except ValueError:
-        return False
+        return None
     if address.version != source.version or "%" in host or address.is_unspecified or address.is_multicast:
-        return False
+        return None
     if address.is_loopback or address.is_reserved:
-        return address.is_loopback and source.is_loopback
-    return address.is_global or not source.is_global
+        is_allowed = address.is_loopback and source.is_loopback
+    else:
+        is_allowed = address.is_global or not source.is_global
+    return str(address) if is_allowed else None
 
 
 def _sender_of(address: _Address) -> Hashable:

@@ -13,7 +13,6 @@ Rules of this file
 """
 
 import asyncio
-import ipaddress
 import logging
 import os
 from collections.abc import Callable, Iterable
@@ -37,7 +36,7 @@ from btard.dht.datagram import (
     read_header,
     sign_datagram,
 )
-from btard.dht.limits import DeadNodes, RequestLimit, is_plausible
+from btard.dht.limits import DeadNodes, RequestLimit, plausible_host
 from btard.dht.messages import (
     BUCKET_SIZE,
     Answer,
@@ -58,8 +57,8 @@ from btard.dht.messages import (
 from btard.dht.storage import RecordStorage
 from btard.identity import Identity
 
-ANSWER_SECONDS = 0.8
-RESEND_SECONDS = 0.3
+ANSWER_SECONDS = 1.0
+RESEND_SECONDS = 0.5
 """After this long the same datagram is sent once more; requests may safely arrive twice."""
 MAX_NODES = 1024
 """Routing table entries; keys are free until they carry work, so their number must be bounded."""
@@ -273,8 +272,6 @@ class HardenedProtocol(KademliaProtocol):  # type: ignore[misc]  # kademlia has 
 
     def _nodes_in(self, entries: Iterable[tuple[bytes, str, int]], told_by: Node) -> list[Node]:
         """Return the nodes of an answer that may exist and are not us, with addresses in normal form."""
-        return [
-            Node(node_id, str(ipaddress.ip_address(host)), port)
-            for node_id, host, port in entries
-            if node_id not in (self.source_node.id, ANYONE) and is_plausible(host, told_by.ip)
-        ]
+        hosts = [(node_id, plausible_host(host, told_by.ip), port) for node_id, host, port in entries]
+        nobody = (self.source_node.id, ANYONE)
+        return [Node(node_id, host, port) for node_id, host, port in hosts if host and node_id not in nobody]
