@@ -101,7 +101,7 @@ def draw_validators(
     come before all others. Fewer pairs come out of a roster too small for all.
     """
     stream = _Stream(q, b"validators")
-    targets = [peer for peer in first if peer in contributors and peer in roster]
+    targets = [peer for peer in dict.fromkeys(first) if peer in contributors and peer in roster]
     targets += [peer for peer in _shuffle(sorted(contributors), stream) if peer in roster and peer not in targets]
     pairs: list[Assignment] = []
     for target in targets[:count]:
