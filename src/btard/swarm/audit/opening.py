@@ -1,0 +1,86 @@
+"""Opening the envelopes of a proof: every signature verified, every message in its place."""
+
+from collections.abc import Sequence
+
+from btard.errors import RemoteProtocolError
+from btard.identity import PeerId, short
+from btard.rules.messages import Phase, SignedMessage, Transcript
+from btard.rules.roster import Roster
+from btard.swarm.audit.chain import Chain
+from btard.wire import open_message
+
+
+class Unproven(Exception):
+    """A proof does not prove what its departure claims; the message says what is missing."""
+
+
+def require(condition: object, otherwise: str) -> None:
+    """Go on only if ``condition`` holds.
+
+    Raises:
+        Unproven: it does not.
+    """
+    if not condition:
+        raise Unproven(otherwise)
+
+
+def open_envelope(chain: Chain, envelope: bytes) -> SignedMessage:
+    """Return the message in an envelope of this run.
+
+    Raises:
+        Unproven: malformed, of another run, or badly signed.
+    """
+    try:
+        return open_message(chain.config.run_id, envelope)
+    except RemoteProtocolError as error:
+        raise Unproven(f"its evidence holds {error}") from None
+
+
+def open_stage(chain: Chain, envelopes: Sequence[bytes], phase: Phase) -> Transcript:
+    """Return messages of one stage, each of another sender, in roster order.
+
+    Raises:
+        Unproven: none, a bad envelope, another phase, mixed stages, or a sender twice.
+    """
+    messages = sorted((open_envelope(chain, envelope) for envelope in envelopes), key=lambda message: message.sender)
+    require(messages, f"it holds no {phase.name} message")
+    stages = {message.slot.stage for message in messages}
+    require(
+        len(stages) == 1 and messages[0].slot.stage.phase is phase, f"its {phase.name} messages are not of one stage"
+    )
+    senders = [message.sender for message in messages]
+    require(len(set(senders)) == len(senders), f"it counts a {phase.name} message twice")
+    return Transcript(messages[0].slot.stage, tuple(messages))
+
+
+def require_roster(transcript: Transcript, roster: Roster) -> None:
+    """Go on only if all messages were signed by members, for this very roster.
+
+    Raises:
+        Unproven: a stranger, or a message of another roster.
+    """
+    for message in transcript.messages:
+        require(message.sender in roster, f"{short(message.sender)} was not a member")
+        require(message.roster == roster.digest, f"{message} belongs to another roster")
+
+
+def find_roster(chain: Chain, number: int, attempt: int) -> Roster:
+    """Return the roster of an attempt at a round.
+
+    Raises:
+        Unproven: there is no seal before that round.
+    """
+    roster = chain.roster_in(number, attempt)
+    if roster is None:
+        raise Unproven(f"there is no seal before round {number}")
+    return roster
+
+
+def is_majority_certain(against: int, roster: Roster) -> bool:
+    """Return whether so many members said no that no majority can have said yes, whoever is left out."""
+    return against > len(roster) - roster.majority
+
+
+def is_from(transcript: Transcript, peer: bytes) -> bool:
+    """Return whether a message of ``peer`` is in the transcript."""
+    return any(message.sender == PeerId(peer) for message in transcript.messages)
