@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import trio
-import trio_asyncio
+import trio_asyncio  # type: ignore[import-untyped]
 
 from btard.dht.contact import Contact, contact_key, open_contact, sign_contact
 from btard.dht.protocol import Address
