@@ -14,7 +14,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from btard.identity import PeerId
-from btard.robust import PROJECTION_FACTOR, compute_report_tolerance, compute_residual_bound, compute_sum_tolerance
+from btard.robust import (
+    PROJECTION_FACTOR,
+    compute_norm_tolerance,
+    compute_report_tolerance,
+    compute_residual_bound,
+    compute_sum_tolerance,
+)
 from btard.rules.config import RunConfig
 from btard.rules.messages import Report, Transcript
 from btard.rules.parts import Part
@@ -40,8 +46,8 @@ def is_well_formed(reports: Sequence[Report], parts: int, projections: int) -> b
 
 def is_same_report(claimed: Report, own: Report, tau: float, slack: float = 1.0) -> bool:
     """Return whether a claim agrees with the recomputation from the same bits, up to rounding."""
-    bound = slack * compute_report_tolerance(own.norm, tau)
-    return _is_within(claimed, own, bound, bound)
+    norm_bound = slack * compute_norm_tolerance(own.norm)
+    return _is_within(claimed, own, norm_bound, slack * compute_report_tolerance(own.norm, tau))
 
 
 def is_near_report(claimed: Report, own: Report, deviation: float, slack: float = 1.0) -> bool:

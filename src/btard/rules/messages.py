@@ -4,7 +4,8 @@ Everything a peer can say, in one file.
 A *stage* is (round, attempt, phase, serial); a *slot* is a stage and a sender: at most one signed
 message may ever exist for it. ``attempt`` counts the redos of the whole run, so that no slot is
 ever used for two contents. Recovery messages belong to an attempt, not to a round: their round is
-0 and their ``serial`` counts the recoveries of that attempt. docs/reference/messages.md has the
+0 and their ``serial`` counts the recoveries of that attempt. Complaints and disputes can arise at
+two points of an attempt: ``serial`` 0 is the earlier one, 1 the later. docs/reference/messages.md has the
 table of fields, sizes and reasons.
 """
 
@@ -174,11 +175,12 @@ class Position(Struct, frozen=True, array_like=True, forbid_unknown_fields=True)
     round: Count
     attempt: Count
     phase: Annotated[int, Meta(ge=0, le=12)]
+    serial: Count
 
     @property
     def stage(self) -> Stage:
         """The stage it names."""
-        return Stage(self.round, self.attempt, Phase(self.phase))
+        return Stage(self.round, self.attempt, Phase(self.phase), self.serial)
 
 
 class Halt(Payload, frozen=True, tag=10):

@@ -1,0 +1,77 @@
+"""
+When a signed message counts: the conditions of each phase, on agreed values only.
+
+A message that does not count is as good as missing: its sender is removed in the end, by agreement,
+if it never sends one that does.
+"""
+
+import math
+from collections.abc import Collection
+
+from btard.identity import DIGEST_SIZE, PeerId
+from btard.rules.checks import is_well_formed
+from btard.rules.messages import Aggregate, Attest, Check, Commit, Confirm, Reveal, SignedMessage, Vote
+
+
+def is_valid_commit(message: SignedMessage, validators: Collection[PeerId], *, is_closing: bool) -> bool:
+    """A gradient root from everyone but validators; verdicts from validators alone; no root after the last round."""
+    commit = message.payload
+    if not isinstance(commit, Commit):
+        return False
+    is_validator = message.sender in validators
+    wants_root = not is_validator and not is_closing
+    return (len(commit.root) == DIGEST_SIZE) == wants_root and (is_validator or not commit.verdicts)
+
+
+def is_valid_aggregate(message: SignedMessage, contributors: Collection[PeerId]) -> bool:
+    """Either a root with its norm, or contributors whose slices are missing."""
+    aggregate = message.payload
+    if not isinstance(aggregate, Aggregate):
+        return False
+    if aggregate.missing:
+        known = set(aggregate.missing) <= set(contributors) and message.sender not in aggregate.missing
+        return known and _is_sorted(aggregate.missing) and not aggregate.root
+    return len(aggregate.root) == DIGEST_SIZE and math.isfinite(aggregate.norm) and aggregate.norm >= 0
+
+
+def is_valid_reveal(message: SignedMessage, parts: int) -> bool:
+    """The parts called missing exist, each once."""
+    reveal = message.payload
+    return isinstance(reveal, Reveal) and _is_sorted(reveal.missing) and all(index < parts for index in reveal.missing)
+
+
+def is_valid_check(
+    message: SignedMessage, contributors: Collection[PeerId], parts: int, projections: int
+) -> bool:
+    """A well-formed report on every part from contributors, none from the others."""
+    check = message.payload
+    if not isinstance(check, Check):
+        return False
+    if message.sender not in contributors:
+        return not check.reports
+    return is_well_formed(check.reports, parts, projections)
+
+
+def is_valid_confirm(message: SignedMessage, contributors: Collection[PeerId]) -> bool:
+    """Only contributors are named, each once, and nobody names itself."""
+    confirm = message.payload
+    return (
+        isinstance(confirm, Confirm)
+        and _is_sorted(confirm.named)
+        and set(confirm.named) <= set(contributors)
+        and message.sender not in confirm.named
+    )
+
+
+def is_valid_attest(message: SignedMessage, complaints: int) -> bool:
+    """One attestation for every complaint."""
+    return isinstance(message.payload, Attest) and len(message.payload.held) == complaints
+
+
+def is_valid_vote(message: SignedMessage, disputes: int) -> bool:
+    """One opinion on every dispute."""
+    return isinstance(message.payload, Vote) and len(message.payload.opinions) == disputes
+
+
+def _is_sorted(items: tuple[bytes, ...] | tuple[int, ...]) -> bool:
+    return list(items) == sorted(set(items))

@@ -1,0 +1,177 @@
+"""
+One swarm in one process: every peer is the real peer, only its transport, clock and threads differ.
+
+Who attacks is known here, where peers are made, and to the checkers; the peers' own code is told
+nothing.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import trio
+
+from btard.errors import BtardError
+from btard.identity import Context, Identity, PeerId, digest
+from btard.net import Address, Delivery, Hub, MemoryNetwork, Terms, deliver_at_once
+from btard.rules.config import RunConfig
+from btard.rules.evidence import DepartureKind
+from btard.swarm.compute import InlineCompute
+from btard.swarm.conduct import Conduct
+from btard.swarm.events import Departed, Event, RoundDone
+from btard.swarm.peer import Membership, run_peer
+from btard.swarm.state import State, compute_state_root
+from btard.swarm.workload import Workload
+
+
+@dataclass
+class PeerOutcome:
+    """What became of one peer: its final state or the error that ended it, and all it observed."""
+
+    index: int
+    peer: PeerId
+    state: State | None = None
+    error: BaseException | None = None
+    events: list[Event] = field(default_factory=list)
+
+    @property
+    def departures(self) -> list[Departed]:
+        """Who it saw leaving."""
+        return [event for event in self.events if isinstance(event, Departed)]
+
+    @property
+    def rounds(self) -> list[RoundDone]:
+        """The rounds it finished."""
+        return [event for event in self.events if isinstance(event, RoundDone)]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a swarm; ``byzantine`` holds the indices of peers that were given another conduct."""
+
+    peers: tuple[PeerOutcome, ...]
+    byzantine: frozenset[int]
+    virtual_s: float
+
+    @property
+    def honest(self) -> tuple[PeerOutcome, ...]:
+        """The peers whose conduct is the plain one."""
+        return tuple(peer for peer in self.peers if peer.index not in self.byzantine)
+
+    def departures(self, kind: DepartureKind) -> dict[int, Departed]:
+        """Who left in that way, by index, as the honest peers saw it."""
+        index = {peer.peer: peer.index for peer in self.peers}
+        return {index[e.peer]: e for peer in self.honest for e in peer.departures if e.kind is kind}
+
+    @property
+    def state_roots(self) -> set[bytes]:
+        """The final states of the honest peers; one on success."""
+        return {compute_state_root(p.state.parameters, 64) for p in self.honest if p.state is not None}
+
+
+class StaticDirectory:
+    """Where everybody is, known from the start."""
+
+    def __init__(self, addresses: Mapping[PeerId, Address]) -> None:
+        self._addresses = addresses
+
+    async def find_addresses(self, peer: PeerId) -> tuple[Address, ...]:
+        """Return where ``peer`` listens."""
+        return (self._addresses[peer],) if peer in self._addresses else ()
+
+
+class SimulatedSwarm:
+    """The peers of one simulation; ``crash`` and ``network`` let a test interfere."""
+
+    def __init__(
+        self,
+        config: Mapping[str, object],
+        make_workload: Callable[[], Workload],
+        directory: Path,
+        *,
+        seed: int = 0,
+        conducts: Mapping[int, Conduct] | None = None,
+        delivery: Delivery = deliver_at_once,
+        watch: Callable[[int, Event], None] = lambda index, event: None,
+    ) -> None:
+        size = int(str(config.get("genesis_size", 8)))
+        seeds = [digest(Context.EXPAND, b"simulated identity", f"{seed}/{index}".encode()) for index in range(size)]
+        self.identities = [Identity(item) for item in seeds]
+        workload = make_workload()
+        self.config = RunConfig(
+            **{  # type: ignore[arg-type]
+                "founder": self.identities[0].peer_id.hex(),
+                "genesis_size": size,
+                "elements": workload.elements,
+                "chunk_size": 8,
+                "delay_s": 1.0,
+                **config,
+            }
+        )
+        self.network = MemoryNetwork(delivery)
+        self.outcomes = [PeerOutcome(index, identity.peer_id) for index, identity in enumerate(self.identities)]
+        self._conducts, self._make_workload, self._directory = dict(conducts or {}), make_workload, directory
+        self._watch = watch
+        self._scopes = [trio.CancelScope() for _ in self.identities]
+
+    def crash(self, index: int) -> None:
+        """Let a peer vanish at once."""
+        self.network.disconnect(self.identities[index].peer_id)
+        self._scopes[index].cancel()
+
+    async def run(self) -> Outcome:
+        """Run all peers to their ends."""
+        started = trio.current_time()
+        terms = Terms(self.config.run_id, self.config.field_digests)
+        transports = [self.network.transport(identity, terms) for identity in self.identities]
+        addresses = {peer.peer: transport.address for peer, transport in zip(self.outcomes, transports, strict=True)}
+        async with trio.open_nursery() as nursery:
+            for outcome, transport in zip(self.outcomes, transports, strict=True):
+                nursery.start_soon(self._run_one, outcome, transport, StaticDirectory(addresses))
+        return Outcome(tuple(self.outcomes), frozenset(self._conducts), trio.current_time() - started)
+
+    async def _run_one(self, outcome: PeerOutcome, transport: object, directory: StaticDirectory) -> None:
+        identity = self.identities[outcome.index]
+        hub = Hub(transport, identity.peer_id)  # type: ignore[arg-type]
+
+        def observe(event: Event) -> None:
+            outcome.events.append(event)
+            self._watch(outcome.index, event)
+
+        member = Membership(
+            identity,
+            self.config,
+            self._make_workload(),
+            self._directory / f"peer-{outcome.index}",
+            self._conducts.get(outcome.index, Conduct()),
+            InlineCompute(),
+            observe,
+            gradient_ms=100,
+        )
+        member.data_dir.mkdir(parents=True, exist_ok=True)
+        with self._scopes[outcome.index]:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(hub.run)
+                try:
+                    if not member.is_founder:
+                        await hub.connect(*await self._find_founder(directory))
+                    outcome.state = await run_peer(member, hub, directory)
+                except BtardError as error:
+                    outcome.error = error
+                nursery.cancel_scope.cancel()
+
+    async def _find_founder(self, directory: StaticDirectory) -> tuple[PeerId, Address]:
+        founder = self.config.founder_id
+        return founder, (await directory.find_addresses(founder))[0]
+
+
+async def run_swarm(
+    config: Mapping[str, object],
+    make_workload: Callable[[], Workload],
+    directory: Path,
+    *,
+    seed: int = 0,
+    conducts: Mapping[int, Conduct] | None = None,
+) -> Outcome:
+    """Run one simulated swarm to its end and return what became of it."""
+    return await SimulatedSwarm(config, make_workload, directory, seed=seed, conducts=conducts).run()

@@ -1,0 +1,182 @@
+"""
+The signed broadcast: one message from every member, and the transcript that all agree on.
+
+Each message carries the digest of the previous transcript, so two members who saw different messages
+find out one phase later; comparing what they hold leads to a message that one of them lacks or to
+an equivocation. When nothing is wrong, nothing is relayed.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+import trio
+
+from btard.errors import NetworkError, RemoteProtocolError
+from btard.identity import Identity, PeerId, short
+from btard.net import Hub
+from btard.rules.config import RunConfig
+from btard.rules.messages import AnyPayload, Phase, Position, SignedMessage, Stage, Transcript
+from btard.rules.roster import Roster
+from btard.swarm.board import Board, is_in_window
+from btard.swarm.conduct import Conduct
+from btard.swarm.frames import Kind
+from btard.swarm.ledger import Ledger
+from btard.wire import decode, encode, open_message, sign_message
+
+log = structlog.get_logger(__name__)
+
+MAX_ORDINARY_MESSAGE = 128 * 1024
+"""Largest envelope but for a VIEW: an ATTEST of 256 members about 256 complaints, with room."""
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What a stage needs to be complete: a valid message of every member, signed in the same context."""
+
+    stage: Stage
+    roster: Roster
+    signed_roster: bytes
+    previous: bytes
+    is_valid: Callable[[SignedMessage], bool]
+
+    def accepts(self, message: SignedMessage) -> bool:
+        """Return whether a message counts for this stage."""
+        return (
+            message.sender in self.roster
+            and message.roster == self.signed_roster
+            and message.previous == self.previous
+            and self.is_valid(message)
+        )
+
+
+@dataclass
+class Place:
+    """Where this peer stands in the run; the services read it, the round moves it."""
+
+    round: int = 0
+    attempt: int = 0
+    serial: int = 0
+    roster: Roster = Roster(())
+    last: Expectation | None = None
+    current: Expectation | None = None
+    overdue: bool = False
+
+
+class Broadcast:
+    """Signs, sends, receives and serves the messages of the rounds in progress."""
+
+    def __init__(
+        self, config: RunConfig, identity: Identity, hub: Hub, ledger: Ledger, conduct: Conduct
+    ) -> None:
+        self.board, self.place = Board(), Place()
+        self._run_id, self._identity, self._hub, self._ledger = config.run_id, identity, hub, ledger
+        self._conduct, self._early = conduct, 2 * config.genesis_size
+        hub.on_control[Kind.MESSAGE] = self._receive
+        hub.serve[Kind.PULL_STAGE] = self._serve_stage
+
+    @property
+    def me(self) -> PeerId:
+        """Our own id."""
+        return self._identity.peer_id
+
+    @property
+    def others(self) -> tuple[PeerId, ...]:
+        """The other members of the roster."""
+        return tuple(peer for peer in self.place.roster.members if peer != self.me)
+
+    def say(self, stage: Stage, signed_roster: bytes, previous: bytes, payload: AnyPayload) -> SignedMessage:
+        """Sign a payload for our slot of ``stage``, write it to the ledger, then send it to all.
+
+        A slot that is already signed is sent again as it is stored: a peer never signs twice.
+        """
+        stored = self._ledger.stored_message(stage)
+        if stored is not None:
+            message = open_message(self._run_id, stored)
+        else:
+            message = sign_message(self._identity, self._run_id, signed_roster, stage, previous, payload)
+            self._ledger.record_message(message)
+        self.board.post(message)
+        for peer in self.others:
+            self._deliver(message, peer)
+        return message
+
+    def _deliver(self, message: SignedMessage, peer: PeerId) -> None:
+        envelope = self._conduct.deliver(message, peer, self._identity, self._run_id)
+        if envelope is not None:
+            self._hub.send(peer, Kind.MESSAGE, envelope)
+
+    def resend(self, peer: PeerId) -> None:
+        """Send our latest messages again, to a member whose link was made anew."""
+        for expectation in (self.place.last, self.place.current):
+            mine = expectation and self.board.of(expectation.stage).get(self.me)
+            if mine:
+                self._deliver(mine, peer)
+
+    def accepted(self, expectation: Expectation) -> dict[PeerId, SignedMessage]:
+        """The messages held that count for a stage, in roster order."""
+        held = self.board.of(expectation.stage)
+        return {
+            peer: held[peer] for peer in expectation.roster.members if peer in held and expectation.accepts(held[peer])
+        }
+
+    def find_missing(self, expectation: Expectation) -> tuple[PeerId, ...]:
+        """The members whose message of a stage does not count or has not come."""
+        accepted = self.accepted(expectation)
+        return tuple(peer for peer in expectation.roster.members if peer not in accepted)
+
+    def complete(self, expectation: Expectation) -> Transcript | None:
+        """The transcript of a stage once every member's message is here."""
+        accepted = self.accepted(expectation)
+        if len(accepted) < len(expectation.roster):
+            return None
+        return Transcript(expectation.stage, tuple(accepted.values()))
+
+    def find_strayed(self, expectation: Expectation) -> tuple[PeerId, ...]:
+        """The members whose message of this stage follows another transcript than ours."""
+        held = self.board.of(expectation.stage)
+        return tuple(
+            peer
+            for peer in expectation.roster.members
+            if peer in held and (held[peer].previous, held[peer].roster) != (expectation.previous, expectation.signed_roster)
+        )
+
+    async def pull(self, stage: Stage, sources: tuple[PeerId, ...], timeout_s: float) -> None:
+        """Ask every source for the messages it holds of a stage and post them; waits at most ``timeout_s``."""
+        async with trio.open_nursery() as nursery:
+            for peer in sources:
+                nursery.start_soon(self._pull_from, stage, peer, timeout_s)
+
+    async def _pull_from(self, stage: Stage, peer: PeerId, timeout_s: float) -> None:
+        try:
+            answer = await self._hub.request(
+                peer, Kind.PULL_STAGE, encode(Position(*map(int, stage))), timeout_s=timeout_s
+            )
+            for envelope in decode(answer.head, list[bytes]):
+                self._post(envelope)
+        except (NetworkError, RemoteProtocolError) as error:
+            log.debug("pull failed", stage=str(stage), peer=short(peer), reason=str(error))
+
+    def _post(self, envelope: bytes) -> None:
+        message = open_message(self._run_id, envelope)
+        limit = None if message.slot.stage.phase is Phase.VIEW else MAX_ORDINARY_MESSAGE
+        if limit is not None and len(envelope) > limit:
+            raise RemoteProtocolError(f"a {message.slot.stage.phase.name} of {len(envelope)} bytes", message.sender)
+        place = self.place
+        if self._may_speak(message) and is_in_window(message.slot.stage, place.round, place.attempt, place.serial):
+            self.board.post(message)
+
+    def _may_speak(self, message: SignedMessage) -> bool:
+        """Members may; before genesis is known, a few COMMITs of whoever turns out to be one."""
+        if len(self.place.roster):
+            return message.sender in self.place.roster
+        self._early -= 1
+        return self._early >= 0 and message.slot.stage == Stage(1, 0, Phase.COMMIT)
+
+    def _receive(self, peer: PeerId, envelope: bytes) -> None:
+        self._post(envelope)
+
+    async def _serve_stage(self, peer: PeerId, body: bytes) -> tuple[bytes, None]:
+        request = decode(body, Position)
+        held = self.board.of(request.stage)
+        return encode([held[sender].envelope for sender in sorted(held)]), None

@@ -1,0 +1,58 @@
+"""
+The steps at which a peer could lie, each as its own small method; here they are all honest.
+
+The swarm calls these and knows nothing more: whoever runs a modified client runs another conduct,
+and it is the protocol's business to find that out.
+"""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from btard.identity import Identity, PeerId
+from btard.rules.messages import Report, SignedMessage
+from btard.rules.parts import Part
+from btard.swarm.state import Gradient
+
+
+class Conduct:
+    """What a peer does where it has a choice. Subclasses change one thing each."""
+
+    def commitment(self, round_number: int, gradient: Gradient, chunk_size: int) -> Gradient:
+        """Return the gradient to commit to, to scatter and to report on."""
+        return gradient
+
+    def deliver(self, message: SignedMessage, recipient: PeerId, identity: Identity, run_id: bytes) -> bytes | None:
+        """Return the bytes to send to one recipient in place of a broadcast message; None sends nothing."""
+        return message.envelope
+
+    def sends_slice(self, round_number: int, recipient: PeerId) -> bool:
+        """Return whether to send a slice that is due, privately or when asked to publish it."""
+        return True
+
+    def sends_part(self, round_number: int, recipient: PeerId) -> bool:
+        """Return whether to send our aggregate, privately or when asked to publish it."""
+        return True
+
+    def aggregate(self, round_number: int, attempt: int, part: Part, aggregate: Tensor) -> Tensor:
+        """Return the aggregate to commit to and to send."""
+        return aggregate
+
+    async def reports(
+        self, round_number: int, attempt: int, parts: tuple[Part, ...], reports: tuple[Report, ...]
+    ) -> tuple[Report, ...]:
+        """Return the reports to sign, one for every part."""
+        return reports
+
+    async def found(self, round_number: int, attempt: int, part: Part, own: Mapping[PeerId, Report]) -> None:
+        """Learn, as an aggregator, the true reports of all contributors on one's own part."""
+
+    def verdict(self, round_number: int, target: PeerId, guilty: bool) -> bool:
+        """Return the verdict to sign about a validator's target."""
+        return guilty
+
+    def namings(
+        self, round_number: int, false_reporters: tuple[PeerId, ...], contributors: tuple[PeerId, ...]
+    ) -> tuple[PeerId, ...]:
+        """Return the reporters to name in CONFIRM."""
+        return false_reporters

@@ -1,0 +1,83 @@
+"""What a peer tells whoever watches it: progress for people, JSON logs, and the demo's table."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from btard.identity import PeerId
+from btard.rules.draws import Assignment
+from btard.rules.evidence import Cause, DepartureKind
+from btard.swarm.state import State
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    """The genesis seal is known; round 1 begins."""
+
+    roster: tuple[PeerId, ...]
+
+
+@dataclass(frozen=True)
+class RoundDone:
+    """A round's update is applied; provisional until the next COMMITs agree."""
+
+    round: int
+    attempts: int
+    wall_s: float
+    roster: tuple[PeerId, ...]
+    assignments: tuple[Assignment, ...]
+    result: State
+
+
+@dataclass(frozen=True)
+class Departed:
+    """Somebody left the roster; the ledger has the proof."""
+
+    peer: PeerId
+    round: int
+    attempt: int
+    kind: DepartureKind
+    cause: Cause
+
+
+@dataclass(frozen=True)
+class DisputeOpened:
+    """A dispute was opened by rule; everyone votes."""
+
+    kind: str
+    round: int
+    accused: PeerId
+    accuser: PeerId | None
+
+
+@dataclass(frozen=True)
+class Halted:
+    """A phase did not complete in time, or there is evidence; the swarm recovers."""
+
+    stage: str
+    missing: tuple[PeerId, ...]
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """A recovery ended with a certificate after ``wall_s`` seconds."""
+
+    round: int
+    removed: tuple[PeerId, ...]
+    banned: tuple[PeerId, ...]
+    wall_s: float
+
+
+@dataclass(frozen=True)
+class GradientOverflow:
+    """Our own gradient is not finite or beyond 1e30; ``in_a_row`` counts such rounds."""
+
+    round: int
+    in_a_row: int
+
+
+Event = RunStarted | RoundDone | Departed | DisputeOpened | Halted | Recovered | GradientOverflow
+Observer = Callable[[Event], None]
+
+
+def ignore(event: Event) -> None:
+    """The observer of nobody."""

@@ -1,0 +1,191 @@
+"""
+One phase from sending to agreement: say our part, wait for everyone's, recover if someone's never comes.
+
+There is no common clock. A message of the next phase proves that its sender holds all of this one,
+so whoever lacks something pulls it first; HALT is said only when nobody serves it within 3Δ of the
+deadline (attacks A6).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import trio
+
+from btard.identity import Context, PeerId, digest
+from btard.rules.messages import AnyPayload, Phase, SignedMessage, Stage, Transcript
+from btard.swarm.board import Board
+from btard.swarm.broadcast import Broadcast, Expectation
+from btard.swarm.recovery import Recovery
+from btard.swarm.state import Work
+
+Spawn = Callable[..., None]
+
+
+class NewAttempt(Exception):  # noqa: N818: not an error; the round starts again with fewer members or the same
+    """The attempt is void: these members leave, and the round resumes at AGGREGATE under the same commitments."""
+
+    def __init__(
+        self,
+        resume_round: int,
+        reason: bytes,
+        *,
+        banned: tuple[PeerId, ...] = (),
+        removed: tuple[PeerId, ...] = (),
+    ) -> None:
+        super().__init__()
+        self.resume_round, self.reason, self.banned, self.removed = resume_round, reason, banned, removed
+
+
+class Stalls:
+    """How long this peer's own event loop stood still, in seconds since the start."""
+
+    def __init__(self, delay_s: float) -> None:
+        self._tick_s, self._limit_s = delay_s / 8, delay_s / 2
+        self.total_s = 0.0
+
+    async def run(self) -> None:
+        """Measure for ever; only stalls beyond Δ/2 count, so that deadlines move for a reason."""
+        while True:
+            due = trio.current_time() + self._tick_s
+            await trio.sleep_until(due)
+            late = trio.current_time() - due
+            if late > self._limit_s:
+                self.total_s += late
+
+
+@dataclass
+class Patience:
+    """When to pull what is missing, and when to halt: deadline, deadline + 2Δ, deadline + 3Δ."""
+
+    deadline: float
+    delay_s: float
+    pulls: int = 0
+
+    @property
+    def next_pull(self) -> float:
+        """When the next pull is due."""
+        return self.deadline + 2 * self.pulls * self.delay_s
+
+    @property
+    def halt(self) -> float:
+        """When waiting ends."""
+        return self.deadline + 3 * self.delay_s
+
+
+class Exchange:
+    """Runs phases, one after another, for the round in progress."""
+
+    def __init__(
+        self, broadcast: Broadcast, recovery: Recovery, stalls: Stalls, delay_s: float, spawn: Spawn
+    ) -> None:
+        self._broadcast, self._recovery, self._stalls = broadcast, recovery, stalls
+        self._delay_s, self._spawn = delay_s, spawn
+        self._reconciled: set[tuple[Stage, PeerId]] = set()
+
+    @property
+    def board(self) -> Board:
+        """The messages held."""
+        return self._broadcast.board
+
+    async def run(
+        self,
+        work: Work,
+        phase: Phase,
+        payload: AnyPayload,
+        *,
+        wait_s: float,
+        serial: int = 0,
+        is_valid: Callable[[SignedMessage], bool] = lambda message: True,
+    ) -> Transcript:
+        """Return the transcript of a phase in which we say ``payload``.
+
+        Raises:
+            NewAttempt: a recovery decided that somebody leaves.
+        """
+        is_commit = phase is Phase.COMMIT
+        signed_roster = work.state.roster.digest if is_commit else work.roster.digest
+        previous = work.state.chain if is_commit else work.chain
+        expectation = Expectation(work.stage(phase, serial), work.roster, signed_roster, previous, is_valid)
+        self._move_to(expectation)
+        self._broadcast.say(expectation.stage, signed_roster, previous, payload)
+        transcript = await self._collect(expectation, wait_s)
+        work.chain = transcript.digest
+        return transcript
+
+    def _move_to(self, expectation: Expectation) -> None:
+        place = self._broadcast.place
+        if place.current is not None and place.current.stage != expectation.stage:
+            place.last = place.current
+        place.current, place.overdue = expectation, False
+
+    async def _collect(self, expectation: Expectation, wait_s: float) -> Transcript:
+        patience = self._patience(wait_s)
+        stalled = self._stalls.total_s
+        while True:
+            if self._recovery.is_pending:
+                await self._take_up_decision()
+                patience, self._broadcast.place.overdue = self._patience(wait_s), False
+            elif transcript := self._broadcast.complete(expectation):
+                return transcript
+            elif evidence := [e for e in self.board.equivocations() if e.culprit in expectation.roster]:
+                self._recovery.halt(expectation, (), tuple(evidence))
+            else:
+                self._reconcile(expectation)
+                patience.deadline += self._stalls.total_s - stalled
+                stalled = self._stalls.total_s
+                await self._wait(expectation, patience)
+
+    def _patience(self, wait_s: float) -> Patience:
+        return Patience(trio.current_time() + wait_s, self._delay_s)
+
+    async def _wait(self, expectation: Expectation, patience: Patience) -> None:
+        due = patience.next_pull if patience.pulls < 2 else patience.halt
+        with trio.move_on_at(due) as scope:
+            await self.board.changed()
+        if not scope.cancelled_caught:
+            return
+        self._broadcast.place.overdue = True
+        if patience.pulls < 2:
+            patience.pulls += 1
+            self._spawn(self._broadcast.pull, expectation.stage, self._broadcast.others, self._delay_s)
+        else:
+            self._recovery.halt(expectation, self._broadcast.find_missing(expectation), ())
+
+    def _reconcile(self, expectation: Expectation) -> None:
+        """Compare what we hold with members whose message follows another transcript than ours."""
+        for peer in self._broadcast.find_strayed(expectation):
+            if (expectation.stage, peer) not in self._reconciled:
+                self._reconciled.add((expectation.stage, peer))
+                for stage in self._find_earlier_stages(expectation.stage):
+                    self._spawn(self._broadcast.pull, stage, (peer,), self._delay_s)
+
+    def _find_earlier_stages(self, stage: Stage) -> tuple[Stage, ...]:
+        last = self._broadcast.place.last
+        commits = [Stage(stage.round, attempt, Phase.COMMIT) for attempt in range(stage.attempt + 1)]
+        held = [item for item in commits if self.board.of(item) and item != stage]
+        return tuple({*held, *([last.stage] if last else [])})
+
+    async def _take_up_decision(self) -> None:
+        decision, reason = await self._recovery.settled()
+        if decision.changes_roster:
+            raise NewAttempt(decision.resume_round, reason, banned=decision.banned, removed=decision.removed)
+
+    async def wait_for(self, is_done: Callable[[], bool], wait_s: float) -> bool:
+        """Wait for private data, at most ``wait_s`` seconds; return whether it came.
+
+        Raises:
+            NewAttempt: a recovery decided meanwhile that somebody leaves.
+        """
+        with trio.move_on_after(wait_s):
+            while not is_done():
+                if self._recovery.is_pending:
+                    await self._take_up_decision()
+                else:
+                    await self.board.changed()
+        return is_done()
+
+
+def compute_opening_chain(work: Work) -> bytes:
+    """Return what an attempt's first phase follows: the commitments, and why earlier attempts ended."""
+    assert work.commits is not None
+    return digest(Context.TRANSCRIPT, work.reason, work.commits.digest)

@@ -1,0 +1,50 @@
+"""What travels between peers beside the slots: kinds of frames and the heads of bulk data."""
+
+from enum import IntEnum
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from btard.rules.messages import Bytes32, Count
+
+
+class Kind(IntEnum):
+    """One number per kind of control message, bulk transfer or request."""
+
+    MESSAGE = 1
+    SLICE = 2
+    PART = 3
+    PULL_STAGE = 4
+    PULL_SLICE = 5
+    PULL_PART = 6
+    CONFIG = 7
+    HELLO = 8
+    GENESIS = 9
+    CERTIFICATE = 10
+
+
+class SliceHead(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Consecutive chunks of a committed gradient, with the proof against its root."""
+
+    round: Count
+    root: Bytes32
+    first: Count
+    stop: Count
+    proof: Annotated[tuple[Bytes32, ...], Meta(max_length=128)]
+
+
+class PartHead(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """The aggregate of one part in one attempt."""
+
+    round: Count
+    attempt: Count
+    part: Count
+
+
+class SliceRequest(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Asks for chunks of a committed gradient that was published."""
+
+    round: Count
+    root: Bytes32
+    first: Count
+    stop: Count

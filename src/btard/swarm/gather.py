@@ -1,0 +1,128 @@
+"""
+Gather: the aggregates of all parts on their way to everyone, checked against their commitments
+(paper, Algorithm 2, steps 6 and 7). A part that its aggregator does not deliver is pulled from others.
+"""
+
+from collections.abc import Callable, Iterable
+
+import structlog
+import torch
+import trio
+from torch import Tensor
+
+from btard.errors import NetworkError, RemoteProtocolError
+from btard.identity import PeerId, short
+from btard.net import Hub
+from btard.robust import Layout
+from btard.rules.config import RunConfig
+from btard.rules.merkle import compute_root
+from btard.rules.parts import Part
+from btard.swarm.frames import Kind, PartHead
+from btard.swarm.state import as_bytes
+from btard.wire import decode, encode
+
+log = structlog.get_logger(__name__)
+
+PULL_SOURCES = 3
+"""Members asked for a part, one after another, before it is complained about."""
+
+
+class Parts:
+    """The aggregates this peer holds of the attempts in progress."""
+
+    def __init__(self, config: RunConfig, hub: Hub, notify: Callable[[], None]) -> None:
+        self._config, self._hub, self._notify = config, hub, notify
+        self._layout = Layout(config.elements, config.chunk_size)
+        self._held: dict[tuple[int, int, int, PeerId], Tensor] = {}
+        self._proven: dict[tuple[int, int, int], Tensor] = {}
+        self._arriving: dict[PeerId, Tensor] = {}
+        self._round, self._attempt, self._largest = 0, 0, 4 * config.elements
+        hub.bulk[Kind.PART] = self
+        hub.serve[Kind.PULL_PART] = self._serve
+
+    def begin_attempt(self, number: int, attempt: int, members: int) -> None:
+        """Move the window; what is older than the round before is dropped."""
+        self._round, self._attempt = number, attempt
+        chunks = max(1, -(-2 * self._layout.chunks // max(1, members - 1)))
+        self._largest = 4 * chunks * self._config.chunk_size
+        for table in (self._held, self._proven):
+            for key in [key for key in table if key[0] < number - 1]:
+                del table[key]  # type: ignore[arg-type]
+
+    def sink(self, peer: PeerId, head: bytes, size: int) -> memoryview | None:
+        """Memory for a part of this or the next attempt; one per sender and attempt."""
+        part = decode(head, PartHead)
+        near = self._round <= part.round <= self._round + 1 and self._attempt <= part.attempt <= self._attempt + 1
+        if not near or size > self._largest or size % 4 or (part.round, part.attempt, part.part, peer) in self._held:
+            return None
+        if any((key[0], key[1], key[3]) == (part.round, part.attempt, peer) for key in self._held):
+            return None
+        self._arriving[peer] = torch.empty(size // 4, dtype=torch.float32)
+        return as_bytes(self._arriving[peer])
+
+    def done(self, peer: PeerId, head: bytes, payload: memoryview) -> None:
+        """Keep a part until its commitment is known."""
+        part = decode(head, PartHead)
+        self._held[part.round, part.attempt, part.part, peer] = self._arriving.pop(peer)
+        self._notify()
+
+    def keep_own(self, number: int, attempt: int, part: Part, aggregate: Tensor) -> None:
+        """Hold and serve the part that we reduced."""
+        self._proven[number, attempt, part.index] = aggregate
+
+    def get(self, number: int, attempt: int, part: Part, root: bytes) -> Tensor | None:
+        """The aggregate of a part, once its bytes match the committed root; float32 of the part's length."""
+        key = (number, attempt, part.index)
+        if key not in self._proven:
+            values = self._held.pop((*key, part.aggregator), None)
+            if values is not None and self._is_committed(values, part, root):
+                self._proven[key] = values
+        return self._proven.get(key)
+
+    def _is_committed(self, values: Tensor, part: Part, root: bytes) -> bool:
+        if values.numel() == part.elements and compute_root(as_bytes(values), 4 * self._config.chunk_size) == root:
+            return True
+        log.warning("an aggregate does not match its commitment", aggregator=short(part.aggregator), part=part.index)
+        return False
+
+    async def send(self, number: int, attempt: int, part: Part, peer: PeerId) -> None:
+        """Send our part to one member."""
+        aggregate = self._proven[number, attempt, part.index]
+        head = encode(PartHead(number, attempt, part.index))
+        await self._hub.send_bulk(peer, Kind.PART, head, as_bytes(aggregate))
+
+    async def _serve(self, peer: PeerId, body: bytes) -> tuple[bytes, memoryview | None]:
+        request = decode(body, PartHead)
+        values = self._proven.get((request.round, request.attempt, request.part))
+        return (b"", None) if values is None else (body, as_bytes(values))
+
+    async def pull(
+        self, number: int, attempt: int, part: Part, root: bytes, sources: Iterable[PeerId], timeout_s: float
+    ) -> bool:
+        """Ask members in turn for a part; return whether it is held now."""
+        for peer in sources:
+            if self.get(number, attempt, part, root) is not None:
+                return True
+            with trio.move_on_after(timeout_s):
+                await self._pull_from(number, attempt, part, root, peer, timeout_s)
+        return self.get(number, attempt, part, root) is not None
+
+    async def _pull_from(
+        self, number: int, attempt: int, part: Part, root: bytes, peer: PeerId, timeout_s: float
+    ) -> None:
+        values = torch.empty(part.elements, dtype=torch.float32)
+        buffer = as_bytes(values)
+        request = encode(PartHead(number, attempt, part.index))
+        try:
+            answer = await self._hub.request(
+                peer,
+                Kind.PULL_PART,
+                request,
+                timeout_s=timeout_s,
+                sink=lambda _, size: buffer if size == len(buffer) else None,
+            )
+        except (NetworkError, RemoteProtocolError) as error:
+            log.debug("pulling a part failed", source=short(peer), reason=str(error))
+            return
+        if answer.payload is not None and self._is_committed(values, part, root):
+            self._proven[number, attempt, part.index] = values

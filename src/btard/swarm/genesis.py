@@ -1,0 +1,160 @@
+"""
+Genesis: the founder waits until enough peers are warm, then signs seal 0 (design section 4, Start and end).
+
+Seal 0 names the roster, the root of x_0 and the slowest gradient promised. After it the founder has
+no special power.
+"""
+
+from typing import Annotated
+
+import trio
+from msgspec import Meta, Struct
+
+from btard.errors import Refused, RemoteProtocolError
+from btard.identity import Context, Identity, PeerId, digest
+from btard.net import Hub
+from btard.rules.config import RunConfig
+from btard.rules.messages import NOTHING, Hello, Phase, Signature, Stage
+from btard.rules.roster import Roster
+from btard.rules.seal import Seal
+from btard.swarm.frames import Kind
+from btard.wire import decode, decode_seal, encode, encode_seal, is_seal_signed_by, open_message, sign_message, sign_seal
+
+HELLO_TIMEOUT_S = 60.0
+"""How long one HELLO waits for an answer before it is sent again."""
+HELLO_STAGE = Stage(0, 0, Phase.HELLO)
+MAX_GRADIENT_MS = 600_000
+STARTED = "the run has started; joining midway is not possible yet"
+
+
+class Welcome(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """The answer to a HELLO: seal 0 with the founder's signature, nothing yet, or a refusal in words."""
+
+    seal: Annotated[bytes, Meta(max_length=64 * 1024)]
+    signature: Annotated[bytes, Meta(max_length=64)]
+    refusal: Annotated[str, Meta(max_length=256)]
+
+
+class SignedSeal(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A seal with one signature, as the founder hands it out."""
+
+    seal: Seal
+    signature: Signature
+
+
+def make_hello(identity: Identity, config: RunConfig, state: bytes, gradient_ms: int) -> bytes:
+    """Return our signed HELLO: we are warm, x_0 has this root, and a gradient takes us so long."""
+    empty = Roster(()).digest
+    return sign_message(identity, config.run_id, empty, HELLO_STAGE, NOTHING, Hello(gradient_ms, state)).envelope
+
+
+class Founder:
+    """Collects HELLOs and answers all of them with seal 0 once the genesis roster is full."""
+
+    def __init__(self, identity: Identity, config: RunConfig, hub: Hub, state: bytes) -> None:
+        self._identity, self._config, self._state = identity, config, state
+        self._promised: dict[PeerId, int] = {}
+        self._sealed: SignedSeal | None = None
+        self._full = trio.Event()
+        hub.serve[Kind.HELLO] = self._serve
+
+    @property
+    def warm(self) -> int:
+        """How many peers have said HELLO."""
+        return len(self._promised)
+
+    def admit(self, envelope: bytes) -> PeerId:
+        """Take a HELLO into account.
+
+        Raises:
+            RemoteProtocolError: not a HELLO for this run.
+            Refused: its x_0 differs from ours, or the roster is full.
+        """
+        message = open_message(self._config.run_id, envelope)
+        hello = message.payload
+        if not isinstance(hello, Hello) or hello.gradient_ms > MAX_GRADIENT_MS:
+            raise RemoteProtocolError("not a HELLO", message.sender)
+        if hello.state != self._state:
+            raise Refused("your initial parameters differ from the founder's: other task code, data set or torch build")
+        if message.sender not in self._promised and self._full.is_set():
+            raise Refused(STARTED)
+        self._promised[message.sender] = hello.gradient_ms
+        if self.warm == self._config.genesis_size and not self._full.is_set():
+            self._sealed = self._seal_genesis()
+            self._full.set()
+        return message.sender
+
+    def _seal_genesis(self) -> SignedSeal:
+        seal = Seal(
+            run_id=self._config.run_id,
+            round=0,
+            attempt=0,
+            transcript=NOTHING,
+            state=self._state,
+            full_state=NOTHING,
+            roster=tuple(sorted(self._promised)),
+            banned=(),
+            previous=NOTHING,
+            q=digest(Context.VALIDATORS, self._config.run_id, self._state, *sorted(self._promised)),
+            gradient_ms=max(1, *self._promised.values()),
+        )
+        return SignedSeal(seal, sign_seal(self._identity, seal))
+
+    async def genesis(self) -> SignedSeal:
+        """Return seal 0 once it is signed."""
+        await self._full.wait()
+        assert self._sealed is not None
+        return self._sealed
+
+    async def _serve(self, peer: PeerId, body: bytes) -> tuple[bytes, None]:
+        try:
+            sender = self.admit(body)
+        except Refused as refusal:
+            return encode(Welcome(b"", b"", str(refusal))), None
+        if sender != peer:
+            raise RemoteProtocolError("a HELLO of somebody else", peer)
+        with trio.move_on_after(HELLO_TIMEOUT_S / 2):
+            sealed = await self.genesis()
+            return encode(Welcome(encode_seal(sealed.seal), sealed.signature, "")), None
+        return encode(Welcome(b"", b"", "")), None
+
+
+def refuse_latecomers(hub: Hub) -> None:
+    """Answer every HELLO with the news that the run has started."""
+
+    async def serve(peer: PeerId, body: bytes) -> tuple[bytes, None]:
+        return encode(Welcome(b"", b"", STARTED)), None
+
+    hub.serve[Kind.HELLO] = serve
+
+
+async def ask_for_genesis(hub: Hub, config: RunConfig, founder: PeerId, hello: bytes) -> SignedSeal:
+    """Say HELLO to the founder until it answers with seal 0.
+
+    Raises:
+        Refused: the run has started, or our initial parameters differ.
+        NetworkError: the founder is gone.
+    """
+    while True:
+        answer = await hub.request(founder, Kind.HELLO, hello, timeout_s=HELLO_TIMEOUT_S)
+        welcome = decode(answer.head, Welcome)
+        if welcome.refusal:
+            raise Refused(welcome.refusal)
+        if welcome.seal:
+            sealed = SignedSeal(decode_seal(welcome.seal), welcome.signature)
+            check_genesis(sealed, config)
+            return sealed
+
+
+def check_genesis(sealed: SignedSeal, config: RunConfig) -> None:
+    """Return if this is seal 0 of the run, signed by its founder.
+
+    Raises:
+        RemoteProtocolError: it is not.
+    """
+    seal = sealed.seal
+    if not is_seal_signed_by(config.founder_id, seal, sealed.signature):
+        raise RemoteProtocolError("seal 0 is not signed by the founder of the run")
+    fits = (seal.run_id, seal.round, seal.banned) == (config.run_id, 0, ())
+    if not fits or len(seal.roster) != config.genesis_size or list(seal.roster) != sorted(set(seal.roster)):
+        raise RemoteProtocolError("the founder's seal 0 does not fit the run's configuration")

@@ -1,0 +1,61 @@
+"""Links: this peer stays connected to every member of the roster, found through the directory."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import structlog
+import trio
+
+from btard.errors import NetworkError, Refused
+from btard.identity import PeerId, short
+from btard.net import Address, Hub
+from btard.rules.roster import Roster
+
+log = structlog.get_logger(__name__)
+
+RETRY_S = (0.2, 0.5, 1.0, 2.0, 5.0)
+"""Waits between attempts to reach a member; the last one repeats."""
+PATIENCE_S = 5.0
+"""How long the member with the higher id waits to be dialled before it dials itself."""
+
+
+class Directory(Protocol):
+    """Where members are found; a hint only, for whoever answers must prove its identity."""
+
+    async def find_addresses(self, peer: PeerId) -> tuple[Address, ...]:
+        """Return where ``peer`` says it listens; empty if unknown."""
+
+
+class Links:
+    """One task per member of the roster that keeps a link to it."""
+
+    def __init__(self, hub: Hub, me: PeerId, directory: Directory, roster: Callable[[], Roster]) -> None:
+        self._hub, self._me, self._directory, self._roster = hub, me, directory, roster
+
+    async def run(self) -> None:
+        """Keep links to all other members until cancelled."""
+        async with trio.open_nursery() as nursery:
+            for peer in self._roster().members:
+                if peer != self._me:
+                    nursery.start_soon(self._keep, peer)
+
+    async def _keep(self, peer: PeerId) -> None:
+        if peer < self._me:
+            await trio.sleep(PATIENCE_S)
+        attempt = 0
+        while peer in self._roster():
+            if self._hub.is_connected(peer):
+                attempt = 0
+            else:
+                attempt += 1
+                await self._dial(peer)
+            await trio.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
+
+    async def _dial(self, peer: PeerId) -> None:
+        for address in await self._directory.find_addresses(peer):
+            try:
+                await self._hub.connect(peer, address)
+            except (NetworkError, Refused) as error:
+                log.debug("no link", peer=short(peer), address=str(address), reason=str(error))
+            else:
+                return

@@ -1,0 +1,202 @@
+"""
+Scatter: committed slices on their way to the aggregators, proven on arrival (paper, Algorithm 2, steps 3 and 4).
+
+Slices are named by the Merkle root they belong to, not by attempt: after a re-cut an aggregator is
+sent only the chunks that it lacks. Bytes that fail their proof count as not received; on a private
+link they prove nothing.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import structlog
+import torch
+import trio
+from torch import Tensor
+
+from btard.errors import NetworkError, RemoteProtocolError
+from btard.identity import PeerId, short
+from btard.net import Hub
+from btard.robust import Layout
+from btard.rules.config import RunConfig
+from btard.rules.merkle import compute_leaves, is_in_tree
+from btard.swarm.frames import Kind, SliceHead, SliceRequest
+from btard.swarm.state import Gradient, as_bytes
+from btard.wire import decode, encode
+
+log = structlog.get_logger(__name__)
+
+SLICES_PER_SENDER = 8
+"""Largest parts' worth of unasked slices held of one sender; what exceeds it can still be pulled."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Proven chunks of a committed gradient: float32 values and the Merkle proof of their range."""
+
+    chunks: range
+    values: Tensor
+    proof: tuple[bytes, ...]
+
+
+class Slices:
+    """All slices this peer holds of the rounds in progress, its own gradients among them."""
+
+    def __init__(self, config: RunConfig, hub: Hub, notify: Callable[[], None]) -> None:
+        self._hub, self._notify = hub, notify
+        self._layout = Layout(config.elements, config.chunk_size)
+        self._pieces: dict[tuple[int, bytes], list[Piece]] = {}
+        self._own: dict[tuple[int, bytes], Gradient] = {}
+        self._sent: dict[tuple[int, bytes, PeerId], set[int]] = {}
+        self._arriving: dict[PeerId, Tensor] = {}
+        self._received: dict[tuple[int, PeerId], int] = {}
+        self._round, self._largest = 0, self._layout.chunks
+        hub.bulk[Kind.SLICE] = self
+        hub.serve[Kind.PULL_SLICE] = self._serve
+
+    def begin_round(self, number: int, members: int) -> None:
+        """Move the window of rounds; what is older than the round before is dropped."""
+        self._round = number
+        self._largest = max(1, -(-2 * self._layout.chunks // max(1, members)))
+        for table in (self._pieces, self._own, self._sent, self._received):
+            for key in [key for key in table if key[0] < number - 1]:
+                del table[key]  # type: ignore[arg-type]
+
+    def keep_own(self, number: int, gradient: Gradient) -> None:
+        """Serve slices of a gradient that we hold whole."""
+        self._own[number, gradient.tree.root] = gradient
+
+    # --- receiving ---
+
+    def sink(self, peer: PeerId, head: bytes, size: int) -> memoryview | None:
+        """Memory for a slice of a round in progress, or None when it is not wanted."""
+        slice_head = decode(head, SliceHead)
+        chunks = range(slice_head.first, slice_head.stop)
+        used = self._received.get((slice_head.round, peer), 0)
+        if not self._round - 1 <= slice_head.round <= self._round + 1 or len(chunks) > self._largest:
+            return None
+        if size != self._count_bytes(chunks) or used + len(chunks) > SLICES_PER_SENDER * self._largest:
+            return None
+        self._received[slice_head.round, peer] = used + len(chunks)
+        self._arriving[peer] = torch.empty(size // 4, dtype=torch.float32)
+        return as_bytes(self._arriving[peer])
+
+    def done(self, peer: PeerId, head: bytes, payload: memoryview) -> None:
+        """Keep a slice that proves itself."""
+        self._keep(decode(head, SliceHead), self._arriving.pop(peer), peer)
+
+    def _keep(self, head: SliceHead, values: Tensor, sender: PeerId) -> bool:
+        chunks = range(head.first, head.stop)
+        leaves = compute_leaves(as_bytes(values), head.first, 4 * self._layout.chunk_size)
+        count, elements = self._layout.chunks, self._layout.elements
+        if not is_in_tree(head.root, count, elements, chunks, leaves, head.proof):
+            log.warning("a slice failed its proof", sender=short(sender), round=head.round)
+            return False
+        self._pieces.setdefault((head.round, head.root), []).append(Piece(chunks, values, head.proof))
+        self._notify()
+        return True
+
+    def _count_bytes(self, chunks: range) -> int:
+        if not 0 <= chunks.start < chunks.stop <= self._layout.chunks:
+            return -1
+        where = self._layout.elements_of(chunks)
+        return 4 * (where.stop - where.start)
+
+    # --- reading ---
+
+    def get(self, number: int, root: bytes, chunks: range) -> Tensor | None:
+        """The values of committed chunks, if all of them are held; shape (elements of the chunks,)."""
+        own = self._own.get((number, root))
+        if own is not None:
+            return own.values[self._layout.elements_of(chunks)]
+        exact = self.find_piece(number, root, chunks)
+        return exact.values if exact else self._assemble(self._pieces.get((number, root), ()), chunks)
+
+    def find_piece(self, number: int, root: bytes, chunks: range) -> Piece | None:
+        """The piece of exactly these chunks, with its proof."""
+        own = self._own.get((number, root))
+        if own is not None:
+            return Piece(chunks, own.values[self._layout.elements_of(chunks)], own.tree.prove(chunks))
+        return next((item for item in self._pieces.get((number, root), ()) if item.chunks == chunks), None)
+
+    def _assemble(self, pieces: Iterable[Piece], chunks: range) -> Tensor | None:
+        start = self._layout.elements_of(chunks).start
+        values = torch.empty(self._count_bytes(chunks) // 4, dtype=torch.float32)
+        lacking = set(chunks)
+        for piece in pieces:
+            common = range(max(piece.chunks.start, chunks.start), min(piece.chunks.stop, chunks.stop))
+            if len(common) and lacking & set(common):
+                where, offset = self._layout.elements_of(common), self._layout.elements_of(piece.chunks).start
+                values[where.start - start : where.stop - start] = piece.values[where.start - offset : where.stop - offset]
+                lacking -= set(common)
+        return None if lacking else values
+
+    # --- sending ---
+
+    async def send(self, number: int, gradient: Gradient, peer: PeerId, chunks: range, *, again: bool = False) -> None:
+        """Send an aggregator the chunks of our gradient that it lacks; ``again`` sends all of them."""
+        sent = self._sent.setdefault((number, gradient.tree.root, peer), set())
+        for run in find_runs(chunks, set() if again else sent):
+            head = SliceHead(number, gradient.tree.root, run.start, run.stop, gradient.tree.prove(run))
+            sent.update(run)
+            values = gradient.values[self._layout.elements_of(run)]
+            await self._hub.send_bulk(peer, Kind.SLICE, encode(head), as_bytes(values))
+
+    async def forward(self, number: int, root: bytes, chunks: range, peer: PeerId) -> None:
+        """Send somebody chunks of another's gradient that we hold, piece by piece, each with its proof."""
+        for piece in self._pieces.get((number, root), ()):
+            if piece.chunks.start < chunks.stop and chunks.start < piece.chunks.stop:
+                head = SliceHead(number, root, piece.chunks.start, piece.chunks.stop, piece.proof)
+                await self._hub.send_bulk(peer, Kind.SLICE, encode(head), as_bytes(piece.values))
+
+    async def _serve(self, peer: PeerId, body: bytes) -> tuple[bytes, memoryview | None]:
+        request = decode(body, SliceRequest)
+        chunks = range(request.first, request.stop)
+        if self._count_bytes(chunks) < 0 or len(chunks) > self._largest:
+            raise RemoteProtocolError("a request for chunks that do not exist", peer)
+        piece = self.find_piece(request.round, request.root, chunks)
+        if piece is None:
+            return b"", None
+        head = SliceHead(request.round, request.root, request.first, request.stop, piece.proof)
+        return encode(head), as_bytes(piece.values)
+
+    async def pull(self, number: int, root: bytes, chunks: range, sources: Iterable[PeerId], timeout_s: float) -> bool:
+        """Ask sources in turn for published chunks; return whether they are held now."""
+        for peer in sources:
+            if self.get(number, root, chunks) is not None:
+                return True
+            with trio.move_on_after(timeout_s):
+                await self._pull_from(number, root, chunks, peer, timeout_s)
+        return self.get(number, root, chunks) is not None
+
+    async def _pull_from(self, number: int, root: bytes, chunks: range, peer: PeerId, timeout_s: float) -> None:
+        values = torch.empty(self._count_bytes(chunks) // 4, dtype=torch.float32)
+        buffer = as_bytes(values)
+        request = encode(SliceRequest(number, root, chunks.start, chunks.stop))
+        try:
+            answer = await self._hub.request(
+                peer,
+                Kind.PULL_SLICE,
+                request,
+                timeout_s=timeout_s,
+                sink=lambda _, size: buffer if size == len(buffer) else None,
+            )
+            head = decode(answer.head, SliceHead) if answer.payload is not None else None
+        except (NetworkError, RemoteProtocolError) as error:
+            log.debug("pulling a slice failed", source=short(peer), reason=str(error))
+            return
+        if head and (head.round, head.root, head.first, head.stop) == (number, root, chunks.start, chunks.stop):
+            self._keep(head, values, peer)
+
+
+def find_runs(wanted: range, held: set[int]) -> tuple[range, ...]:
+    """Return the maximal runs of ``wanted`` that are not ``held``."""
+    runs: list[range] = []
+    for chunk in wanted:
+        if chunk in held:
+            continue
+        if runs and runs[-1].stop == chunk:
+            runs[-1] = range(runs[-1].start, chunk + 1)
+        else:
+            runs.append(range(chunk, chunk + 1))
+    return tuple(runs)

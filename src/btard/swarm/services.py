@@ -1,0 +1,107 @@
+"""What one round needs at hand: the concurrent protocols of this peer, and its bounds on waiting."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from btard.identity import Identity, PeerId
+from btard.rules.config import RunConfig
+from btard.rules.evidence import AnyProof, Cause, Departure, DepartureKind
+from btard.rules.messages import Phase, Slot
+from btard.swarm.broadcast import Broadcast
+from btard.swarm.compute import Compute
+from btard.swarm.conduct import Conduct
+from btard.swarm.events import Departed, Observer
+from btard.swarm.exchange import Exchange
+from btard.swarm.gather import Parts
+from btard.swarm.ledger import Ledger
+from btard.swarm.scatter import Slices
+from btard.swarm.state import Work
+from btard.swarm.workload import Workload
+
+WARM_UP_S = 30.0
+"""Added to the deadline of the first COMMIT, in which links are still being made."""
+COMPUTE_FACTOR = 10
+"""The compute bound is this many times the slowest gradient promised at genesis."""
+
+
+@dataclass(frozen=True)
+class Deadlines:
+    """How long the phases of a run may take, in seconds: compute bound, bulk bound, and 4Δ for messages."""
+
+    compute_s: float
+    bulk_s: float
+    messages_s: float
+
+    @classmethod
+    def of(cls, config: RunConfig, gradient_ms: int) -> "Deadlines":
+        """The deadlines that follow from the run's configuration and the genesis seal."""
+        bulk_s = config.delay_s + 4 * config.elements / config.min_bandwidth
+        return cls(COMPUTE_FACTOR * gradient_ms / 1000, bulk_s, 4 * config.delay_s)
+
+    def commit(self, round_number: int) -> float:
+        """A gradient, and messages; the first round also connects."""
+        return self.compute_s + self.messages_s + (WARM_UP_S if round_number == 1 else 0.0)
+
+    @property
+    def bulk(self) -> float:
+        """A transfer of one vector and a computation on it, then messages: AGGREGATE, REVEAL, PUBLISH."""
+        return 2 * self.bulk_s + self.compute_s + self.messages_s
+
+    @property
+    def check(self) -> float:
+        """A pass over the vector, then messages: CHECK, CONFIRM."""
+        return self.compute_s + self.messages_s
+
+    @property
+    def vote(self) -> float:
+        """A transfer, a gradient, then messages."""
+        return self.bulk + self.compute_s
+
+
+@dataclass(frozen=True)
+class Services:
+    """The protocols of one peer, each a task or served by one, as the round uses them."""
+
+    config: RunConfig
+    identity: Identity
+    workload: Workload
+    conduct: Conduct
+    compute: Compute
+    ledger: Ledger
+    broadcast: Broadcast
+    exchange: Exchange
+    slices: Slices
+    parts: Parts
+    deadlines: Deadlines
+    observe: Observer
+    spawn: Callable[..., None]
+
+    @property
+    def me(self) -> PeerId:
+        """Our own id."""
+        return self.identity.peer_id
+
+    def slot(self, work: Work, phase: Phase) -> Slot:
+        """Our slot of a phase of the current attempt."""
+        return Slot(work.stage(phase), self.me)
+
+    def others(self, work: Work) -> tuple[PeerId, ...]:
+        """The other members of the current attempt, those after us in the roster first: pulls spread over all."""
+        members = work.roster.members
+        mine = members.index(self.me)
+        return members[mine + 1 :] + members[:mine]
+
+    def record(
+        self,
+        work: Work,
+        peer: PeerId,
+        kind: DepartureKind,
+        cause: Cause,
+        proof: AnyProof | None,
+        blobs: Mapping[bytes, memoryview] = MappingProxyType({}),
+    ) -> None:
+        """Write down why somebody leaves, before it takes effect."""
+        departure = Departure(peer, work.round, work.attempt, kind, cause, proof)
+        self.ledger.record_departure(departure, blobs)
+        self.observe(Departed(peer, work.round, work.attempt, kind, cause))

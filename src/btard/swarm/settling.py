@@ -1,0 +1,321 @@
+"""
+Settling: complaints and disputes from publication to ruling (paper: Accuse, CheckAveraging).
+
+Everybody publishes what the open question asks of it, looks for itself, and votes; the ruling is a
+count over the agreed votes. Nothing here knows who attacks.
+"""
+
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from btard.identity import Context, PeerId, digest, short
+from btard.rules.complaints import Complaint, find_unattested
+from btard.rules.disputes import Dispute, DisputeKind, Ruling, settle_all
+from btard.rules.evidence import AttestProof, Cause, ColumnProof, DepartureKind, SliceProof, VoteProof
+from btard.rules.judgement import Column, find_liars, is_wrong_aggregate
+from btard.rules.messages import Attest, DisputePublish, Opinion, Phase, Publish, Transcript, Vote
+from btard.rules.parts import Part
+from btard.rules.validity import is_valid_attest, is_valid_vote
+from btard.swarm.events import DisputeOpened
+from btard.swarm.exchange import NewAttempt
+from btard.swarm.services import Services
+from btard.swarm.state import Work, as_bytes, empty_part
+from btard.swarm.validation import CONVICT, inspect
+
+log = structlog.get_logger(__name__)
+
+
+# --- complaints ---
+
+
+async def settle_scatter_complaints(services: Services, work: Work, complaints: Sequence[Complaint]) -> None:
+    """Settle complaints about slices; the attempt ends in any case, for its aggregates are incomplete.
+
+    Raises:
+        NewAttempt: always; whoever did not publish leaves, and so does who complains twice about the same.
+    """
+    repeated = {c.complainer for c in complaints if (work.roster.digest, c) in work.complaints}
+    work.complaints |= {(work.roster.digest, complaint) for complaint in complaints}
+
+    async def publish() -> None:
+        for complaint in complaints:
+            if complaint.accused == services.me:
+                await publish_slice(services, work, work.parts[complaint.part])
+
+    def is_held(complaint: Complaint) -> bool:
+        chunks = work.parts[complaint.part].chunks
+        return services.slices.get(work.round, work.root_of(complaint.accused), chunks) is not None
+
+    services.spawn(publish)
+    attests, unattested = await _attest(services, work, complaints, is_held, serial=0)
+    leaving = _remove_withholders(services, work, complaints, attests, unattested)
+    for peer in sorted(repeated - set(leaving)):
+        services.record(work, peer, DepartureKind.REMOVAL, Cause.WITHHOLDING, None)
+        leaving = (*leaving, peer)
+    raise NewAttempt(work.round, attests.digest, removed=leaving)
+
+
+async def settle_gather_complaints(services: Services, work: Work, complaints: Sequence[Complaint]) -> None:
+    """Settle complaints about aggregates; the draw stands unless somebody leaves.
+
+    Raises:
+        NewAttempt: an aggregator did not publish its part.
+    """
+    roots = work.aggregate_roots
+
+    async def publish() -> None:
+        for complaint in complaints:
+            if complaint.accused == services.me and services.conduct.sends_part(work.round, complaint.complainer):
+                for peer in services.others(work):
+                    services.spawn(services.parts.send, work.round, work.attempt, work.parts[complaint.part], peer)
+
+    def is_held(complaint: Complaint) -> bool:
+        part = work.parts[complaint.part]
+        return services.parts.get(work.round, work.attempt, part, roots[part.aggregator]) is not None
+
+    services.spawn(publish)
+    attests, unattested = await _attest(services, work, complaints, is_held, serial=1)
+    if unattested:
+        leaving = _remove_withholders(services, work, complaints, attests, unattested)
+        raise NewAttempt(work.round, attests.digest, removed=leaving)
+
+
+async def _attest(
+    services: Services, work: Work, complaints: Sequence[Complaint], is_held: Callable[[Complaint], bool], serial: int
+) -> tuple[Transcript, tuple[int, ...]]:
+    deadlines = services.deadlines
+    await services.exchange.run(work, Phase.PUBLISH, Publish(), wait_s=deadlines.check, serial=serial)
+    await services.exchange.wait_for(lambda: all(map(is_held, complaints)), deadlines.bulk_s)
+    attests = await services.exchange.run(
+        work,
+        Phase.ATTEST,
+        Attest(tuple(is_held(complaint) for complaint in complaints)),
+        wait_s=deadlines.bulk,
+        serial=serial,
+        is_valid=lambda message: is_valid_attest(message, len(complaints)),
+    )
+    return attests, find_unattested(complaints, attests, work.roster)
+
+
+def _remove_withholders(
+    services: Services, work: Work, complaints: Sequence[Complaint], attests: Transcript, unattested: Sequence[int]
+) -> tuple[PeerId, ...]:
+    envelopes = tuple(message.envelope for message in attests.messages)
+    culprits = {complaints[index].accused: index for index in reversed(unattested)}
+    for peer in sorted(culprits):
+        proof = AttestProof(culprits[peer], envelopes)
+        services.record(work, peer, DepartureKind.REMOVAL, Cause.WITHHOLDING, proof)
+    return tuple(sorted(culprits))
+
+
+async def publish_slice(services: Services, work: Work, part: Part) -> None:
+    """Send our slice of a part to everyone, whole and with one proof."""
+    if work.gradient is None or not part.elements:
+        return
+    for peer in services.others(work):
+        if services.conduct.sends_slice(work.round, peer):
+            services.spawn(send_whole, services, work, peer, part)
+
+
+async def send_whole(services: Services, work: Work, peer: PeerId, part: Part) -> None:
+    """Send one member our slice of a part again, whole."""
+    assert work.gradient is not None
+    await services.slices.send(work.round, work.gradient, peer, part.chunks, again=True)
+
+
+# --- disputes ---
+
+
+async def hold_disputes(services: Services, work: Work, disputes: Sequence[Dispute], serial: int) -> tuple[Ruling, ...]:
+    """Publish, look, vote, and return the rulings; who is banned by them is written to the ledger.
+
+    Raises:
+        NewAttempt: a recovery decided meanwhile that somebody leaves.
+    """
+    for dispute in disputes:
+        services.observe(DisputeOpened(dispute.kind, dispute.round, dispute.accused, dispute.accuser))
+        await _publish_for(services, work, dispute)
+    deadlines = services.deadlines
+    await services.exchange.run(work, Phase.DISPUTE_PUBLISH, DisputePublish(), wait_s=deadlines.check, serial=serial)
+    opinions = [await form_opinion(services, _work_of(work, dispute), work, dispute) for dispute in disputes]
+    votes = await services.exchange.run(
+        work,
+        Phase.VOTE,
+        Vote(tuple(opinions)),
+        wait_s=len(disputes) * deadlines.vote,
+        serial=serial,
+        is_valid=lambda message: is_valid_vote(message, len(disputes)),
+    )
+    rulings = settle_all(disputes, votes, work.roster)
+    for index, ruling in enumerate(rulings):
+        _record_ruling(services, work, ruling, index, votes)
+    return rulings
+
+
+def _work_of(work: Work, dispute: Dispute) -> Work:
+    """The round that a dispute is about: this one, or the one before."""
+    if dispute.round == work.round:
+        return work
+    assert work.previous is not None and work.previous.round == dispute.round
+    return work.previous
+
+
+async def _publish_for(services: Services, work: Work, dispute: Dispute) -> None:
+    """Send everyone what a dispute asks of us: our own slice, or as aggregator the slices of those who left."""
+    subject = _work_of(work, dispute)
+    if dispute.kind is DisputeKind.GRADIENT or dispute.part is None:
+        return
+    part = subject.parts[dispute.part]
+    if dispute.kind is DisputeKind.REPORT:
+        if dispute.accuser == services.me:
+            await _forward(services, work, subject, part, dispute.accused)
+        return
+    if services.me in subject.contributors and subject.gradient is not None:
+        for peer in services.others(work):
+            services.spawn(send_whole, services, subject, peer, part)
+    if part.aggregator == services.me:
+        for contributor in subject.contributors:
+            if contributor not in work.roster:
+                await _forward(services, work, subject, part, contributor)
+
+
+async def _forward(services: Services, work: Work, subject: Work, part: Part, contributor: PeerId) -> None:
+    root = subject.root_of(contributor)
+    for peer in services.others(work):
+        services.spawn(services.slices.forward, subject.round, root, part.chunks, peer)
+
+
+async def form_opinion(services: Services, subject: Work, work: Work, dispute: Dispute) -> Opinion:
+    """Look at a dispute with our own eyes."""
+    if dispute.kind is DisputeKind.GRADIENT:
+        finding = await services.compute.run(lambda: inspect(services, subject, dispute.accused, CONVICT))
+        if finding.gradient is not None:
+            services.slices.keep_own(subject.round, finding.gradient)
+        return Opinion((dispute.accused,) if finding.guilty else (), (), finding.parts)
+    assert dispute.part is not None
+    part = subject.parts[dispute.part]
+    wanted = (dispute.accused,) if dispute.kind is DisputeKind.REPORT else subject.contributors
+    silent = await _obtain(services, subject, work, part, wanted)
+    if silent:
+        blamed = {dispute.accuser} if dispute.kind is DisputeKind.REPORT else set(silent)
+        gone = {part.aggregator for peer in silent if peer not in work.roster}
+        names = sorted(peer for peer in (blamed | gone) if peer is not None and peer in work.roster)
+        return Opinion((), tuple(names), ())
+    column = build_column(services, subject, part, wanted)
+    return await services.compute.run(lambda: judge(services, subject, column, dispute))
+
+
+async def _obtain(
+    services: Services, subject: Work, work: Work, part: Part, wanted: Sequence[PeerId]
+) -> tuple[PeerId, ...]:
+    """Wait for published slices, then pull them from others; return whose are still missing."""
+
+    def lacking() -> tuple[PeerId, ...]:
+        held = services.slices.get
+        return tuple(p for p in wanted if part.elements and held(subject.round, subject.root_of(p), part.chunks) is None)
+
+    await services.exchange.wait_for(lambda: not lacking(), services.deadlines.bulk_s)
+    for peer in lacking():
+        sources = (part.aggregator, *services.others(work)[:3])
+        root = subject.root_of(peer)
+        await services.slices.pull(
+            subject.round, root, part.chunks, [s for s in sources if s != services.me], services.config.delay_s
+        )
+    return lacking()
+
+
+def build_column(services: Services, subject: Work, part: Part, wanted: Sequence[PeerId]) -> Column:
+    """Return the opened column: the slices of ``wanted`` and the aggregate that was committed to."""
+    slices = {}
+    for peer in wanted:
+        values = services.slices.get(subject.round, subject.root_of(peer), part.chunks) if part.elements else empty_part()
+        assert values is not None
+        slices[peer] = values
+    assert subject.aggregate is not None
+    aggregate = subject.aggregate[part.start : part.stop]
+    return Column(part, slices, aggregate, subject.aggregate_norms[part.index])
+
+
+def judge(services: Services, subject: Work, column: Column, dispute: Dispute) -> Opinion:
+    """Return who is guilty in an opened column; for a report dispute only the report counts."""
+    assert subject.directions is not None
+    reports = {peer: subject.reports[peer][column.part.index] for peer in column.slices}
+    guilty = set(find_liars(column, subject.directions, reports))
+    if dispute.kind is DisputeKind.COLUMN and is_wrong_aggregate(services.config, column):
+        guilty.add(column.part.aggregator)
+    return Opinion(tuple(sorted(guilty)), (), ())
+
+
+_CAUSES = {
+    (DisputeKind.GRADIENT, True): Cause.FALSE_GRADIENT,
+    (DisputeKind.GRADIENT, False): Cause.FALSE_ACCUSATION,
+    (DisputeKind.REPORT, True): Cause.FALSE_REPORT,
+    (DisputeKind.REPORT, False): Cause.FALSE_NAMING,
+}
+
+
+def name_cause(dispute: Dispute, peer: PeerId, false_parts: Sequence[int]) -> Cause:
+    """Return the cause of a ban by ruling."""
+    if dispute.kind is DisputeKind.COLUMN:
+        return Cause.WRONG_AGGREGATE if peer == dispute.accused else Cause.FALSE_REPORT
+    if dispute.kind is DisputeKind.GRADIENT and peer == dispute.accused and false_parts:
+        return Cause.FALSE_REPORT
+    return _CAUSES[dispute.kind, peer == dispute.accused]
+
+
+def _record_ruling(services: Services, work: Work, ruling: Ruling, index: int, votes: Transcript) -> None:
+    dispute = ruling.dispute
+    accuser = dispute.accuser or b""
+    envelopes = tuple(message.envelope for message in votes.messages)
+    by_majority = VoteProof(dispute.kind.value, dispute.round, dispute.accused, accuser, index, envelopes)
+    for peer in ruling.banned:
+        cause = name_cause(dispute, peer, ruling.parts)
+        own = _prove_column(services, work, dispute) if cause in {Cause.FALSE_REPORT, Cause.WRONG_AGGREGATE} else None
+        proof, blobs = own or (by_majority, {})
+        services.record(work, peer, DepartureKind.BAN, cause, proof, blobs)
+    for peer in ruling.removed:
+        services.record(work, peer, DepartureKind.REMOVAL, Cause.WITHHOLDING, by_majority)
+
+
+def _prove_column(services: Services, work: Work, dispute: Dispute) -> tuple[ColumnProof, dict[bytes, memoryview]] | None:
+    """Return the self-contained proof of an opened column, if every slice is held with one proof."""
+    if dispute.part is None:
+        return None
+    subject = _work_of(work, dispute)
+    part = subject.parts[dispute.part]
+    wanted = (dispute.accused,) if dispute.kind is DisputeKind.REPORT else subject.contributors
+    blobs: dict[bytes, memoryview] = {}
+    slices = []
+    for peer in wanted:
+        piece = services.slices.find_piece(subject.round, subject.root_of(peer), part.chunks)
+        if piece is None:
+            log.info("no self-contained proof: a slice is held in pieces", contributor=short(peer))
+            return None
+        name = _name_blob(blobs, as_bytes(piece.values))
+        slices.append(SliceProof(peer, name, piece.proof))
+    assert subject.aggregate is not None
+    aggregate = _name_blob(blobs, as_bytes(subject.aggregate[part.start : part.stop]))
+    assert subject.commits and subject.aggregates and subject.reveals and subject.checks
+    proof = ColumnProof(
+        subject.round,
+        subject.attempt,
+        part.index,
+        subject.state.q,
+        subject.state.roster.members,
+        subject.roster.members,
+        subject.contributors,
+        tuple(subject.commits[peer].envelope for peer in wanted),
+        subject.aggregates[part.aggregator].envelope,
+        tuple(message.envelope for message in subject.reveals.messages),
+        tuple(subject.checks[peer].envelope for peer in wanted),
+        tuple(slices),
+        aggregate,
+    )
+    return proof, blobs
+
+
+def _name_blob(blobs: dict[bytes, memoryview], data: memoryview) -> bytes:
+    name = digest(Context.EVIDENCE, data)  # type: ignore[arg-type]
+    blobs[name] = data
+    return name

@@ -1,0 +1,184 @@
+"""
+The state between two rounds, and the work of one round.
+
+A ``State`` is a value: the round starts from it and may be started again from it. ``Work`` collects
+what one peer computes and receives during one round; the previous round's work is kept until its
+validators have reported.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from btard.errors import LocalProtocolError
+from btard.identity import Context, PeerId, digest
+from btard.robust import Directions
+from btard.rules.checks import Reports
+from btard.rules.complaints import Complaint
+from btard.rules.config import RunConfig
+from btard.rules.draws import Assignment
+from btard.rules.merkle import MerkleTree, compute_leaves
+from btard.rules.messages import Commit, Phase, Report, Stage, Transcript, Verdict
+from btard.rules.parts import Part, cut_parts, find_part_of
+from btard.rules.roster import Roster
+from btard.rules.seal import Seal
+from btard.swarm.workload import OptimizerState
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything that a round starts from; equal at every honest peer but for the seal's signatures.
+
+    ``round`` is the next round to run, ``seal`` the tuple of the one before, whose draw q gave this
+    round its seeds, part order and ``assignments`` (who validates whom of the previous round).
+    """
+
+    round: int
+    attempt: int
+    roster: Roster
+    parameters: Tensor
+    optimizer: OptimizerState
+    seal: Seal
+    seal_digest: bytes
+    chain: bytes
+    banned: frozenset[PeerId] = frozenset()
+    assignments: tuple[Assignment, ...] = ()
+    exempt: Mapping[int, int] = field(default_factory=dict)
+
+    @property
+    def q(self) -> bytes:
+        """The draw that fixed this round's seeds and part order."""
+        return self.seal.q
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """Our own committed gradient: float32 of shape (D,), and the Merkle tree over its chunks."""
+
+    values: Tensor
+    tree: MerkleTree
+    overflow: bool
+
+
+class Work:
+    """One peer's work on one round, through all its attempts."""
+
+    def __init__(self, config: RunConfig, state: State, previous: "Work | None") -> None:
+        self.config, self.state, self.previous = config, state, previous
+        self.roster, self.banned = state.roster, state.banned
+        self.attempt = self.first_attempt = state.attempt
+        self.chain, self.reason = state.chain, b""
+        self.gradient: Gradient | None = None
+        self.commits: Transcript | None = None
+        self.aggregates: Transcript | None = None
+        self.checks: Transcript | None = None
+        self.reveals: Transcript | None = None
+        self.aggregate: Tensor | None = None
+        self.directions: Directions | None = None
+        self.sealed = False
+        self.validations_settled = False
+        self.verdicts: tuple[Verdict, ...] | None = None
+        self.complaints: set[tuple[bytes, Complaint]] = set()
+        self.column_reports: dict[PeerId, Report] = {}
+        self.reopen: list[int] = []
+
+    @property
+    def round(self) -> int:
+        """The round's number, from 1."""
+        return self.state.round
+
+    def stage(self, phase: Phase, serial: int = 0) -> Stage:
+        """The stage of a phase in the current attempt; COMMIT belongs to the first one."""
+        return Stage(self.round, self.first_attempt if phase is Phase.COMMIT else self.attempt, phase, serial)
+
+    def begin_attempt(self, roster: Roster, banned: frozenset[PeerId], attempt: int, reason: bytes) -> None:
+        """Begin a new attempt with those who remain: its draws are void, the commitments stand (design section 4)."""
+        gone = [peer for peer in self.roster.members if peer not in roster]
+        self.roster, self.banned, self.attempt = roster, banned, attempt
+        self.reason = digest(Context.TRANSCRIPT, self.reason, reason)
+        self.commits = self.commits and self.commits.without(gone)
+        self.aggregates = self.checks = self.reveals = None
+        self.aggregate = self.directions = None
+
+    @property
+    def contributors(self) -> tuple[PeerId, ...]:
+        """The one contributor set of every column: members with an agreed commitment, validators aside (attacks A4)."""
+        if self.commits is None:
+            raise LocalProtocolError("contributors are known only after COMMIT")
+        return tuple(
+            message.sender
+            for message in self.commits.messages
+            if isinstance(message.payload, Commit) and message.payload.root and message.sender not in self.validators
+        )
+
+    @property
+    def validators(self) -> frozenset[PeerId]:
+        """Members who recompute a target's gradient this round and contribute none."""
+        return frozenset(pair.validator for pair in self.state.assignments)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The parts of the current attempt: the round's order, cut for those who remain."""
+        return cut_parts(self.config, self.state.q, self.state.roster, self.roster)
+
+    def part_of(self, peer: PeerId) -> Part:
+        """The part that ``peer`` reduces in the current attempt."""
+        return find_part_of(self.parts, peer)
+
+    def root_of(self, peer: PeerId) -> bytes:
+        """The Merkle root that ``peer`` committed to this round."""
+        assert self.commits is not None
+        commit = self.commits[peer].payload
+        assert isinstance(commit, Commit)
+        return commit.root
+
+    @property
+    def aggregate_roots(self) -> dict[PeerId, bytes]:
+        """The Merkle roots of the aggregates, by aggregator."""
+        assert self.aggregates is not None
+        return {message.sender: message.payload.root for message in self.aggregates.messages}  # type: ignore[union-attr]
+
+    @property
+    def aggregate_norms(self) -> tuple[float, ...]:
+        """The norms that aggregators claim for their parts, by part; they only choose a tolerance within its cap."""
+        assert self.aggregates is not None
+        return tuple(self.aggregates[part.aggregator].payload.norm for part in self.parts)  # type: ignore[union-attr]
+
+    @property
+    def reports(self) -> Reports:
+        """The agreed reports of this attempt, by contributor."""
+        assert self.checks is not None
+        return {peer: self.checks[peer].payload.reports for peer in self.contributors}  # type: ignore[union-attr]
+
+
+def commit_to(values: Tensor, chunk_size: int, overflow: bool = False) -> Gradient:
+    """Return the commitment to a float32 vector of shape (D,)."""
+    leaves = compute_leaves(as_bytes(values), 0, 4 * chunk_size)
+    return Gradient(values, MerkleTree.build(leaves, values.numel()), overflow)
+
+
+def as_bytes(values: Tensor) -> memoryview:
+    """The raw bytes of a contiguous tensor, without a copy."""
+    return memoryview(values.numpy()).cast("B") if values.numel() else memoryview(b"")
+
+
+def compute_state_root(parameters: Tensor, chunk_size: int) -> bytes:
+    """Return the Merkle root over the chunks of x, signed in every seal."""
+    return commit_to(parameters, chunk_size).tree.root
+
+
+def compute_full_state_root(parameters: Tensor, optimizer: OptimizerState, chunk_size: int) -> bytes:
+    """Return the digest of x, the optimizer's buffers by name, and its step, signed in every K-th seal."""
+    roots = [compute_state_root(parameters, chunk_size)]
+    for name, buffer in sorted(optimizer.buffers.items()):
+        roots += [name.encode(), compute_state_root(buffer, chunk_size)]
+    return digest(Context.STATE, optimizer.step.to_bytes(8, "little"), *roots)
+
+
+def empty_part() -> Tensor:
+    """A part of no chunks."""
+    return torch.empty(0, dtype=torch.float32)
+
+

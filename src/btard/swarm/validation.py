@@ -1,0 +1,71 @@
+"""
+Verification 3: redo another peer's gradient and hold its reports against it (paper: CheckComputations).
+
+The same routine serves the drawn validator, the voters of a dispute, and nobody sees who is accused
+of what: it looks only at commitments, reports and the recomputation.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from btard.identity import PeerId
+from btard.rules.checks import Recomputation, find_false_parts
+from btard.rules.draws import compute_minibatch_seed
+from btard.rules.judgement import compute_part_report
+from btard.rules.messages import Commit
+from btard.swarm.services import Services
+from btard.swarm.state import Gradient, Work, commit_to
+from btard.swarm.workload import Workload
+
+OVERFLOW = 1e30
+"""Elements beyond this, or not finite, make a gradient `overflow`: its sender commits to zeros instead."""
+NEAR_OVERFLOW = 1e29
+"""A verifier whose own largest element exceeds this accepts either flag."""
+ACCUSE, CONVICT = 2.0, 1.0
+"""Validators accuse beyond twice the tolerance, voters convict beyond it: an honest accuser never loses."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a verifier found about a target; ``parts`` are those whose report is false though the gradient is true."""
+
+    guilty: bool
+    parts: tuple[int, ...] = ()
+    gradient: Gradient | None = None
+
+
+def compute_gradient(workload: Workload, work: Work, peer: PeerId, chunk_size: int) -> tuple[Gradient, float]:
+    """Return the commitment that ``peer`` owes this round, and the largest magnitude of its gradient."""
+    seed = compute_minibatch_seed(work.state.q, work.round, peer)
+    values = workload.gradient(work.state.parameters, seed).contiguous()
+    largest = max(abs(float(bound)) for bound in torch.aminmax(values))
+    overflow = not largest <= OVERFLOW
+    return commit_to(torch.zeros_like(values) if overflow else values, chunk_size, overflow), largest
+
+
+def inspect(services: Services, work: Work, target: PeerId, slack: float) -> Finding:
+    """Recompute what ``target`` committed to and reported in the finished round ``work``."""
+    config = services.config
+    own, largest = compute_gradient(services.workload, work, target, config.chunk_size)
+    assert work.commits is not None and work.checks is not None
+    commit = work.commits[target].payload
+    assert isinstance(commit, Commit)
+    if commit.overflow != own.overflow and not largest > NEAR_OVERFLOW:
+        return Finding(guilty=True)
+    recomputed = recompute_reports(work, own)
+    claimed = work.reports[target]
+    false = find_false_parts(config, work.parts, claimed, recomputed, commit.root, slack)
+    is_exact = commit.root == own.tree.root
+    return Finding(bool(false), false if is_exact else (), own if is_exact else None)
+
+
+def recompute_reports(work: Work, gradient: Gradient) -> Recomputation:
+    """Return the reports that a committed gradient gives against the round's aggregates."""
+    assert work.directions is not None and work.aggregate is not None
+    reports, norms = [], []
+    for part in work.parts:
+        values = gradient.values[part.start : part.stop]
+        reports.append(compute_part_report(work.directions, part, values, work.aggregate[part.start : part.stop]))
+        norms.append(float(torch.linalg.vector_norm(values, dtype=torch.float64)))
+    return Recomputation(gradient.tree.root, gradient.overflow, tuple(reports), tuple(norms))
