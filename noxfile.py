@@ -1,0 +1,71 @@
+"""The project's chores. ``nox`` runs the quick ones, ``nox -l`` lists all, ``nox -s NAME`` runs one."""
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.sessions = ["lint", "types", "imports", "tests"]
+nox.options.reuse_existing_virtualenvs = True
+
+
+def install(session: nox.Session, extra: str) -> None:
+    """Install btard with one of its extras, at the versions of constraints.txt."""
+    session.install("-q", "-c", "constraints.txt", "-e", f".[{extra}]")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the tests; arguments after ``--`` go to pytest."""
+    install(session, "test")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Run the tests and show the lines and branches that none of them reached."""
+    install(session, "test")
+    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "report")
+
+
+@nox.session
+def properties(session: nox.Session) -> None:
+    """Search for counter-examples to the properties longer than the tests do."""
+    install(session, "test")
+    session.run("pytest", "--hypothesis-profile=thorough", "-m", "hypothesis", "--timeout=1200", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and formatting."""
+    install(session, "lint")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check the types."""
+    install(session, "lint")
+    session.run("mypy")
+
+
+@nox.session
+def imports(session: nox.Session) -> None:
+    """Check that imports only point down the layers and the rules stay pure."""
+    install(session, "test")
+    session.run("lint-imports", "--no-cache")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Write the API reference to build/docs."""
+    install(session, "docs")
+    session.run("pdoc", "btard", "--docformat", "google", "--output-directory", "build/docs")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Run one benchmark: ``nox -s bench -- clip --help``."""
+    install(session, "bench")
+    name, *arguments = session.posargs or ["clip"]
+    session.run("python", "-m", f"benchmarks.{name}", *arguments)
