@@ -17,6 +17,10 @@ class Context(StrEnum):
 
     RUN = "btard 1 run configuration"
     DATASET = "btard 1 dataset fingerprint"
+    PARAMETERS = "btard 1 initial parameters"
+    MINIBATCH = "btard 1 minibatch"
+    HOLDOUT = "btard 1 hold-out split"
+    CHECKPOINT = "btard 1 checkpoint"
     LEAF = "btard 1 merkle leaf"
     NODE = "btard 1 merkle node"
     ROOT = "btard 1 merkle root"

@@ -1,0 +1,1 @@
+"""What a researcher uses: tasks, optimizers, checkpoints."""
