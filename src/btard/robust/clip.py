@@ -28,8 +28,8 @@ from btard.robust.blocks import check_rows, iterate_float32, iterate_float64
 
 Vector = NDArray[np.float64]
 
-MAX_VALUE = 1e30
-"""Larger elements count as overflow: their squares leave no room in a sum of float64 squares."""
+MAX_VALUE = float(np.float32(1e30))
+"""Larger elements count as overflow; a sum of squares of smaller ones is far from the end of float64."""
 
 HALF_ULP = 2.0**-24
 """Largest relative error of rounding to float32."""
@@ -84,7 +84,7 @@ def _is_finite(row: Tensor) -> bool:
     if row.numel() == 0:
         return True
     low, high = (float(bound) for bound in torch.aminmax(row.detach()))
-    return -MAX_VALUE <= low and high <= MAX_VALUE  # false for NaN as well, which aminmax hands on
+    return low >= -MAX_VALUE and high <= MAX_VALUE  # false for NaN as well, which aminmax hands on
 
 
 def compute_residual_bound(aggregate_norm: float, rows: int, tau: float, epsilon: float) -> float:
@@ -245,17 +245,18 @@ def _reweight(frame: _Frame, tau: float, epsilon: float) -> tuple[Vector, Vector
     x <- sum w_i g_i / sum w_i with w_i = min(1, tau / d_i): the fixed point of CenteredClip, reached
     in fewer steps. Stops when sum |w_i - c_i sum(w)| d_i, which bounds the residual, is small.
     """
-    diagonal, coefficients = np.diagonal(frame.gram), frame.base
-    for steps in range(1, MAX_ITERATIONS + 1):
+    diagonal, coefficients, steps = np.diagonal(frame.gram), frame.base, 0
+    while True:
+        steps += 1
         step = coefficients - frame.base
         along = frame.gram @ step
         distances = np.sqrt(np.maximum(diagonal - 2 * along + step @ along, 0.0))
         weights = _compute_weights(distances, tau)
         total = weights.sum()
-        if np.abs(weights - coefficients * total) @ distances <= epsilon * tau / 8:
-            break
+        excess = np.abs(weights - coefficients * total) @ distances
+        if excess <= epsilon * tau / 8 or steps == MAX_ITERATIONS:
+            return coefficients, distances, steps
         coefficients = weights / total
-    return coefficients, distances, steps
 
 
 def _compute_output(rows: Sequence[Tensor], coefficients: Vector) -> _Output:
@@ -302,11 +303,13 @@ def compute_centered_clip_reference(rows: Sequence[Tensor], tau: float, epsilon:
     matrix = torch.stack(list(rows)).double()
     pairwise = torch.cdist(matrix, matrix, compute_mode="donot_use_mm_for_euclid_dist")
     x = matrix[pairwise.sort(dim=1).values[:, len(rows) // 2].argmin()]
-    for iterations in range(1, MAX_ITERATIONS * 4 + 1):
+    iterations = 0
+    while True:
+        iterations += 1
         differences = matrix - x
         weights = (tau / differences.norm(dim=1).clamp(min=1e-300)).clamp(max=1.0)
         step = weights @ differences
-        if step.norm() <= epsilon * tau:
+        if step.norm() <= epsilon * tau or iterations == 4 * MAX_ITERATIONS:
             break
         x = x + step / weights.sum()
     aggregate = x.float()

@@ -1,0 +1,138 @@
+"""
+CenteredClip with all its checks beside the direct loop.
+
+The fast side checks every row for finiteness, finds the medoid, runs to convergence and recomputes
+the residual in float64 from the final aggregate. The direct loop gets the medoid for free, checks
+nothing, and stops when its own float32 residual is as small. Sides take turns; page faults are
+removed for both by running again with a malloc that keeps its memory.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated
+
+import torch
+import typer
+from torch import Tensor
+from typer import Option
+
+from btard.robust import Clipped, compute_centered_clip, compute_residual, compute_residual_bound
+
+MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(4 << 30), "MALLOC_TRIM_THRESHOLD_": str(8 << 30)}
+TAUS = (1.0, 0.8, 0.6, 0.5, 0.2)
+MAX_ITERATIONS = 10_000
+
+
+class Step(StrEnum):
+    """What the direct loop divides the sum of clipped differences by."""
+
+    PAPER = "paper"
+    """The number of rows, as published."""
+
+    REWEIGHTED = "reweighted"
+    """The sum of the weights: the same fixed point in fewer steps."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """``rows``: (L,) float32 each; honest ones share a mean of norm 1 and have noise of norm 1."""
+
+    rows: list[Tensor]
+    medoid: Tensor
+
+
+def make_problem(peers: int, byzantine: int, elements: int, scale: float, seed: int) -> Problem:
+    """Return honest rows and ``byzantine`` last ones that push along one direction ``scale`` times as far."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(peers + 2, elements, generator=generator) / elements**0.5
+    rows = [noise[peers] + noise[index] for index in range(peers - byzantine)]
+    rows += [scale * (noise[peers + 1] + 0.1 * noise[peers - 1 - index]) for index in range(byzantine)]
+    distances = torch.cdist(torch.stack(rows), torch.stack(rows), compute_mode="donot_use_mm_for_euclid_dist")
+    medians = distances.sort(dim=1).values[:, peers // 2]
+    return Problem(rows, rows[int(medians.argmin())].clone())
+
+
+def run_direct_loop(
+    rows: Tensor, start: Tensor, tau: float, epsilon: float, kind: Step, scratch: Tensor
+) -> tuple[Tensor, int]:
+    """Return CenteredClip of ``rows`` (n, L) by direct iteration in float32, and its number of steps."""
+    count, x, steps = len(rows), start.clone(), 0
+    while True:
+        steps += 1
+        torch.sub(rows, x, out=scratch)
+        weights = (tau / torch.linalg.vector_norm(scratch, dim=1).clamp_(min=1e-30)).clamp_(max=1.0)
+        step = weights @ scratch
+        # The same bound as the fast side's: below it float32 cannot tell whether it still moves.
+        bound = compute_residual_bound(float(x.norm()), count, tau, epsilon)
+        if float(step.norm()) <= bound or steps == MAX_ITERATIONS:
+            return x, steps
+        x.add_(step, alpha=1 / (float(weights.sum()) if kind is Step.REWEIGHTED else count))
+
+
+def measure(function: Callable[[], object]) -> float:
+    """Return the milliseconds one call takes."""
+    began = time.perf_counter()
+    function()
+    return (time.perf_counter() - began) * 1e3
+
+
+def compare(problem: Problem, tau: float, epsilon: float, kind: Step, repeats: int) -> str:
+    """Return a line of the table: steps, the fastest run of each side in turns, the gain, true residuals over the bound."""
+    matrix = torch.stack(problem.rows)
+    scratch = torch.empty_like(matrix)
+
+    def run_direct() -> tuple[Tensor, int]:
+        return run_direct_loop(matrix, problem.medoid, tau, epsilon, kind, scratch)
+
+    def run_fast() -> Clipped:
+        return compute_centered_clip(problem.rows, tau, epsilon)
+
+    x, steps = run_direct()
+    clipped = run_fast()
+    times = [(measure(run_direct), measure(run_fast)) for _ in range(repeats)]
+    direct, fast = (min(side) for side in zip(*times, strict=True))
+    return (
+        f"{tau:6g} {steps:6d} {direct:10.1f} {fast:9.1f} {direct / fast:6.1f}x"
+        f" {compute_ratio(problem.rows, x, tau, epsilon):12.2f}"
+        f" {compute_ratio(problem.rows, clipped.aggregate, tau, epsilon):10.2f}"
+    )
+
+
+def compute_ratio(rows: Sequence[Tensor], aggregate: Tensor, tau: float, epsilon: float) -> float:
+    """Return the float64 residual over the bound that Verification 1 allows."""
+    norm = float(aggregate.double().norm())
+    return compute_residual(rows, aggregate, tau) / compute_residual_bound(norm, len(rows), tau, epsilon)
+
+
+def main(
+    peers: Annotated[int, Option(help="rows per part")] = 16,
+    byzantine: Annotated[int, Option(help="rows that push in one direction")] = 7,
+    elements: Annotated[int, Option(help="elements per row")] = 1_000_000,
+    scale: Annotated[float, Option(help="length of the Byzantine rows; honest ones have length 1.4")] = 1000.0,
+    epsilon: Annotated[float, Option(help="stopping residual in units of tau")] = 1e-6,
+    threads: Annotated[int, Option(help="torch threads; a peer uses one")] = 1,
+    kind: Annotated[
+        Step, Option("--step", help="what the direct loop divides by: n, or the weights' sum")
+    ] = Step.PAPER,
+    repeats: Annotated[int, Option(help="interleaved runs of each side")] = 7,
+    seed: Annotated[int, Option(help="seed of the rows")] = 0,
+) -> None:
+    """Print a table of CenteredClip against the direct loop, one line per clipping radius."""
+    if any(os.environ.get(name) != value for name, value in MALLOC.items()):
+        os.execve(sys.executable, [sys.executable, "-m", "benchmarks.clip", *sys.argv[1:]], {**os.environ, **MALLOC})  # noqa: S606, ourselves
+    torch.set_num_threads(threads)
+    problem = make_problem(peers, byzantine, elements, scale, seed)
+    print(
+        f"{peers} rows ({byzantine} Byzantine) of {elements} elements, {threads} thread(s), torch {torch.__version__}"
+    )
+    print("   tau  steps  direct ms   fast ms   gain  direct/bound  fast/bound")
+    for tau in TAUS:
+        print(compare(problem, tau, epsilon, kind, repeats), flush=True)
+
+
+if __name__ == "__main__":
+    typer.run(main)
