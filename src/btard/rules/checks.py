@@ -25,6 +25,9 @@ from btard.rules.config import RunConfig
 from btard.rules.messages import Report, Transcript
 from btard.rules.parts import Part
 
+MAX_REPORT = 1e100
+"""Beyond anything that finite gradients give, and small enough that no sum of reports overflows."""
+
 Reports = Mapping[PeerId, tuple[Report, ...]]
 
 
@@ -34,30 +37,29 @@ def read_reports(checks: Transcript, contributors: Sequence[PeerId]) -> Reports:
 
 
 def is_well_formed(reports: Sequence[Report], parts: int, projections: int) -> bool:
-    """Return whether a contributor reported k finite projections and a finite norm for every part."""
+    """Return whether a contributor reported k projections and a norm for every part, none of them absurd or NaN."""
     return len(reports) == parts and all(
         len(report.projections) == projections
-        and all(map(math.isfinite, report.projections))
-        and math.isfinite(report.norm)
-        and report.norm >= 0
+        and all(abs(value) <= MAX_REPORT for value in report.projections)
+        and 0 <= report.norm <= MAX_REPORT
         for report in reports
     )
 
 
 def is_same_report(claimed: Report, own: Report, tau: float, slack: float = 1.0) -> bool:
     """Return whether a claim agrees with the recomputation from the same bits, up to rounding."""
-    norm_bound = slack * compute_norm_tolerance(own.norm)
-    return _is_within(claimed, own, norm_bound, slack * compute_report_tolerance(own.norm, tau))
+    return is_near_report(claimed, own, tau, 0.0, slack)
 
 
-def is_near_report(claimed: Report, own: Report, deviation: float, slack: float = 1.0) -> bool:
+def is_near_report(claimed: Report, own: Report, tau: float, deviation: float, slack: float = 1.0) -> bool:
     """Return whether a claim agrees with a recomputation on other hardware.
 
     ``deviation`` bounds the norm of the difference of the two gradients on this part. Clipping is
-    1-Lipschitz, so the projections differ by at most PROJECTION_FACTOR times as much.
+    1-Lipschitz, so the projections differ by at most PROJECTION_FACTOR times as much; rounding comes on top.
     """
-    bound = slack * deviation
-    return _is_within(claimed, own, bound, PROJECTION_FACTOR * bound)
+    norm_bound = deviation + compute_norm_tolerance(own.norm)
+    projection_bound = PROJECTION_FACTOR * deviation + compute_report_tolerance(own.norm, tau)
+    return _is_within(claimed, own, slack * norm_bound, slack * projection_bound)
 
 
 def _is_within(claimed: Report, own: Report, norm_bound: float, projection_bound: float) -> bool:
@@ -146,24 +148,21 @@ def find_false_parts(
 ) -> tuple[int, ...]:
     """Verification 3: return the parts on which a target's reports contradict the recomputation.
 
-    Same root: the same bits, so only rounding may differ. Another root: other hardware or a lie;
-    then projections and norms must agree within the run's tolerance. Validators accuse with a
-    slack of 2, voters convict with a slack of 1, so an honest accuser never loses.
+    Another root means other hardware or a lie: projections and norms must agree within the run's
+    tolerance. Validators accuse beyond a ``slack`` of 2 times it, voters convict beyond 1, so an
+    honest accuser never loses. A voter whose root is the same has the same bits and allows rounding
+    only; a validator does not, because other voters may not have these bits.
     """
     whole = math.sqrt(math.fsum(norm * norm for norm in own.part_norms))
+    relative = 0.0 if root == own.root and slack <= 1.0 else config.tolerance
     return tuple(
         part.index
         for part in parts
-        if not _agrees(config, part, claimed[part.index], own, root == own.root, whole, slack)
+        if not is_near_report(
+            claimed[part.index],
+            own.reports[part.index],
+            part.tau,
+            relative * (own.part_norms[part.index] + whole * math.sqrt(part.elements / config.elements)),
+            slack,
+        )
     )
-
-
-def _agrees(
-    config: RunConfig, part: Part, claim: Report, own: Recomputation, exact: bool, whole: float, slack: float
-) -> bool:
-    report = own.reports[part.index]
-    if exact:
-        return is_same_report(claim, report, part.tau, slack)
-    share = whole * math.sqrt(part.elements / config.elements)
-    deviation = config.tolerance * (own.part_norms[part.index] + share)
-    return is_near_report(claim, report, deviation, slack)

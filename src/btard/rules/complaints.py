@@ -51,6 +51,4 @@ def find_gather_complaints(reveals: Transcript, parts: Collection[Part]) -> tupl
 def find_unattested(complaints: Collection[Complaint], attests: Transcript, roster: Roster) -> tuple[int, ...]:
     """Return the indices of complaints whose data not even half of the roster attests to hold."""
     held = [message.payload.held for message in attests.messages if isinstance(message.payload, Attest)]
-    return tuple(
-        index for index in range(len(complaints)) if sum(row[index] for row in held) < roster.majority
-    )
+    return tuple(index for index in range(len(complaints)) if sum(row[index] for row in held) < roster.majority)

@@ -189,6 +189,6 @@ def format_run_file(config: RunConfig) -> str:
     return "\n".join(lines + tables) + "\n"
 
 
-def _format(value: str | float | bool) -> str:
+def _format(value: object) -> str:
     """A TOML value: JSON, but for the characters that TOML escapes otherwise."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

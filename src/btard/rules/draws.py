@@ -98,11 +98,12 @@ def draw_validators(
     """Return the validators of a round and their targets: 2·count distinct peers, by the draw q.
 
     Targets are contributors; those in ``first`` (loud in a column that proved right, Verification 2)
-    come before all others. Fewer pairs come out of a roster too small for all.
+    come before all others, in an order that is drawn too: no target is known when reports are made.
+    Fewer pairs come out of a roster too small for all.
     """
     stream = _Stream(q, b"validators")
-    targets = [peer for peer in dict.fromkeys(first) if peer in contributors and peer in roster]
-    targets += [peer for peer in _shuffle(sorted(contributors), stream) if peer in roster and peer not in targets]
+    eligible = [peer for peer in _shuffle(sorted(contributors), stream) if peer in roster]
+    targets = [peer for peer in eligible if peer in first] + [peer for peer in eligible if peer not in first]
     pairs: list[Assignment] = []
     for target in targets[:count]:
         taken = {target, *targets[:count], *(pair.validator for pair in pairs)}

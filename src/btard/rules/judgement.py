@@ -2,16 +2,18 @@
 Who is guilty in an opened column: the one routine for live disputes, validators and audits.
 
 Given the slices that a column's contributors committed to, the aggregate that its aggregator
-committed to, and the reports, everything else follows by recomputation.
+committed to, and the reports, everything else follows by recomputation. Committed values that are not
+finite count as zeros everywhere, so a NaN under a signed root is one more wrong value, and never spreads.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from btard.identity import PeerId
-from btard.robust import Directions, compute_report, compute_residual
+from btard.robust import Directions, compute_report, compute_residual, find_non_finite
 from btard.rules.checks import compute_residual_limit, is_same_report
 from btard.rules.config import RunConfig
 from btard.rules.messages import Report
@@ -28,9 +30,15 @@ class Column:
     aggregate_norm: float
 
 
+def read_committed(values: Tensor) -> Tensor:
+    """Return committed values as they count: zeros if any is NaN, infinite or beyond 1e30 (attacks B5)."""
+    return torch.zeros_like(values) if find_non_finite([values]) else values
+
+
 def compute_part_report(directions: Directions, part: Part, gradient: Tensor, aggregate: Tensor) -> Report:
     """Return the true report of a slice against an aggregate, both of the part's length."""
-    projections, norm = compute_report(directions, gradient, aggregate, part.tau, part.start)
+    mine, common = read_committed(gradient), read_committed(aggregate)
+    projections, norm = compute_report(directions, mine, common, part.tau, part.start)
     return Report(tuple(float(value) for value in projections), float(norm))
 
 
@@ -52,5 +60,6 @@ def is_wrong_aggregate(config: RunConfig, column: Column) -> bool:
     """
     if not column.part.elements:
         return False
-    residual = compute_residual(list(column.slices.values()), column.aggregate, column.part.tau)
-    return residual > compute_residual_limit(config, column.part, len(column.slices), column.aggregate_norm)
+    slices = [read_committed(values) for values in column.slices.values()]
+    residual = compute_residual(slices, read_committed(column.aggregate), column.part.tau)
+    return not residual <= compute_residual_limit(config, column.part, len(column.slices), column.aggregate_norm)

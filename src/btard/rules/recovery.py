@@ -86,12 +86,24 @@ def decide(
     """
     banned = tuple(sorted({item.culprit for item in equivocations if item.culprit in roster}))
     views = {peer: view for peer, view in views.items() if is_position(view.position.stage)}
-    position = min((view.position.stage for view in views.values()), key=_order)
+    position = _find_position(views)
     missing = _find_missing(roster, views, position)
     overdue = sum(view.overdue for view in views.values() if view.position.stage == position)
     removed = tuple(peer for peer in missing if peer not in banned) if overdue >= tolerated + 1 else ()
     supplied = tuple(envelope for peer in sorted(views) for envelope in views[peer].supplied)
     return Decision(banned, removed, _resume_round(position, equivocations, banned), supplied)
+
+
+def _find_position(views: Mapping[PeerId, View]) -> Stage:
+    """The lowest stage that a view is in, among those that more than half of the views are in or came from.
+
+    Honest members are at most one phase apart (attacks A6), so every stage of theirs is the current or
+    the last one of all of them; a lie about any other stage, however low, moves nobody.
+    """
+    stages = [{holding.position.stage for holding in view.holdings} for view in views.values()]
+    claimed = sorted((view.position.stage for view in views.values()), key=_order)
+    common = [stage for stage in claimed if 2 * sum(stage in known for known in stages) > len(views)]
+    return common[0] if common else claimed[len(claimed) // 2]
 
 
 def _order(stage: Stage) -> tuple[int, int, tuple[int, int]]:

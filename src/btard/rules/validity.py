@@ -7,10 +7,13 @@ if it never sends one that does.
 
 import math
 from collections.abc import Collection
+from typing import TypeVar
 
 from btard.identity import DIGEST_SIZE, PeerId
 from btard.rules.checks import is_well_formed
 from btard.rules.messages import Aggregate, Attest, Check, Commit, Confirm, Reveal, SignedMessage, Vote
+
+_Item = TypeVar("_Item", bytes, int)
 
 
 def is_valid_commit(message: SignedMessage, validators: Collection[PeerId], *, is_closing: bool) -> bool:
@@ -40,9 +43,7 @@ def is_valid_reveal(message: SignedMessage, parts: int) -> bool:
     return isinstance(reveal, Reveal) and _is_sorted(reveal.missing) and all(index < parts for index in reveal.missing)
 
 
-def is_valid_check(
-    message: SignedMessage, contributors: Collection[PeerId], parts: int, projections: int
-) -> bool:
+def is_valid_check(message: SignedMessage, contributors: Collection[PeerId], parts: int, projections: int) -> bool:
     """A well-formed report on every part from contributors, none from the others."""
     check = message.payload
     if not isinstance(check, Check):
@@ -73,5 +74,5 @@ def is_valid_vote(message: SignedMessage, disputes: int) -> bool:
     return isinstance(message.payload, Vote) and len(message.payload.opinions) == disputes
 
 
-def _is_sorted(items: tuple[bytes, ...] | tuple[int, ...]) -> bool:
+def _is_sorted(items: tuple[_Item, ...]) -> bool:
     return list(items) == sorted(set(items))
