@@ -50,7 +50,7 @@ TABLES = {
     "blobs": "CREATE TABLE blobs (name BLOB PRIMARY KEY, data BLOB NOT NULL) STRICT",
 }
 """The whole schema, name to statement; docs/reference/ledger.md explains it."""
-_SLOT = "round = ? AND attempt = ? AND phase = ? AND serial = ?"
+_FIND_MESSAGE = "SELECT envelope FROM messages WHERE round = ? AND attempt = ? AND phase = ? AND serial = ?"
 
 
 def evidence_file_name(name: bytes) -> str:
@@ -117,7 +117,7 @@ class Ledger:
 
     def stored_message(self, stage: Stage) -> bytes | None:
         """Return the envelope that we signed for a stage, or ``None``: then it may be signed."""
-        row = self._database.execute(f"SELECT envelope FROM messages WHERE {_SLOT}", tuple(map(int, stage))).fetchone()
+        row = self._database.execute(_FIND_MESSAGE, tuple(map(int, stage))).fetchone()
         return row and bytes(row[0])
 
     def record_seal(self, seal: Seal) -> None:
@@ -142,16 +142,16 @@ class Ledger:
         query = "SELECT 1 FROM signatures WHERE round = ? LIMIT 1"
         return self._database.execute(query, (round_number,)).fetchone() is not None
 
-    def record_signatures(self, round: int, signatures: Sequence[SealSignature]) -> None:
-        """Store members' signatures over the seal of ``round``; those known already change nothing.
+    def record_signatures(self, round_number: int, signatures: Sequence[SealSignature]) -> None:
+        """Store members' signatures over a round's seal; those known already change nothing.
 
         Raises:
             LocalProtocolError: there is no seal of that round.
         """
         with self._writing():
-            if self._database.execute("SELECT 1 FROM seals WHERE round = ?", (round,)).fetchone() is None:
-                raise LocalProtocolError(f"signatures over seal {round}, which is not stored")
-            rows = [(round, item.signer, item.signature) for item in signatures]
+            if self._database.execute("SELECT 1 FROM seals WHERE round = ?", (round_number,)).fetchone() is None:
+                raise LocalProtocolError(f"signatures over seal {round_number}, which is not stored")
+            rows = [(round_number, item.signer, item.signature) for item in signatures]
             self._database.executemany("INSERT OR IGNORE INTO signatures VALUES (?, ?, ?)", rows)
 
     def record_departure(self, departure: Departure, blobs: Mapping[bytes, bytes | memoryview] | None = None) -> None:
@@ -188,10 +188,10 @@ class Ledger:
         row = self._database.execute("SELECT seal FROM seals ORDER BY round DESC LIMIT 1").fetchone()
         return row and decode_seal(row[0])
 
-    def signatures(self, round: int) -> tuple[SealSignature, ...]:
-        """The stored signatures over the seal of ``round``, by signer."""
+    def signatures(self, round_number: int) -> tuple[SealSignature, ...]:
+        """The stored signatures over a round's seal, by signer."""
         query = "SELECT signer, signature FROM signatures WHERE round = ? ORDER BY signer"
-        return tuple(SealSignature(*row) for row in self._database.execute(query, (round,)).fetchall())
+        return tuple(SealSignature(*row) for row in self._database.execute(query, (round_number,)).fetchall())
 
     def departures(self) -> Iterator[Departure]:
         """Everyone who left, in the order of rounds."""

@@ -1,13 +1,12 @@
 """The audit as a whole: a clean ledger passes, a tampered or damaged one is named, nothing ever raises."""
 
-import os
 import random
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -101,15 +100,16 @@ COLUMNS = [
 def test_changed_byte_is_found(ledger: Path, table: str, column: str, where: str) -> None:
     """Whatever byte of a stored value changes, the audit fails with a line that says where."""
     chance = random.Random(f"{table}.{column}")
-    rows = read(ledger, f"SELECT rowid, {column} FROM {table} {where}")
+    rows = read(ledger, f"SELECT rowid, {column} FROM {table} {where}")  # noqa: S608
+    update = f"UPDATE {table} SET {column} = ? WHERE rowid = ?"  # noqa: S608
     for row, data in (chance.choice(rows) for _ in range(BYTES_TRIED)):
         assert isinstance(data, bytes)
         damaged = flip(data, chance)
-        change(ledger, f"UPDATE {table} SET {column} = ? WHERE rowid = ?", damaged, row)
+        change(ledger, update, damaged, row)
         result = audit_ledger(ledger)
         assert not result.ok, (row, data.hex(), damaged.hex())
         assert all(len(problem.splitlines()) == 1 for problem in result.problems)
-        change(ledger, f"UPDATE {table} SET {column} = ? WHERE rowid = ?", data, row)
+        change(ledger, update, data, row)
     assert audit_ledger(ledger).ok
 
 
@@ -128,7 +128,7 @@ def test_changed_evidence_file_is_found(ledger: Path) -> None:
 @pytest.mark.parametrize("table", ["messages", "seals", "signatures", "departures"])
 def test_moved_row_is_found(ledger: Path, table: str) -> None:
     """A row under another round is not what it says."""
-    change(ledger, f"UPDATE {table} SET round = 99 WHERE rowid = (SELECT max(rowid) FROM {table})")
+    change(ledger, f"UPDATE {table} SET round = 99 WHERE rowid = (SELECT max(rowid) FROM {table})")  # noqa: S608
     assert not audit_ledger(ledger).ok
 
 
@@ -236,9 +236,9 @@ def test_damaged_file_is_a_problem(ledger: Path, damage: Callable[[Path], None])
 
 
 @pytest.fixture(scope="module")
-def one_ledger(full_ledger: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def one_ledger(full_ledger: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One copy for many examples; each restores what it changed."""
-    yield Path(shutil.copytree(full_ledger, tmp_path_factory.mktemp("fuzz") / "copy"))
+    return Path(shutil.copytree(full_ledger, tmp_path_factory.mktemp("fuzz") / "copy"))
 
 
 @settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
@@ -268,7 +268,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 def test_ledger_of_a_killed_peer_audits_clean(tmp_path: Path) -> None:
     """After kill -9 everything recorded is there and proves itself."""
-    command = [sys.executable, "-c", KILLED, str(tmp_path), os.path.dirname(__file__)]
+    command = [sys.executable, "-c", KILLED, str(tmp_path), str(Path(__file__).parent)]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     result = audit_ledger(tmp_path)
     assert result.problems == ()

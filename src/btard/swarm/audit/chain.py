@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from btard.identity import PeerId, short
 from btard.rules.config import RunConfig
-from btard.rules.evidence import CertificateProof, Departure, DepartureKind, EquivocationProof
+from btard.rules.evidence import Departure, DepartureKind
 from btard.rules.roster import Roster
 from btard.rules.seal import Seal, SealSignature, has_quorum
 from btard.swarm.audit.contents import Evidence
@@ -45,21 +45,6 @@ class Chain:
         return roster and roster.without(
             [PeerId(item.peer) for item in self.departures if item.round == number and item.attempt < attempt]
         )
-
-    def rosters_of_recovery(self, number: int, attempt: int) -> tuple[Roster, ...]:
-        """The rosters that a recovery may have had, which resumed a round in that attempt.
-
-        It may have begun when the round seemed finished; then those whom the round itself had
-        convicted or removed were gone already, though the attempt was the same.
-        """
-        roster = self.roster_in(number, attempt)
-        settled = [
-            PeerId(item.peer)
-            for item in self.departures
-            if (item.round, item.attempt) == (number, attempt)
-            and not isinstance(item.proof, CertificateProof | EquivocationProof)
-        ]
-        return () if roster is None else (roster, roster.without(settled))
 
 
 def find_seal_problems(chain: Chain, signatures: Mapping[int, Sequence[SealSignature]]) -> Iterator[str]:

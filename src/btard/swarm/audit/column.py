@@ -1,7 +1,7 @@
 """An opened column, settled again from its commitments by the same routine as in the live dispute."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -9,6 +9,7 @@ from torch import Tensor
 from btard.identity import PeerId, short
 from btard.robust import Directions, Layout, find_non_finite
 from btard.rules.checks import is_well_formed
+from btard.rules.config import RunConfig
 from btard.rules.draws import combine_nonces
 from btard.rules.evidence import Cause, ColumnProof, Departure, SliceProof
 from btard.rules.judgement import Column, find_liars, is_wrong_aggregate
@@ -41,13 +42,26 @@ def check_column(chain: Chain, departure: Departure, proof: ColumnProof) -> None
     require(proof.part < len(attempt.parts), "there is no such part")
     part = attempt.parts[proof.part]
     require(part.elements, "its part is empty")
-    aggregate = _open_aggregate(attempt, part, proof)
-    roots = _open_roots(attempt, proof)
-    slices = {item.contributor: _open_slice(chain, part, item, roots) for item in proof.slices}
+    commitment, aggregate = _open_aggregate(attempt, part, proof)
+    roots = _open_roots(attempt, proof) if proof.slices else {}
+    slices = {PeerId(item.contributor): _open_slice(chain, part, item, roots) for item in proof.slices}
     require(len(slices) == len(proof.slices), "it shows a slice twice")
-    reports = _open_reports(attempt, proof)
-    column = Column(part, slices, aggregate[1], aggregate[0].norm)  # type: ignore[arg-type]
-    _require_guilt(attempt, departure, proof, column, reports)
+    column = Column(part, slices, aggregate, commitment.norm)
+    reports = _open_reports(attempt, proof) if proof.checks else {}
+    directions = _open_directions(attempt, proof) if proof.reveals else None
+    peer = PeerId(departure.peer)
+    if departure.cause is Cause.WRONG_AGGREGATE:
+        _require_wrong_aggregate(chain.config, peer, column, proof.contributors)
+    elif departure.cause is Cause.FALSE_REPORT:
+        require(peer in column.slices and peer in reports and directions, "its slice, report or directions are missing")
+        assert directions
+        own = replace(column, slices={peer: column.slices[peer]})
+        require(
+            is_well_formed(reports[peer], len(attempt.parts), chain.config.projections), "its report does not count"
+        )
+        require(find_liars(own, directions, {peer: reports[peer][part.index]}), "its report is true")
+    else:
+        _require_malformed(peer, column)
 
 
 def _locate(chain: Chain, departure: Departure, proof: ColumnProof) -> _Attempt:
@@ -96,8 +110,8 @@ def _read_vector(data: bytes) -> Tensor:
     return torch.frombuffer(bytearray(data), dtype=torch.float32)
 
 
-def _open_roots(attempt: _Attempt, proof: ColumnProof) -> Mapping[bytes, bytes]:
-    """The roots of the contributors; members left out must have committed to nothing, or be validators."""
+def _open_roots(attempt: _Attempt, proof: ColumnProof) -> Mapping[PeerId, bytes]:
+    """The roots in the commitments shown; members who are no contributors have none, or are validators."""
     commits = open_stage(attempt.chain, proof.commits, Phase.COMMIT)
     require(commits.stage.round == proof.round, "its commitments are of another round")
     require(commits.stage.attempt <= proof.attempt, "its commitments are of a later attempt")
@@ -105,10 +119,9 @@ def _open_roots(attempt: _Attempt, proof: ColumnProof) -> Mapping[bytes, bytes]:
     roots = {message.sender: _root_of(message) for message in commits.messages}
     contributors = set(proof.contributors)
     require(contributors <= set(attempt.remaining.members), "a contributor was not a member")
-    require(all(roots.get(PeerId(peer)) for peer in contributors), "a contributor did not commit")
     left_out = [peer for peer in attempt.remaining.members if peer not in contributors and roots.get(peer) != b""]
     require(len(left_out) <= attempt.chain.config.validators, "it leaves out contributors")
-    return {peer: roots[PeerId(peer)] for peer in contributors}
+    return {peer: root for peer, root in roots.items() if peer in contributors}
 
 
 def _root_of(message: SignedMessage) -> bytes:
@@ -116,13 +129,15 @@ def _root_of(message: SignedMessage) -> bytes:
     return message.payload.root
 
 
-def _open_slice(chain: Chain, part: Part, item: SliceProof, roots: Mapping[bytes, bytes]) -> Tensor:
+def _open_slice(chain: Chain, part: Part, item: SliceProof, roots: Mapping[PeerId, bytes]) -> Tensor:
     """A contributor's float32 slice, proven against its root."""
-    require(item.contributor in roots, f"{short(item.contributor)} is no contributor")
+    root = roots.get(PeerId(item.contributor))
+    require(root, f"{short(item.contributor)} is no contributor, or its commitment is missing")
+    assert root
     data = _find_blob(chain, item.blob, part)
     layout = Layout(chain.config.elements, chain.config.chunk_size)
     leaves = compute_leaves(memoryview(data), part.chunks.start, 4 * layout.chunk_size)
-    proven = is_in_tree(roots[item.contributor], layout.chunks, layout.elements, part.chunks, leaves, item.proof)
+    proven = is_in_tree(root, layout.chunks, layout.elements, part.chunks, leaves, item.proof)
     require(proven, f"the slice of {short(item.contributor)} is not the committed one")
     return _read_vector(data)
 
@@ -142,27 +157,14 @@ def _open_directions(attempt: _Attempt, proof: ColumnProof) -> Directions:
     return Directions(combine_nonces(reveals), attempt.chain.config.elements, attempt.chain.config.projections)
 
 
-def _require_guilt(
-    attempt: _Attempt,
-    departure: Departure,
-    proof: ColumnProof,
-    column: Column,
-    reports: Mapping[PeerId, tuple[Report, ...]],
-) -> None:
-    peer, config = PeerId(departure.peer), attempt.chain.config
-    well_formed = peer in reports and is_well_formed(reports[peer], len(attempt.parts), config.projections)
-    if departure.cause is Cause.WRONG_AGGREGATE:
-        require(peer == column.part.aggregator, "it did not aggregate this part")
-        require(set(column.slices) == set(proof.contributors), "a contributor's slice is missing")
-        wrong = find_non_finite([column.aggregate]) or is_wrong_aggregate(config, column)
-        require(wrong, "the aggregate is right")
-    elif departure.cause is Cause.FALSE_REPORT:
-        require(peer in column.slices and well_formed, "its slice or its report is missing")
-        own = Column(column.part, {peer: column.slices[peer]}, column.aggregate, column.aggregate_norm)
-        claims = {peer: reports[peer][column.part.index]}
-        require(find_liars(own, _open_directions(attempt, proof), claims), "its report is true")
-    else:
-        broken = peer in column.slices and find_non_finite([column.slices[peer]])
-        malformed = broken or (peer in proof.contributors and peer in reports and not well_formed)
-        malformed = malformed or (peer == column.part.aggregator and find_non_finite([column.aggregate]))
-        require(malformed, "what it committed to is well formed")
+def _require_wrong_aggregate(config: RunConfig, peer: PeerId, column: Column, contributors: Sequence[bytes]) -> None:
+    require(peer == column.part.aggregator, "it did not aggregate this part")
+    if not find_non_finite([column.aggregate]):
+        require(set(column.slices) == set(contributors), "a contributor's slice is missing")
+        require(is_wrong_aggregate(config, column), "the aggregate is right")
+
+
+def _require_malformed(peer: PeerId, column: Column) -> None:
+    committed = [values for values in (column.slices.get(peer),) if values is not None]
+    committed += [column.aggregate] if peer == column.part.aggregator else []
+    require(find_non_finite(committed), "what it committed to is finite")

@@ -129,7 +129,8 @@ def check_certificate(chain: Chain, departure: Departure, proof: CertificateProo
     ballots, views = open_stage(chain, proof.ballots, Phase.BALLOT), open_stage(chain, proof.views, Phase.VIEW)
     require(ballots.stage == views.stage._replace(phase=Phase.BALLOT), "ballots and views are of two recoveries")
     require(ballots.stage[:2] == (0, departure.attempt), "the recovery was of another attempt")
-    roster = _find_recovery_roster(chain, departure, ballots)
+    roster = find_roster(chain, departure.round, departure.attempt)
+    require_roster(ballots, roster)
     require_roster(views, roster)
     found = find_certificate(roster, {message.sender: message for message in ballots.messages})
     held = {message.sender: message for message in views.messages}
@@ -138,15 +139,6 @@ def check_certificate(chain: Chain, departure: Departure, proof: CertificateProo
     leaving = decision.banned if departure.kind is DepartureKind.BAN else decision.removed
     require(departure.peer in leaving, "the recovery decided otherwise")
     require(decision.resume_round == departure.round, "the recovery was of another round")
-
-
-def _find_recovery_roster(chain: Chain, departure: Departure, ballots: Transcript) -> Roster:
-    candidates = chain.rosters_of_recovery(departure.round, departure.attempt)
-    matching = [roster for roster in candidates if roster.digest == ballots.messages[0].roster]
-    if not matching:
-        raise Unproven("its ballots belong to another roster")
-    require_roster(ballots, matching[0])
-    return matching[0]
 
 
 def _decide(chain: Chain, roster: Roster, views: Transcript) -> Decision:

@@ -76,7 +76,7 @@ CAUSE_RULES: Mapping[Cause, CauseRule] = {
     Cause.FALSE_ACCUSATION: CauseRule(_BAN, (VoteProof,)),
     Cause.FALSE_NAMING: CauseRule(_BAN, (VoteProof,)),
     Cause.SILENCE: CauseRule(_REMOVAL, (CertificateProof,)),
-    Cause.WITHHOLDING: CauseRule(_REMOVAL, (AttestProof, VoteProof)),
+    Cause.WITHHOLDING: CauseRule(_REMOVAL, (AttestProof, VoteProof, type(None))),  # None: who complains twice
     Cause.OTHER_STATE: CauseRule(_BAN | _REMOVAL, (StateProof,)),
     Cause.MALFORMED: CauseRule(_BAN | _REMOVAL, (ColumnProof, VoteProof)),
     Cause.GOODBYE: CauseRule(frozenset({DepartureKind.GOODBYE}), (type(None),)),
@@ -157,7 +157,7 @@ def _is_seal_kept(chain: Chain, message: SignedMessage) -> bool:
 
 
 def _check_departure(chain: Chain, departure: Departure) -> list[Standing]:
-    """Return on what the departure's proof rests; nothing for a goodbye, which needs none.
+    """Return on what the departure's proof rests; nothing where there need be none.
 
     Raises:
         Unproven: the proof is missing, of the wrong kind for the cause, or does not hold.
@@ -195,6 +195,9 @@ def _find_notes(contents: Contents, chain: Chain) -> Iterator[str]:
         yield "there is no seal yet: the run had not started"
     elif not is_sealed(chain, last, contents.signatures):
         yield f"seal {last} is the newest and lacks signatures: the next round's were not received"
+    bare = sum(item.kind is DepartureKind.REMOVAL and item.proof is None for item in contents.departures)
+    if bare:
+        yield f"{bare} removals of members who complained twice rest on the seals alone"
     pending = sum(departure.round > last for departure in contents.departures)
     if pending:
         yield f"{pending} departures of round {last + 1} are not sealed yet"
