@@ -81,7 +81,7 @@ def measure(function: Callable[[], object]) -> float:
 
 
 def compare(problem: Problem, tau: float, epsilon: float, kind: Step, repeats: int) -> str:
-    """Return a line of the table: steps, the fastest run of each side in turns, the gain, true residuals over the bound."""
+    """Return a line of the table: steps, the fastest run of each side, the gain, true residuals over the bound."""
     matrix = torch.stack(problem.rows)
     scratch = torch.empty_like(matrix)
 
