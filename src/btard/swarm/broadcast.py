@@ -66,9 +66,7 @@ class Place:
 class Broadcast:
     """Signs, sends, receives and serves the messages of the rounds in progress."""
 
-    def __init__(
-        self, config: RunConfig, identity: Identity, hub: Hub, ledger: Ledger, conduct: Conduct
-    ) -> None:
+    def __init__(self, config: RunConfig, identity: Identity, hub: Hub, ledger: Ledger, conduct: Conduct) -> None:
         self.board, self.place = Board(), Place()
         self._run_id, self._identity, self._hub, self._ledger = config.run_id, identity, hub, ledger
         self._conduct, self._early = conduct, 2 * config.genesis_size
@@ -138,7 +136,8 @@ class Broadcast:
         return tuple(
             peer
             for peer in expectation.roster.members
-            if peer in held and (held[peer].previous, held[peer].roster) != (expectation.previous, expectation.signed_roster)
+            if peer in held
+            and (held[peer].previous, held[peer].roster) != (expectation.previous, expectation.signed_roster)
         )
 
     async def pull(self, stage: Stage, sources: tuple[PeerId, ...], timeout_s: float) -> None:

@@ -75,9 +75,7 @@ class Patience:
 class Exchange:
     """Runs phases, one after another, for the round in progress."""
 
-    def __init__(
-        self, broadcast: Broadcast, recovery: Recovery, stalls: Stalls, delay_s: float, spawn: Spawn
-    ) -> None:
+    def __init__(self, broadcast: Broadcast, recovery: Recovery, stalls: Stalls, delay_s: float, spawn: Spawn) -> None:
         self._broadcast, self._recovery, self._stalls = broadcast, recovery, stalls
         self._delay_s, self._spawn = delay_s, spawn
         self._reconciled: set[tuple[Stage, PeerId]] = set()

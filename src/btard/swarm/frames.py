@@ -19,8 +19,8 @@ class Kind(IntEnum):
     PULL_PART = 6
     CONFIG = 7
     HELLO = 8
-    GENESIS = 9
-    CERTIFICATE = 10
+    PLAIN_SLICE = 11
+    PLAIN_PART = 12
 
 
 class SliceHead(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

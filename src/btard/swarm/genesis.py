@@ -18,7 +18,16 @@ from btard.rules.messages import NOTHING, Hello, Phase, Signature, Stage
 from btard.rules.roster import Roster
 from btard.rules.seal import Seal
 from btard.swarm.frames import Kind
-from btard.wire import decode, decode_seal, encode, encode_seal, is_seal_signed_by, open_message, sign_message, sign_seal
+from btard.wire import (
+    decode,
+    decode_seal,
+    encode,
+    encode_seal,
+    is_seal_signed_by,
+    open_message,
+    sign_message,
+    sign_seal,
+)
 
 HELLO_TIMEOUT_S = 60.0
 """How long one HELLO waits for an answer before it is sent again."""

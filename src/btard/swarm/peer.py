@@ -14,7 +14,7 @@ import trio
 
 from btard.errors import Banned, BtardError, LocalProtocolError, Removed, Undecided
 from btard.identity import Identity, PeerId
-from btard.net import Hub, Transport
+from btard.net import Hub
 from btard.rules.config import RunConfig
 from btard.rules.roster import Roster
 from btard.rules.seal import SealSignature
@@ -27,6 +27,7 @@ from btard.swarm.gather import Parts
 from btard.swarm.genesis import Founder, SignedSeal, ask_for_genesis, make_hello, refuse_latecomers
 from btard.swarm.ledger import Ledger
 from btard.swarm.links import Directory, Links
+from btard.swarm.plain import PlainRun
 from btard.swarm.recovery import Recovery
 from btard.swarm.round import close_run, run_round
 from btard.swarm.scatter import Slices
@@ -79,9 +80,10 @@ async def run_peer(member: Membership, hub: Hub, directory: Directory) -> State:
 
 def find_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """Return the one exception that explains a failed nursery: one of ours if there is any."""
-    leaves = list(_leaves(group))
-    ours = [leaf for leaf in leaves if isinstance(leaf, BtardError)]
-    return (ours or [leaf for leaf in leaves if isinstance(leaf, KeyboardInterrupt)] or leaves)[0]
+    leaves = _leaves(group)
+    return min(
+        leaves, key=lambda leaf: 0 if isinstance(leaf, BtardError) else 1 if isinstance(leaf, KeyboardInterrupt) else 2
+    )
 
 
 def _leaves(error: BaseException) -> Sequence[BaseException]:
@@ -96,6 +98,7 @@ async def _take_part(
     parameters = member.workload.initial_parameters()
     root = compute_state_root(parameters, member.config.chunk_size)
     transfers = Transfers.open(member, hub, ledger)  # before genesis: others may begin earlier than we
+    plain = _open_plain(member, hub) if member.config.defence == "none" else None
     sealed = await meet(member, hub, root)
     ledger.record_seal(sealed.seal)
     ledger.record_signatures(0, [SealSignature(member.config.founder_id, sealed.signature)])
@@ -104,8 +107,15 @@ async def _take_part(
     optimizer = member.workload.initial_optimizer()
     state = State(1, 0, roster, parameters, optimizer, sealed.seal, digest, digest)
     member.observe(RunStarted(roster.members))
-    rounds = Rounds(member, hub, directory, ledger, nursery, transfers, state)
-    return await rounds.run()
+    if plain is not None:
+        nursery.start_soon(Links(hub, member.identity.peer_id, directory, lambda: roster).run)
+        return await plain.run(state)
+    return await Rounds(member, hub, directory, ledger, nursery, transfers, state).run()
+
+
+def _open_plain(member: Membership, hub: Hub) -> PlainRun:
+    me = member.identity.peer_id
+    return PlainRun(member.config, me, hub, member.workload, member.conduct, member.compute, member.observe)
 
 
 async def meet(member: Membership, hub: Hub, root: bytes) -> SignedSeal:

@@ -180,7 +180,9 @@ class Recovery:
                 opened.append(Equivocation(first, second))
         return opened
 
-    def _certificate(self) -> tuple[tuple[PeerId, ...], Mapping[PeerId, SignedMessage], tuple[SignedMessage, ...]] | None:
+    def _certificate(
+        self,
+    ) -> tuple[tuple[PeerId, ...], Mapping[PeerId, SignedMessage], tuple[SignedMessage, ...]] | None:
         """The certificate, once its ballots and all views they name are here."""
         place = self._broadcast.place
         found = find_certificate(place.roster, self._held(Phase.BALLOT))
@@ -209,7 +211,9 @@ class Recovery:
         for peer in decision.banned:
             item = equivocations[peer]
             proof = EquivocationProof(item.first.envelope, item.second.envelope)
-            self._depart(Departure(peer, decision.resume_round, place.attempt, DepartureKind.BAN, Cause.EQUIVOCATION, proof))
+            self._depart(
+                Departure(peer, decision.resume_round, place.attempt, DepartureKind.BAN, Cause.EQUIVOCATION, proof)
+            )
         for peer in decision.removed:
             self._depart(
                 Departure(peer, decision.resume_round, place.attempt, DepartureKind.REMOVAL, Cause.SILENCE, certificate)

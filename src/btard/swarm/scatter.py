@@ -100,7 +100,7 @@ class Slices:
         if not 0 <= chunks.start < chunks.stop <= self._layout.chunks:
             return -1
         where = self._layout.elements_of(chunks)
-        return 4 * (where.stop - where.start)
+        return 4 * (int(where.stop) - int(where.start))
 
     # --- reading ---
 
@@ -125,9 +125,11 @@ class Slices:
         lacking = set(chunks)
         for piece in pieces:
             common = range(max(piece.chunks.start, chunks.start), min(piece.chunks.stop, chunks.stop))
-            if len(common) and lacking & set(common):
+            if common and lacking & set(common):
                 where, offset = self._layout.elements_of(common), self._layout.elements_of(piece.chunks).start
-                values[where.start - start : where.stop - start] = piece.values[where.start - offset : where.stop - offset]
+                values[where.start - start : where.stop - start] = piece.values[
+                    where.start - offset : where.stop - offset
+                ]
                 lacking -= set(common)
         return None if lacking else values
 

@@ -21,7 +21,7 @@ from btard.swarm.events import DisputeOpened
 from btard.swarm.exchange import NewAttempt
 from btard.swarm.services import Services
 from btard.swarm.state import Work, as_bytes, empty_part
-from btard.swarm.validation import CONVICT, inspect
+from btard.swarm.validation import CONVICT, inspect_in_compute
 
 log = structlog.get_logger(__name__)
 
@@ -153,6 +153,17 @@ async def hold_disputes(services: Services, work: Work, disputes: Sequence[Dispu
     return rulings
 
 
+async def rule_on(services: Services, work: Work, disputes: Sequence[Dispute], serial: int) -> tuple[Ruling, ...]:
+    """Hold disputes; whoever loses leaves, and columns on which a false report was convicted are opened next."""
+    rulings = await hold_disputes(services, work, disputes, serial)
+    work.reopen += sorted({part for ruling in rulings for part in ruling.parts} - set(work.reopen))
+    banned = tuple(sorted({peer for ruling in rulings for peer in ruling.banned}))
+    removed = tuple(sorted({peer for ruling in rulings for peer in ruling.removed} - set(banned)))
+    if banned or removed or serial == 0:
+        raise NewAttempt(work.round, work.chain, banned=banned, removed=removed)
+    return rulings
+
+
 def _work_of(work: Work, dispute: Dispute) -> Work:
     """The round that a dispute is about: this one, or the one before."""
     if dispute.round == work.round:
@@ -189,7 +200,7 @@ async def _forward(services: Services, work: Work, subject: Work, part: Part, co
 async def form_opinion(services: Services, subject: Work, work: Work, dispute: Dispute) -> Opinion:
     """Look at a dispute with our own eyes."""
     if dispute.kind is DisputeKind.GRADIENT:
-        finding = await services.compute.run(lambda: inspect(services, subject, dispute.accused, CONVICT))
+        finding = await inspect_in_compute(services, subject, dispute.accused, CONVICT)
         if finding.gradient is not None:
             services.slices.keep_own(subject.round, finding.gradient)
         return Opinion((dispute.accused,) if finding.guilty else (), (), finding.parts)
@@ -213,7 +224,9 @@ async def _obtain(
 
     def lacking() -> tuple[PeerId, ...]:
         held = services.slices.get
-        return tuple(p for p in wanted if part.elements and held(subject.round, subject.root_of(p), part.chunks) is None)
+        return tuple(
+            p for p in wanted if part.elements and held(subject.round, subject.root_of(p), part.chunks) is None
+        )
 
     await services.exchange.wait_for(lambda: not lacking(), services.deadlines.bulk_s)
     for peer in lacking():
@@ -229,7 +242,9 @@ def build_column(services: Services, subject: Work, part: Part, wanted: Sequence
     """Return the opened column: the slices of ``wanted`` and the aggregate that was committed to."""
     slices = {}
     for peer in wanted:
-        values = services.slices.get(subject.round, subject.root_of(peer), part.chunks) if part.elements else empty_part()
+        values = (
+            services.slices.get(subject.round, subject.root_of(peer), part.chunks) if part.elements else empty_part()
+        )
         assert values is not None
         slices[peer] = values
     assert subject.aggregate is not None
@@ -278,7 +293,9 @@ def _record_ruling(services: Services, work: Work, ruling: Ruling, index: int, v
         services.record(work, peer, DepartureKind.REMOVAL, Cause.WITHHOLDING, by_majority)
 
 
-def _prove_column(services: Services, work: Work, dispute: Dispute) -> tuple[ColumnProof, dict[bytes, memoryview]] | None:
+def _prove_column(
+    services: Services, work: Work, dispute: Dispute
+) -> tuple[ColumnProof, dict[bytes, memoryview]] | None:
     """Return the self-contained proof of an opened column, if every slice is held with one proof."""
     if dispute.part is None:
         return None

@@ -9,7 +9,9 @@ validators have reported.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from btard.errors import LocalProtocolError
@@ -153,7 +155,7 @@ class Work:
         return {peer: self.checks[peer].payload.reports for peer in self.contributors}  # type: ignore[union-attr]
 
 
-def commit_to(values: Tensor, chunk_size: int, overflow: bool = False) -> Gradient:
+def commit_to(values: Tensor, chunk_size: int, *, overflow: bool = False) -> Gradient:
     """Return the commitment to a float32 vector of shape (D,)."""
     leaves = compute_leaves(as_bytes(values), 0, 4 * chunk_size)
     return Gradient(values, MerkleTree.build(leaves, values.numel()), overflow)
@@ -161,7 +163,8 @@ def commit_to(values: Tensor, chunk_size: int, overflow: bool = False) -> Gradie
 
 def as_bytes(values: Tensor) -> memoryview:
     """The raw bytes of a contiguous tensor, without a copy."""
-    return memoryview(values.numpy()).cast("B") if values.numel() else memoryview(b"")
+    array: NDArray[np.float32] = values.numpy()
+    return array.data.cast("B") if values.numel() else memoryview(b"")
 
 
 def compute_state_root(parameters: Tensor, chunk_size: int) -> bytes:
@@ -180,5 +183,3 @@ def compute_full_state_root(parameters: Tensor, optimizer: OptimizerState, chunk
 def empty_part() -> Tensor:
     """A part of no chunks."""
     return torch.empty(0, dtype=torch.float32)
-
-

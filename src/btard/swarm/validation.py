@@ -41,7 +41,7 @@ def compute_gradient(workload: Workload, work: Work, peer: PeerId, chunk_size: i
     values = workload.gradient(work.state.parameters, seed).contiguous()
     largest = max(abs(float(bound)) for bound in torch.aminmax(values))
     overflow = not largest <= OVERFLOW
-    return commit_to(torch.zeros_like(values) if overflow else values, chunk_size, overflow), largest
+    return commit_to(torch.zeros_like(values) if overflow else values, chunk_size, overflow=overflow), largest
 
 
 def inspect(services: Services, work: Work, target: PeerId, slack: float) -> Finding:
@@ -58,6 +58,11 @@ def inspect(services: Services, work: Work, target: PeerId, slack: float) -> Fin
     false = find_false_parts(config, work.parts, claimed, recomputed, commit.root, slack)
     is_exact = commit.root == own.tree.root
     return Finding(bool(false), false if is_exact else (), own if is_exact else None)
+
+
+async def inspect_in_compute(services: Services, work: Work, target: PeerId, slack: float) -> Finding:
+    """The same, through the seam for heavy work."""
+    return await services.compute.run(lambda: inspect(services, work, target, slack))
 
 
 def recompute_reports(work: Work, gradient: Gradient) -> Recomputation:

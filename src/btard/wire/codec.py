@@ -25,7 +25,7 @@ def encode(value: msgspec.Struct | list[Any] | tuple[Any, ...]) -> bytes:
     return packed
 
 
-def decode(data: bytes | memoryview, wanted: type[T] | Any) -> T:
+def decode(data: bytes | memoryview, wanted: type[T]) -> T:
     """Return the value of type ``wanted`` that ``data`` encodes.
 
     Raises:

@@ -1,0 +1,152 @@
+"""AGGREGATE and REVEAL: ButterflyClip (paper, Algorithm 2), and the first draw."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from btard.errors import Undecided
+from btard.identity import PeerId
+from btard.robust import Directions, compute_centered_clip
+from btard.rules.complaints import find_gather_complaints, find_scatter_complaints
+from btard.rules.draws import combine_nonces, commit_to_nonce, derive_nonce, find_broken_reveals
+from btard.rules.evidence import Cause, DepartureKind, RevealProof
+from btard.rules.merkle import compute_root
+from btard.rules.messages import Aggregate, Phase, Reveal, Transcript
+from btard.rules.parts import Part
+from btard.rules.validity import is_valid_aggregate, is_valid_reveal
+from btard.swarm.exchange import NewAttempt
+from btard.swarm.gather import PULL_SOURCES
+from btard.swarm.services import Services
+from btard.swarm.settling import settle_gather_complaints, settle_scatter_complaints
+from btard.swarm.state import Work, as_bytes, empty_part
+
+
+def scatter(services: Services, work: Work) -> None:
+    """Send every aggregator the chunks of our gradient that it lacks (Algorithm 2, step 3)."""
+    if work.gradient is None:
+        return
+    for part in work.parts:
+        wanted = part.elements and part.aggregator != services.me
+        if wanted and services.conduct.sends_slice(work.round, part.aggregator):
+            services.spawn(services.slices.send, work.round, work.gradient, part.aggregator, part.chunks)
+
+
+async def aggregate(services: Services, work: Work) -> None:
+    """Reduce our part by CenteredClip and commit to the result (Algorithm 2, steps 4 and 5)."""
+    services.parts.begin_attempt(work.round, work.attempt, len(work.roster))
+    scatter(services, work)
+    mine = work.part_of(services.me)
+    missing = await _collect_slices(services, work, mine)
+    root, norm = (b"", 0.0) if missing else await _reduce(services, work, mine)
+    slot = services.slot(work, Phase.REVEAL)
+    payload = Aggregate(root, norm, missing, commit_to_nonce(slot, derive_nonce(services.identity.seed, slot)))
+    work.aggregates = await services.exchange.run(
+        work,
+        Phase.AGGREGATE,
+        payload,
+        wait_s=services.deadlines.bulk,
+        is_valid=lambda message: is_valid_aggregate(message, work.contributors),
+    )
+    complaints = find_scatter_complaints(work.aggregates, work.parts)
+    if complaints:
+        await settle_scatter_complaints(services, work, complaints)
+
+
+async def _collect_slices(services: Services, work: Work, part: Part) -> tuple[PeerId, ...]:
+    """Wait for every contributor's slice of our part; return whose did not come, in order."""
+
+    def lacking() -> tuple[PeerId, ...]:
+        get = services.slices.get
+        return tuple(p for p in work.contributors if get(work.round, work.root_of(p), part.chunks) is None)
+
+    if not part.elements or await services.exchange.wait_for(lambda: not lacking(), services.deadlines.bulk_s):
+        return ()
+    complained = {complaint.accused for _, complaint in work.complaints if complaint.complainer == services.me}
+    for peer in lacking():
+        if peer in complained:  # it was published meanwhile: attesters serve it
+            root, sources = work.root_of(peer), services.others(work)
+            await services.slices.pull(work.round, root, part.chunks, sources, services.config.delay_s)
+    return tuple(sorted(lacking()))
+
+
+async def _reduce(services: Services, work: Work, part: Part) -> tuple[bytes, float]:
+    config = services.config
+    rows = [services.slices.get(work.round, work.root_of(peer), part.chunks) for peer in work.contributors]
+
+    def compute() -> tuple[Tensor, bytes, float]:
+        own = empty_part()
+        if part.elements:
+            own = compute_centered_clip([row for row in rows if row is not None], part.tau, config.epsilon).aggregate
+        own = services.conduct.aggregate(work.round, work.attempt, part, own)
+        norm = float(torch.linalg.vector_norm(own, dtype=torch.float64))
+        return own, compute_root(as_bytes(own), 4 * config.chunk_size), norm
+
+    own, root, norm = await services.compute.run(compute)
+    services.parts.keep_own(work.round, work.attempt, part, own)
+    return root, norm
+
+
+async def reveal(services: Services, work: Work) -> None:
+    """Gather the aggregates, then toss the coin r that fixes the directions (Algorithm 2, steps 6 and 7; MPRNG)."""
+    assert work.aggregates is not None
+    missing = await _gather(services, work)
+    nonce = derive_nonce(services.identity.seed, services.slot(work, Phase.REVEAL))
+    work.reveals = await services.exchange.run(
+        work,
+        Phase.REVEAL,
+        Reveal(nonce, missing),
+        wait_s=services.deadlines.bulk,
+        is_valid=lambda message: is_valid_reveal(message, len(work.parts)),
+    )
+    ban_broken_reveals(services, work, work.aggregates, work.reveals)
+    complaints = find_gather_complaints(work.reveals, work.parts)
+    if complaints:
+        await settle_gather_complaints(services, work, complaints)
+        await _pull_parts(services, work, services.others(work))
+    work.aggregate = _merge_parts(services, work)
+    work.directions = Directions(combine_nonces(work.reveals), services.config.elements, services.config.projections)
+
+
+async def _gather(services: Services, work: Work) -> tuple[int, ...]:
+    """Send our aggregate to all and wait for theirs; return the parts that nobody gave us."""
+    mine = work.part_of(services.me)
+    for peer in services.others(work):
+        if mine.elements and services.conduct.sends_part(work.round, peer):
+            services.spawn(services.parts.send, work.round, work.attempt, mine, peer)
+    if await services.exchange.wait_for(lambda: not _lacking_parts(services, work), services.deadlines.bulk_s):
+        return ()
+    await _pull_parts(services, work, services.others(work)[:PULL_SOURCES])
+    return tuple(part.index for part in _lacking_parts(services, work))
+
+
+def _lacking_parts(services: Services, work: Work) -> list[Part]:
+    roots, get = work.aggregate_roots, services.parts.get
+    return [p for p in work.parts if p.elements and get(work.round, work.attempt, p, roots[p.aggregator]) is None]
+
+
+async def _pull_parts(services: Services, work: Work, sources: Sequence[PeerId]) -> None:
+    for part in _lacking_parts(services, work):
+        root = work.aggregate_roots[part.aggregator]
+        await services.parts.pull(work.round, work.attempt, part, root, sources, services.config.delay_s)
+
+
+def _merge_parts(services: Services, work: Work) -> Tensor:
+    """Return ĝ, float32 of shape (D,), from all parts."""
+    merged = torch.empty(services.config.elements, dtype=torch.float32)
+    for part in work.parts:
+        values = services.parts.get(work.round, work.attempt, part, work.aggregate_roots[part.aggregator])
+        if part.elements:
+            if values is None:
+                raise Undecided(f"round {work.round}: part {part.index} was attested but nobody serves it")
+            merged[part.start : part.stop] = values
+    return merged
+
+
+def ban_broken_reveals(services: Services, work: Work, commitments: Transcript, reveals: Transcript) -> None:
+    broken = find_broken_reveals(commitments, reveals)
+    for peer in broken:
+        proof = RevealProof(commitments[peer].envelope, reveals[peer].envelope)
+        services.record(work, peer, DepartureKind.BAN, Cause.BROKEN_REVEAL, proof)
+    if broken:
+        raise NewAttempt(work.round, reveals.digest, banned=broken)

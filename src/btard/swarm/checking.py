@@ -1,0 +1,119 @@
+"""CHECK and CONFIRM, and what their transcripts prove: Verifications 1 and 2, false reports."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from btard.identity import PeerId
+from btard.robust import compute_reports
+from btard.rules.checks import (
+    find_false_reports,
+    find_loud_contributors,
+    find_suspicious_part,
+    find_unbalanced_part,
+)
+from btard.rules.config import RunConfig
+from btard.rules.disputes import Dispute, DisputeKind, find_namings
+from btard.rules.draws import commit_to_nonce, derive_nonce
+from btard.rules.messages import Check, Confirm, Phase, Report, Transcript
+from btard.rules.parts import Part
+from btard.rules.validity import is_valid_check, is_valid_confirm
+from btard.swarm.aggregation import ban_broken_reveals
+from btard.swarm.services import Services
+from btard.swarm.settling import rule_on
+from btard.swarm.state import Work
+from btard.swarm.validation import recompute_reports
+
+
+async def check(services: Services, work: Work) -> None:
+    """Report on every part: projections of the clipped difference, and its norm (Verifications 1 and 2)."""
+    mine = work.part_of(services.me)
+    work.column_reports = await services.compute.run(lambda: _report_on_column(services, work, mine))
+    await services.conduct.found(work.round, work.attempt, mine, work.column_reports)
+    reports = await _report_on_all_parts(services, work)
+    slot = services.slot(work, Phase.CONFIRM)
+    contributors, parts = work.contributors, len(work.parts)
+    work.checks = await services.exchange.run(
+        work,
+        Phase.CHECK,
+        Check(reports, commit_to_nonce(slot, derive_nonce(services.identity.seed, slot))),
+        wait_s=services.deadlines.check,
+        is_valid=lambda message: is_valid_check(message, contributors, parts, services.config.projections),
+    )
+
+
+async def _report_on_all_parts(services: Services, work: Work) -> tuple[Report, ...]:
+    own = work.gradient
+    if own is None or services.me not in work.contributors:
+        return ()
+    reports = await services.compute.run(lambda: recompute_reports(work, own).reports)
+    return await services.conduct.reports(work.round, work.attempt, work.parts, reports)
+
+
+def _report_on_column(services: Services, work: Work, part: Part) -> dict[PeerId, Report]:
+    """Return the true reports of all contributors on our own part, from their slices."""
+    if not part.elements:
+        return {}
+    assert work.directions is not None and work.aggregate is not None
+    rows = [services.slices.get(work.round, work.root_of(peer), part.chunks) for peer in work.contributors]
+    held = [row for row in rows if row is not None]
+    aggregate = work.aggregate[part.start : part.stop]
+    projections, norms = compute_reports(work.directions, held, aggregate, part.tau, part.start)
+    return {
+        peer: Report(tuple(map(float, values)), float(norm))
+        for peer, values, norm in zip(work.contributors, projections, norms, strict=True)
+    }
+
+
+async def confirm(services: Services, work: Work) -> Transcript:
+    """Toss the coin q; as aggregators, name the reports on our part that are false."""
+    assert work.checks is not None
+    mine = work.part_of(services.me)
+    false = tuple(p for p in find_false_reports(work.reports, work.column_reports, mine) if p != services.me)
+    named = services.conduct.namings(work.round, false, work.contributors)
+    nonce = derive_nonce(services.identity.seed, services.slot(work, Phase.CONFIRM))
+    confirms = await services.exchange.run(
+        work,
+        Phase.CONFIRM,
+        Confirm(nonce, tuple(sorted(named))),
+        wait_s=services.deadlines.check,
+        is_valid=lambda message: is_valid_confirm(message, work.contributors),
+    )
+    ban_broken_reveals(services, work, work.checks, confirms)
+    return confirms
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A round that stands: its last transcript, the parts not to be opened again until a round, who was loud."""
+
+    confirms: Transcript
+    exempt: Mapping[int, int]
+    loud: tuple[PeerId, ...] = ()
+
+
+async def verify(services: Services, work: Work, confirms: Transcript) -> Verified:
+    """Settle named false reports, then Verification 1, then Verification 2: at most one column a round.
+
+    Raises:
+        NewAttempt: somebody was convicted. A naming always ends so, for it costs the namer or the named its place.
+    """
+    namings = find_namings(confirms, work.parts, work.contributors, work.round)
+    if namings:
+        await rule_on(services, work, namings, serial=1)
+    exempt = {part: until for part, until in work.state.exempt.items() if until >= work.round}
+    opened = find_part_to_open(services.config, work, exempt)
+    if opened is None:
+        return Verified(confirms, exempt)
+    column = Dispute(DisputeKind.COLUMN, work.round, work.parts[opened].aggregator, part=opened)
+    await rule_on(services, work, [column], serial=1)
+    loud = find_loud_contributors(work.reports, work.parts[opened])
+    return Verified(confirms, {**exempt, opened: work.round + services.config.exemption}, loud)
+
+
+def find_part_to_open(config: RunConfig, work: Work, exempt: Mapping[int, int]) -> int | None:
+    """Return the part that Verification 1, else Verification 2, calls for, if any."""
+    unbalanced = find_unbalanced_part(config, work.parts, work.reports, work.aggregate_norms)
+    if unbalanced is not None:
+        return unbalanced
+    tolerated = work.roster.tolerated(config.byzantine_bound)
+    return find_suspicious_part(work.parts, work.reports, tolerated, tuple(exempt))

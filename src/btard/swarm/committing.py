@@ -1,0 +1,68 @@
+"""COMMIT: what a member stands for this round, before anyone has seen a gradient (Algorithm 2, steps 1 and 2)."""
+
+from btard.rules.messages import Commit, Phase, Verdict
+from btard.rules.validity import is_valid_commit
+from btard.swarm.aggregation import scatter
+from btard.swarm.exchange import compute_opening_chain
+from btard.swarm.services import Services
+from btard.swarm.state import Work
+from btard.swarm.validation import ACCUSE, compute_gradient, inspect_in_compute
+from btard.wire import sign_seal
+
+
+async def commit(services: Services, work: Work, *, is_closing: bool = False) -> None:
+    """Commit to our gradient, or as a validator to our verdicts on the previous round (Algorithm 2, steps 1 and 2)."""
+    if work.commits is None:
+        payload = await _prepare_commit(services, work, is_closing=is_closing)
+        if work.gradient is not None:
+            scatter(services, work)
+        work.commits = await services.exchange.run(
+            work,
+            Phase.COMMIT,
+            payload,
+            wait_s=services.deadlines.commit(work.round),
+            is_valid=lambda message: is_valid_commit(message, work.validators, is_closing=is_closing),
+        )
+    work.chain = compute_opening_chain(work)
+
+
+async def _prepare_commit(services: Services, work: Work, *, is_closing: bool) -> Commit:
+    if services.me in work.validators:
+        work.verdicts = work.verdicts or await _validate(services, work)
+    elif not is_closing and work.gradient is None:
+        await _compute_own_gradient(services, work)
+    own = work.gradient
+    return Commit(
+        root=own.tree.root if own else b"",
+        overflow=bool(own and own.overflow),
+        verdicts=work.verdicts or (),
+        state=work.state.seal.state,
+        seal=sign_seal(services.identity, work.state.seal),
+        goodbye=is_closing,
+    )
+
+
+async def _compute_own_gradient(services: Services, work: Work) -> None:
+    """Compute g_i from (x_t, xi_i^t) and its Merkle tree."""
+    chunk_size = services.config.chunk_size
+
+    def compute() -> None:
+        gradient, _ = compute_gradient(services.workload, work, services.me, chunk_size)
+        work.gradient = services.conduct.commitment(work.round, gradient, chunk_size)
+
+    await services.compute.run(compute)
+    assert work.gradient is not None
+    services.slices.keep_own(work.round, work.gradient)
+
+
+async def _validate(services: Services, work: Work) -> tuple[Verdict, ...]:
+    """Redo the gradients of our targets of the previous round (Verification 3)."""
+    previous = work.previous
+    assert previous is not None
+    verdicts = []
+    for pair in work.state.assignments:
+        if pair.validator == services.me:
+            finding = await inspect_in_compute(services, previous, pair.target, ACCUSE)
+            guilty = services.conduct.verdict(previous.round, pair.target, finding.guilty)
+            verdicts.append(Verdict(pair.target, guilty))
+    return tuple(verdicts)
