@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+import trio
 from torch import Tensor
 
 from btard.errors import Undecided
@@ -62,12 +63,22 @@ async def _collect_slices(services: Services, work: Work, part: Part) -> tuple[P
 
     if not part.elements or await services.exchange.wait_for(lambda: not lacking(), services.deadlines.bulk_s):
         return ()
-    complained = {complaint.accused for _, complaint in work.complaints if complaint.complainer == services.me}
-    for peer in lacking():
-        if peer in complained:  # it was published meanwhile: attesters serve it
-            root, sources = work.root_of(peer), services.others(work)
-            await services.slices.pull(work.round, root, part.chunks, sources, services.config.delay_s)
+    # A lost link is no crime: ask the contributor, then whoever holds what it published.
+    with trio.move_on_after(2 * services.config.delay_s):
+        async with trio.open_nursery() as nursery:
+            for peer in lacking():
+                sources = (peer, *services.others(work)[:PULL_SOURCES])
+                nursery.start_soon(pull_slice, services, work, part, peer, sources)
     return tuple(sorted(lacking()))
+
+
+async def pull_slice(
+    services: Services, subject: Work, part: Part, contributor: PeerId, sources: Sequence[PeerId]
+) -> None:
+    """Ask others for a contributor's slice of a part."""
+    root = subject.root_of(contributor)
+    others = [source for source in sources if source != services.me]
+    await services.slices.pull(subject.round, root, part.chunks, others, services.config.delay_s)
 
 
 async def _reduce(services: Services, work: Work, part: Part) -> tuple[bytes, float]:

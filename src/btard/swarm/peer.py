@@ -31,7 +31,7 @@ from btard.swarm.plain import PlainRun
 from btard.swarm.recovery import Recovery
 from btard.swarm.round import close_run, run_round
 from btard.swarm.scatter import Slices
-from btard.swarm.services import Deadlines, Services
+from btard.swarm.services import WARM_UP_S, Deadlines, Services
 from btard.swarm.state import State, Work, compute_state_root
 from btard.swarm.workload import Workload
 from btard.wire import compute_seal_digest
@@ -144,7 +144,7 @@ class Transfers:
         config = member.config
         broadcast = Broadcast(config, member.identity, hub, ledger, member.conduct)
         notify = broadcast.board.signal
-        transfers = cls(broadcast, Slices(config, hub, notify), Parts(config, hub, notify))
+        transfers = cls(broadcast, Slices(config, hub, notify, member.conduct.sends_slice), Parts(config, hub, notify))
         transfers.slices.begin_round(0, config.genesis_size)
         transfers.parts.begin_attempt(0, 0, config.genesis_size)
         return transfers
@@ -193,6 +193,8 @@ class Rounds:
 
     async def run(self) -> State:
         """Run all rounds and the closing COMMIT; return the final state."""
+        with trio.move_on_after(WARM_UP_S):
+            await self._hub.wait_connected(self._broadcast.others)
         while self._work.round <= self._config.rounds:
             await self._run_one_round()
         return await self._close()

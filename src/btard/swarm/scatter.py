@@ -42,8 +42,10 @@ class Piece:
 class Slices:
     """All slices this peer holds of the rounds in progress, its own gradients among them."""
 
-    def __init__(self, config: RunConfig, hub: Hub, notify: Callable[[], None]) -> None:
-        self._hub, self._notify = hub, notify
+    def __init__(
+        self, config: RunConfig, hub: Hub, notify: Callable[[], None], offers: Callable[[int, PeerId], bool]
+    ) -> None:
+        self._hub, self._notify, self._offers = hub, notify, offers
         self._layout = Layout(config.elements, config.chunk_size)
         self._pieces: dict[tuple[int, bytes], list[Piece]] = {}
         self._own: dict[tuple[int, bytes], Gradient] = {}
@@ -157,7 +159,7 @@ class Slices:
         if self._count_bytes(chunks) < 0 or len(chunks) > self._largest:
             raise RemoteProtocolError("a request for chunks that do not exist", peer)
         piece = self.find_piece(request.round, request.root, chunks)
-        if piece is None:
+        if piece is None or not self._offers(request.round, peer):
             return b"", None
         head = SliceHead(request.round, request.root, request.first, request.stop, piece.proof)
         return encode(head), as_bytes(piece.values)
