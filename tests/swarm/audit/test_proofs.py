@@ -1,0 +1,406 @@
+"""Each kind of proof: it convicts whom it should, and nobody else."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+import torch
+
+from btard.identity import Identity, PeerId
+from btard.rules.evidence import Cause, CertificateProof, Departure, DepartureKind, EquivocationProof, StateProof
+from btard.rules.messages import Opinion, Phase, Reveal, Vote
+from btard.swarm.audit import audit_ledger
+from btard.wire import sign_message
+
+BAN, REMOVAL = DepartureKind.BAN, DepartureKind.REMOVAL
+Play = Callable[[Any], Departure]
+
+
+def audit(world: Any) -> tuple[str, ...]:
+    """The problems of a world's ledger."""
+    return audit_ledger(world.directory).problems
+
+
+def expect(world: Any, words: str) -> None:
+    """Expect one problem with these words, or none where there are no words."""
+    problems = audit(world)
+    assert len(problems) == bool(words), problems
+    assert all(words in problem for problem in problems), problems
+
+
+def last(world: Any, place: int = 1) -> PeerId:
+    """A member that is not the ledger's owner."""
+    return world.start.members[-place]  # type: ignore[no-any-return]
+
+
+# --- equivocation ---
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_equivocation_is_two_messages_for_one_slot(make_world: Any, same: bool) -> None:
+    """Two different COMMITs convict; the same one twice does not."""
+    world = make_world()
+    proof = world.equivocate(last(world))
+    proof = msgspec.structs.replace(proof, second=proof.first) if same else proof
+    world.depart(last(world), BAN, Cause.EQUIVOCATION, proof)
+    expect(world, "do not contradict" if same else "")
+
+
+def test_equivocation_of_another_peer_convicts_nobody(make_world: Any) -> None:
+    """The messages must be the departed's own."""
+    world = make_world()
+    world.depart(last(world), BAN, Cause.EQUIVOCATION, world.equivocate(last(world, 2)))
+    expect(world, "somebody else's")
+
+
+def test_messages_of_another_run_convict_nobody(make_world: Any) -> None:
+    """A proof made of another run's messages does not open."""
+    world = make_world()
+    culprit = world.keys[last(world)]
+    pair = [
+        sign_message(culprit, b"o" * 32, b"r" * 32, world.stage(Phase.REVEAL), b"", Reveal(nonce, ())).envelope
+        for nonce in (b"1" * 32, b"2" * 32)
+    ]
+    world.depart(last(world), BAN, Cause.EQUIVOCATION, EquivocationProof(*pair))
+    expect(world, "another run")
+
+
+# --- broken reveals ---
+
+
+@pytest.mark.parametrize("phase", [Phase.REVEAL, Phase.CONFIRM])
+@pytest.mark.parametrize("kept", [True, False])
+def test_reveal_must_match_its_promise(make_world: Any, phase: Phase, kept: bool) -> None:
+    """Another nonce than the promised one convicts, the promised one does not, in both draws."""
+    world = make_world()
+    nonce = world.nonce(last(world), phase) if kept else b"x" * 32
+    world.depart(last(world), BAN, Cause.BROKEN_REVEAL, world.break_reveal(last(world), phase, nonce))
+    expect(world, "the promised one" if kept else "")
+
+
+def test_promise_and_reveal_belong_to_one_attempt(make_world: Any) -> None:
+    """A promise of one attempt says nothing about the next one's reveal."""
+    world = make_world()
+    old = world.break_reveal(last(world), Phase.REVEAL)
+    world.attempt += 1
+    new = world.break_reveal(last(world), Phase.REVEAL)
+    mixed = msgspec.structs.replace(new, commitment=old.commitment)
+    world.depart(last(world), BAN, Cause.BROKEN_REVEAL, mixed)
+    expect(world, "do not belong together")
+
+
+# --- votes: 6 members, 4 are more than half ---
+
+
+@pytest.mark.parametrize(
+    ("kind", "cause", "about"),
+    [
+        ("gradient", Cause.FALSE_GRADIENT, 1),
+        ("gradient", Cause.FALSE_REPORT, 1),
+        ("report", Cause.FALSE_REPORT, 0),
+        ("column", Cause.WRONG_AGGREGATE, 0),
+        ("column", Cause.WRONG_AGGREGATE, 1),
+    ],
+)
+@pytest.mark.parametrize("guilty", [3, 4])
+def test_more_than_half_convict_the_accused(make_world: Any, kind: str, cause: Cause, about: int, guilty: int) -> None:
+    """Four of six votes ban, three do not."""
+    world = make_world()
+    world.seal()
+    accused, accuser = last(world), None if kind == "column" else last(world, 2)
+    proof = world.vote(kind, accused, accuser, guilty, Opinion((accused,), (), ()), about)
+    world.depart(accused, BAN, cause, proof)
+    expect(world, "" if guilty == 4 else "do not convict")
+
+
+@pytest.mark.parametrize(
+    ("kind", "cause", "about"), [("gradient", Cause.FALSE_ACCUSATION, 1), ("report", Cause.FALSE_NAMING, 0)]
+)
+@pytest.mark.parametrize("guilty", [3, 4])
+def test_accusation_that_is_not_upheld_bans_its_author(
+    make_world: Any, kind: str, cause: Cause, about: int, guilty: int
+) -> None:
+    """Up to three of six votes for it, an accusation is false; with four it is true."""
+    world = make_world()
+    world.seal()
+    accused, accuser = last(world), last(world, 2)
+    proof = world.vote(kind, accused, accuser, guilty, Opinion((accused,), (), ()), about)
+    world.depart(accuser, BAN, cause, proof)
+    expect(world, "" if guilty == 3 else "uphold its accusation")
+
+
+def test_votes_cannot_be_left_out_against_an_accuser(make_world: Any) -> None:
+    """Without the votes that uphold it, an accusation is not shown to be false."""
+    world = make_world()
+    world.seal()
+    accused, accuser = last(world), last(world, 2)
+    opinion = Opinion((accused,), (), ())
+    proof = world.vote("gradient", accused, accuser, 4, opinion, 1, without=world.start.members[:4])
+    world.depart(accuser, BAN, Cause.FALSE_ACCUSATION, proof)
+    expect(world, "uphold its accusation")
+
+
+def test_withholding_in_a_dispute_removes(make_world: Any) -> None:
+    """Whom more than half call silent is removed; nobody is banned for it."""
+    world = make_world()
+    proof = world.vote("column", last(world), None, 4, Opinion((), (last(world, 2),), ()))
+    world.depart(last(world, 2), REMOVAL, Cause.WITHHOLDING, proof)
+    expect(world, "")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"kind": "taste"}, "no disputes about"),
+        ({"kind": "report"}, "another round"),
+        ({"kind": "column"}, "accuser is missing or out of place"),
+        ({"round": 0}, "another round"),
+        ({"index": 0}, "do not convict"),
+        ({"index": 2}, "no such dispute"),
+        ({"accuser": b"?" * 32}, "was not a member"),
+        ({"accused": b"?" * 32}, "was not a member"),
+        ({"votes": ()}, "holds no VOTE"),
+    ],
+)
+def test_altered_vote_proof_is_refused(make_world: Any, changes: dict[str, Any], words: str) -> None:
+    """What is not signed in a vote proof must still fit the votes."""
+    world = make_world()
+    world.seal()
+    accused = last(world)
+    proof = world.vote("gradient", accused, last(world, 2), 4, Opinion((accused,), (), ()), 1)
+    world.depart(accused, BAN, Cause.FALSE_GRADIENT, msgspec.structs.replace(proof, **changes))
+    expect(world, words)
+
+
+def test_votes_are_counted_once(make_world: Any) -> None:
+    """The same vote twice is no majority."""
+    world = make_world()
+    world.seal()
+    accused = last(world)
+    proof = world.vote("gradient", accused, last(world, 2), 3, Opinion((accused,), (), ()), 1)
+    world.depart(
+        accused, BAN, Cause.FALSE_GRADIENT, msgspec.structs.replace(proof, votes=(*proof.votes, proof.votes[0]))
+    )
+    expect(world, "counts a VOTE message twice")
+
+
+def test_votes_of_strangers_do_not_count(make_world: Any) -> None:
+    """Who has left or never belonged has no vote."""
+    world = make_world()
+    stranger = Identity(b"?" * 32)
+    accused = last(world)
+    proof = world.vote("column", accused, None, 4, Opinion((accused,), (), ()))
+    stage, roster = world.stage(Phase.VOTE), world.roster.digest
+    extra = sign_message(stranger, world.config.run_id, roster, stage, b"", Vote(())).envelope
+    votes = (*proof.votes, extra)
+    world.depart(accused, BAN, Cause.WRONG_AGGREGATE, msgspec.structs.replace(proof, votes=votes))
+    expect(world, "was not a member")
+
+
+# --- recoveries ---
+
+
+def test_certificate_removes_the_silent(make_world: Any) -> None:
+    """More than half agree on what they hold, and nobody holds the message of the silent one."""
+    world = make_world()
+    world.depart(last(world), REMOVAL, Cause.SILENCE, world.recover(last(world)))
+    expect(world, "")
+
+
+def test_certificate_before_the_deadline_removes_nobody(make_world: Any) -> None:
+    """At least f+1 views must say that the deadline had passed."""
+    world = make_world()
+    world.depart(last(world), REMOVAL, Cause.SILENCE, world.recover(last(world), overdue=False))
+    expect(world, "decided otherwise")
+
+
+@pytest.mark.parametrize("missing", ["ballots", "views"])
+def test_certificate_is_complete(make_world: Any, missing: str) -> None:
+    """One ballot or view less is no certificate."""
+    world = make_world()
+    proof = world.recover(last(world))
+    cut = msgspec.structs.replace(proof, **{missing: getattr(proof, missing)[1:]})
+    world.depart(last(world), REMOVAL, Cause.SILENCE, cut)
+    expect(world, "no certificate")
+
+
+def test_certificate_belongs_to_its_attempt(make_world: Any) -> None:
+    """Ballots of an earlier attempt remove nobody in a later one."""
+    world = make_world()
+    proof: CertificateProof = world.recover(last(world))
+    world.attempt += 1
+    world.depart(last(world), REMOVAL, Cause.SILENCE, proof)
+    expect(world, "another attempt")
+
+
+# --- attestations and states ---
+
+
+@pytest.mark.parametrize("held", [3, 4])
+def test_unattested_data_removes_who_withheld_it(make_world: Any, held: int) -> None:
+    """Three of six attest: it was never published; four: it was."""
+    world = make_world()
+    world.depart(last(world), REMOVAL, Cause.WITHHOLDING, world.attest(held))
+    expect(world, "" if held == 3 else "may have held")
+
+
+def test_attestations_cannot_be_left_out(make_world: Any) -> None:
+    """Three attestations of six, all negative, prove nothing about the others'."""
+    world = make_world()
+    proof = world.attest(3)
+    kept = msgspec.structs.replace(proof, attests=proof.attests[3:5])
+    world.depart(last(world), REMOVAL, Cause.WITHHOLDING, kept)
+    expect(world, "may have held")
+
+
+def test_attestation_needs_its_complaint(make_world: Any) -> None:
+    """An index that nobody answered is no complaint."""
+    world = make_world()
+    world.depart(last(world), REMOVAL, Cause.WITHHOLDING, msgspec.structs.replace(world.attest(0), index=2))
+    expect(world, "nobody attests")
+
+
+@pytest.mark.parametrize(("common", "words"), [(5, ""), (4, ""), (3, "no state has a majority")])
+def test_other_state_is_one_that_more_than_half_do_not_share(make_world: Any, common: int, words: str) -> None:
+    """The departed differs from the state of a majority; a tie removes nobody."""
+    world = make_world()
+    camp = world.start.members[:common]
+    proof = world.commit_states(lambda peer: b"s" * 32 if peer in camp else b"o" * 32)
+    world.depart(last(world), REMOVAL, Cause.OTHER_STATE, proof)
+    expect(world, words)
+
+
+def test_state_of_the_majority_removes_nobody(make_world: Any) -> None:
+    """Who shares the common state is not removed, nor who is not heard."""
+    world = make_world()
+    proof: StateProof = world.commit_states(lambda peer: b"s" * 32)
+    world.depart(last(world), REMOVAL, Cause.OTHER_STATE, proof)
+    expect(world, "holds the state of the majority")
+
+
+# --- columns ---
+
+
+def play_column(world: Any, cause: Cause, *, cheat: bool = True, **changes: Any) -> PeerId:
+    """Record a column in which the aggregate or one report is wrong, and the ban that follows."""
+    liar = last(world) if cause is Cause.FALSE_REPORT and cheat else None
+    bend = (lambda values: values + 1.0) if cause is Cause.WRONG_AGGREGATE and cheat else None
+    opened = world.open_column(2, bend, liar)
+    culprit = opened.aggregator if cause is Cause.WRONG_AGGREGATE else last(world)
+    proof = msgspec.structs.replace(opened.proof, **{name: change(opened.proof) for name, change in changes.items()})
+    world.depart(culprit, BAN, cause, proof, opened.blobs)
+    return PeerId(culprit)
+
+
+@pytest.mark.parametrize(
+    ("cause", "words"), [(Cause.WRONG_AGGREGATE, "aggregate is right"), (Cause.FALSE_REPORT, "report is true")]
+)
+@pytest.mark.parametrize("cheat", [True, False])
+def test_column_convicts_only_the_guilty(make_world: Any, cause: Cause, words: str, cheat: bool) -> None:
+    """An honest column convicts neither its aggregator nor a contributor."""
+    world = make_world()
+    play_column(world, cause, cheat=cheat)
+    expect(world, "" if cheat else words)
+
+
+def test_one_slice_settles_a_report(make_world: Any) -> None:
+    """A report dispute shows the accused's slice, commitment and report alone."""
+    world = make_world()
+    play_column(
+        world,
+        Cause.FALSE_REPORT,
+        slices=lambda proof: proof.slices[-1:],
+        commits=lambda proof: proof.commits[-1:],
+        checks=lambda proof: proof.checks[-1:],
+        contributors=lambda proof: proof.contributors,
+    )
+    expect(world, "")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"slices": lambda proof: proof.slices[1:]}, "slice is missing"),
+        ({"slices": lambda proof: (*proof.slices, proof.slices[0])}, "shows a slice twice"),
+        ({"contributors": lambda proof: proof.contributors[2:]}, "leaves out contributors"),
+        ({"commits": lambda proof: proof.commits[1:]}, "its commitment is missing"),
+        ({"q": lambda proof: b"q" * 32}, "not that of the seal"),
+        ({"first": lambda proof: proof.first[1:]}, "not that of the seal"),
+        ({"remaining": lambda proof: proof.remaining[1:]}, "not that of the attempt"),
+        ({"part": lambda proof: 3}, "not that of its aggregator"),
+        ({"part": lambda proof: 6}, "no such part"),
+        ({"attempt": lambda proof: 1}, "another attempt"),
+        ({"round": lambda proof: 0}, "no seal before"),
+        ({"reveals": lambda proof: proof.reveals[1:]}, "a reveal is missing"),
+        ({"checks": lambda proof: proof.reveals}, "not of one stage"),
+        ({"aggregate": lambda proof: proof.slices[0].blob}, "aggregate is not the committed one"),
+        ({"aggregate": lambda proof: b"?" * 32}, "missing or altered"),
+    ],
+)
+def test_altered_column_is_refused(make_world: Any, changes: dict[str, Any], words: str) -> None:
+    """Every piece of a column's proof is tied to a commitment or a seal."""
+    world = make_world()
+    play_column(world, Cause.WRONG_AGGREGATE, **changes)
+    expect(world, words)
+
+
+def test_swapped_slices_are_refused(make_world: Any) -> None:
+    """A slice proves itself against the root of its own contributor."""
+    world = make_world()
+
+    def swap(proof: Any) -> Any:
+        first, second, *others = proof.slices
+        return (msgspec.structs.replace(first, blob=second.blob), second, *others)
+
+    play_column(world, Cause.WRONG_AGGREGATE, slices=swap)
+    expect(world, "not the committed one")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e31])
+def test_aggregate_that_is_not_finite_is_wrong_by_itself(make_world: Any, value: float) -> None:
+    """No slices or reports are needed to see NaN, an infinity or a huge number under a signed root."""
+    world = make_world()
+    opened = world.open_column(2, lambda values: torch.full_like(values, value))
+    proof = msgspec.structs.replace(opened.proof, slices=(), reveals=(), checks=(), commits=())
+    world.depart(opened.aggregator, BAN, Cause.MALFORMED, proof, opened.blobs)
+    expect(world, "")
+
+
+def test_finite_values_are_not_malformed(make_world: Any) -> None:
+    """A wrong aggregate is still well formed."""
+    world = make_world()
+    opened = world.open_column(2, lambda values: values + 1.0)
+    world.depart(opened.aggregator, BAN, Cause.MALFORMED, opened.proof, opened.blobs)
+    expect(world, "is finite")
+
+
+# --- causes ---
+
+
+@pytest.mark.parametrize(
+    ("kind", "cause", "words"),
+    [
+        (BAN, Cause.FALSE_GRADIENT, "no proof of false-gradient"),
+        (BAN, Cause.EQUIVOCATION, "no proof of equivocation"),
+        (REMOVAL, Cause.SILENCE, "no proof of silence"),
+        (REMOVAL, Cause.EQUIVOCATION, "no reason for a removal"),
+        (BAN, Cause.SILENCE, "no reason for a ban"),
+        (DepartureKind.GOODBYE, Cause.SILENCE, "no reason for a goodbye"),
+        (DepartureKind.GOODBYE, Cause.GOODBYE, ""),
+        (REMOVAL, Cause.WITHHOLDING, ""),
+    ],
+)
+def test_cause_needs_its_proof(make_world: Any, kind: DepartureKind, cause: Cause, words: str) -> None:
+    """Nobody is banned without a proof of the right kind, and each cause has its way of leaving."""
+    world = make_world()
+    world.depart(last(world), kind, cause, None)
+    expect(world, words)
+
+
+def test_proof_of_another_cause_is_refused(make_world: Any) -> None:
+    """Attestations do not show a false gradient."""
+    world = make_world()
+    world.depart(last(world), BAN, Cause.FALSE_GRADIENT, world.attest(0))
+    expect(world, "no proof of false-gradient")
