@@ -94,6 +94,8 @@ class Broadcast:
         else:
             message = sign_message(self._identity, self._run_id, signed_roster, stage, previous, payload)
             self._ledger.record_message(message)
+        if not self._conduct.says(stage):
+            return message
         self.board.post(message)
         for peer in self.others:
             self._deliver(message, peer)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from btard.identity import Identity, PeerId
-from btard.rules.messages import Report, SignedMessage
+from btard.rules.messages import Report, SignedMessage, Stage
 from btard.rules.parts import Part
 from btard.swarm.state import Gradient
 
@@ -22,12 +22,20 @@ class Conduct:
         """Return the gradient to commit to, to scatter and to report on."""
         return gradient
 
+    def says(self, stage: Stage) -> bool:
+        """Return whether to say our message of a stage at all."""
+        return True
+
     def deliver(self, message: SignedMessage, recipient: PeerId, identity: Identity, run_id: bytes) -> bytes | None:
         """Return the bytes to send to one recipient in place of a broadcast message; None sends nothing."""
         return message.envelope
 
     def sends_slice(self, round_number: int, recipient: PeerId) -> bool:
-        """Return whether to send a slice that is due, privately or when asked to publish it."""
+        """Return whether to give a slice to somebody whom it is due to."""
+        return True
+
+    def publishes_slice(self, round_number: int) -> bool:
+        """Return whether to send a slice to everyone when somebody complains that it is missing."""
         return True
 
     def sends_part(self, round_number: int, recipient: PeerId) -> bool:

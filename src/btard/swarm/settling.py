@@ -111,11 +111,10 @@ def _remove_withholders(
 
 async def publish_slice(services: Services, work: Work, part: Part) -> None:
     """Send our slice of a part to everyone, whole and with one proof."""
-    if work.gradient is None or not part.elements:
+    if work.gradient is None or not part.elements or not services.conduct.publishes_slice(work.round):
         return
     for peer in services.others(work):
-        if services.conduct.sends_slice(work.round, peer):
-            services.spawn(send_whole, services, work, peer, part)
+        services.spawn(send_whole, services, work, peer, part)
 
 
 async def send_whole(services: Services, work: Work, peer: PeerId, part: Part) -> None:
