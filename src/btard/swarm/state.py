@@ -78,6 +78,7 @@ class Work:
         self.checks: Transcript | None = None
         self.reveals: Transcript | None = None
         self.aggregate: Tensor | None = None
+        self._parts: tuple[Part, ...] | None = None
         self.directions: Directions | None = None
         self.sealed = False
         self.validations_settled = False
@@ -102,7 +103,7 @@ class Work:
         self.reason = digest(Context.TRANSCRIPT, self.reason, reason)
         self.commits = self.commits and self.commits.without(gone)
         self.aggregates = self.checks = self.reveals = None
-        self.aggregate = self.directions = None
+        self.aggregate = self.directions = self._parts = None
 
     @property
     def contributors(self) -> tuple[PeerId, ...]:
@@ -123,7 +124,9 @@ class Work:
     @property
     def parts(self) -> tuple[Part, ...]:
         """The parts of the current attempt: the round's order, cut for those who remain."""
-        return cut_parts(self.config, self.state.q, self.state.roster, self.roster)
+        if self._parts is None:
+            self._parts = cut_parts(self.config, self.state.q, self.state.roster, self.roster)
+        return self._parts
 
     def part_of(self, peer: PeerId) -> Part:
         """The part that ``peer`` reduces in the current attempt."""
