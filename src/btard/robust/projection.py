@@ -52,7 +52,7 @@ class _Block:
 
 
 @dataclass(frozen=True)
-class _Fold:
+class Fold:
     """Bucket sums (n, BUCKETS) and squared norms (n,) of n slices."""
 
     buckets: Vector
@@ -86,12 +86,12 @@ class Directions:
         """
         return self.finish(self.fold(rows, None, start))
 
-    def finish(self, fold: _Fold) -> Vector:
+    def finish(self, fold: Fold) -> Vector:
         """Return the (n, count) products of bucket sums with the second signs."""
         products: Vector = np.einsum("kb,nb->nk", self._second, fold.buckets)
         return products
 
-    def fold(self, rows: Sequence[Tensor], center: Tensor | None, start: int) -> _Fold:
+    def fold(self, rows: Sequence[Tensor], center: Tensor | None, start: int) -> Fold:
         """Return the fold of row - center (or of the rows, without a center), in float64.
 
         Each row is added up on its own in the same order, so its bits do not depend on the others.
@@ -115,7 +115,7 @@ class Directions:
                 squares[index] += np.einsum("a,a->", values, values)
                 values *= block.signs
                 _add_rotated(sums[index], values, block)
-        return _Fold(sums[:, :BUCKETS] + sums[:, BUCKETS:], squares)
+        return Fold(sums[:, :BUCKETS] + sums[:, BUCKETS:], squares)
 
     def _view(self, vector: Tensor, start: int, length: int) -> NDArray[np.float32]:
         if vector.dtype != torch.float32 or vector.dim() != 1 or vector.numel() != length:
