@@ -12,6 +12,7 @@ from btard.robust import Directions, compute_centered_clip
 from btard.rules.complaints import find_gather_complaints, find_scatter_complaints
 from btard.rules.draws import combine_nonces, commit_to_nonce, derive_nonce, find_broken_reveals
 from btard.rules.evidence import Cause, DepartureKind, RevealProof
+from btard.rules.judgement import read_committed
 from btard.rules.merkle import compute_root
 from btard.rules.messages import Aggregate, Phase, Reveal, Transcript
 from btard.rules.parts import Part
@@ -81,14 +82,20 @@ async def pull_slice(
     await services.slices.pull(subject.round, root, part.chunks, others, services.config.delay_s)
 
 
+def read_column(services: Services, work: Work, part: Part) -> list[Tensor]:
+    """The contributors' slices of a part that we hold, in roster order; what is not finite counts as zeros."""
+    held = (services.slices.get(work.round, work.root_of(peer), part.chunks) for peer in work.contributors)
+    return [read_committed(values) for values in held if values is not None]
+
+
 async def _reduce(services: Services, work: Work, part: Part) -> tuple[bytes, float]:
     config = services.config
-    rows = [services.slices.get(work.round, work.root_of(peer), part.chunks) for peer in work.contributors]
+    rows = read_column(services, work, part)
 
     def compute() -> tuple[Tensor, bytes, float]:
         own = empty_part()
         if part.elements:
-            own = compute_centered_clip([row for row in rows if row is not None], part.tau, config.epsilon).aggregate
+            own = compute_centered_clip(rows, part.tau, config.epsilon).aggregate
         own = services.conduct.aggregate(work.round, work.attempt, part, own)
         norm = float(torch.linalg.vector_norm(own, dtype=torch.float64))
         return own, compute_root(as_bytes(own), 4 * config.chunk_size), norm
@@ -150,7 +157,7 @@ def _merge_parts(services: Services, work: Work) -> Tensor:
         if part.elements:
             if values is None:
                 raise Undecided(f"round {work.round}: part {part.index} was attested but nobody serves it")
-            merged[part.start : part.stop] = values
+            merged[part.start : part.stop] = read_committed(values)
     return merged
 
 

@@ -17,7 +17,7 @@ from btard.rules.draws import commit_to_nonce, derive_nonce
 from btard.rules.messages import Check, Confirm, Phase, Report, Transcript
 from btard.rules.parts import Part
 from btard.rules.validity import is_valid_check, is_valid_confirm
-from btard.swarm.aggregation import ban_broken_reveals
+from btard.swarm.aggregation import ban_broken_reveals, read_column
 from btard.swarm.services import Services
 from btard.swarm.settling import rule_on
 from btard.swarm.state import Work
@@ -54,10 +54,9 @@ def _report_on_column(services: Services, work: Work, part: Part) -> dict[PeerId
     if not part.elements:
         return {}
     assert work.directions is not None and work.aggregate is not None
-    rows = [services.slices.get(work.round, work.root_of(peer), part.chunks) for peer in work.contributors]
-    held = [row for row in rows if row is not None]
+    rows = read_column(services, work, part)
     aggregate = work.aggregate[part.start : part.stop]
-    projections, norms = compute_reports(work.directions, held, aggregate, part.tau, part.start)
+    projections, norms = compute_reports(work.directions, rows, aggregate, part.tau, part.start)
     return {
         peer: Report(tuple(map(float, values)), float(norm))
         for peer, values, norm in zip(work.contributors, projections, norms, strict=True)

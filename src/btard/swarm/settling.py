@@ -310,8 +310,8 @@ def _prove_column(
             return None
         name = _name_blob(blobs, as_bytes(piece.values))
         slices.append(SliceProof(peer, name, piece.proof))
-    assert subject.aggregate is not None
-    aggregate = _name_blob(blobs, as_bytes(subject.aggregate[part.start : part.stop]))
+    values = services.parts.get(subject.round, subject.attempt, part, subject.aggregate_roots[part.aggregator])
+    aggregate = _name_blob(blobs, as_bytes(values if values is not None else empty_part()))
     assert subject.commits and subject.aggregates and subject.reveals and subject.checks
     proof = ColumnProof(
         subject.round,
