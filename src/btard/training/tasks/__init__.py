@@ -3,13 +3,12 @@
 from btard.training.tasks.digits import DigitsTask
 from btard.training.tasks.draws import draw_indices, draw_permutation, draw_uniform
 from btard.training.tasks.flat import FlatModule, one_thread
-from btard.training.tasks.overflow import LARGEST_COMMITTED, guard_overflow
+from btard.training.tasks.overflow import guard_overflow
 from btard.training.tasks.registry import load_task
 from btard.training.tasks.task import Evaluation, Option, Task
 from btard.training.tasks.text import TextTask
 
 __all__ = [
-    "LARGEST_COMMITTED",
     "DigitsTask",
     "Evaluation",
     "FlatModule",
