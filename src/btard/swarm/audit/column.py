@@ -1,15 +1,14 @@
 """An opened column, settled again from its commitments by the same routine as in the live dispute."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from btard.identity import PeerId, short
-from btard.robust import Directions, Layout, find_non_finite
+from btard.robust import Directions, Layout
 from btard.rules.checks import is_well_formed
-from btard.rules.config import RunConfig
 from btard.rules.draws import combine_nonces
 from btard.rules.evidence import Cause, ColumnProof, Departure, SliceProof
 from btard.rules.judgement import Column, find_liars, is_wrong_aggregate
@@ -51,17 +50,17 @@ def check_column(chain: Chain, departure: Departure, proof: ColumnProof) -> None
     directions = _open_directions(attempt, proof) if proof.reveals else None
     peer = PeerId(departure.peer)
     if departure.cause is Cause.WRONG_AGGREGATE:
-        _require_wrong_aggregate(chain.config, peer, column, proof.contributors)
-    elif departure.cause is Cause.FALSE_REPORT:
-        require(peer in column.slices and peer in reports and directions, "its slice, report or directions are missing")
+        require(peer == part.aggregator, "it did not aggregate this part")
+        require(set(slices) == set(proof.contributors), "a contributor's slice is missing")
+        require(is_wrong_aggregate(chain.config, column), "the aggregate is right")
+    else:
+        require(peer in slices and peer in reports and directions, "its slice, report or directions are missing")
         assert directions
-        own = replace(column, slices={peer: column.slices[peer]})
         require(
             is_well_formed(reports[peer], len(attempt.parts), chain.config.projections), "its report does not count"
         )
+        own = replace(column, slices={peer: slices[peer]})
         require(find_liars(own, directions, {peer: reports[peer][part.index]}), "its report is true")
-    else:
-        _require_malformed(peer, column)
 
 
 def _locate(chain: Chain, departure: Departure, proof: ColumnProof) -> _Attempt:
@@ -155,16 +154,3 @@ def _open_directions(attempt: _Attempt, proof: ColumnProof) -> Directions:
     _require_stage(attempt, reveals, Phase.REVEAL)
     require(len(reveals.messages) == len(attempt.remaining), "a reveal is missing")
     return Directions(combine_nonces(reveals), attempt.chain.config.elements, attempt.chain.config.projections)
-
-
-def _require_wrong_aggregate(config: RunConfig, peer: PeerId, column: Column, contributors: Sequence[bytes]) -> None:
-    require(peer == column.part.aggregator, "it did not aggregate this part")
-    if not find_non_finite([column.aggregate]):
-        require(set(column.slices) == set(contributors), "a contributor's slice is missing")
-        require(is_wrong_aggregate(config, column), "the aggregate is right")
-
-
-def _require_malformed(peer: PeerId, column: Column) -> None:
-    committed = [values for values in (column.slices.get(peer),) if values is not None]
-    committed += [column.aggregate] if peer == column.part.aggregator else []
-    require(find_non_finite(committed), "what it committed to is finite")

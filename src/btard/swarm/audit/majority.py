@@ -41,8 +41,8 @@ from btard.wire import decode
 
 ACCUSED_OF = {
     DisputeKind.GRADIENT: {Cause.FALSE_GRADIENT, Cause.FALSE_REPORT},
-    DisputeKind.REPORT: {Cause.FALSE_REPORT, Cause.MALFORMED},
-    DisputeKind.COLUMN: {Cause.WRONG_AGGREGATE, Cause.MALFORMED},
+    DisputeKind.REPORT: {Cause.FALSE_REPORT},
+    DisputeKind.COLUMN: {Cause.WRONG_AGGREGATE},
 }
 """For what the accused of a dispute can be banned."""
 ACCUSER_OF = {
@@ -54,7 +54,7 @@ ACCUSER_OF = {
 BYSTANDER_OF = {
     DisputeKind.GRADIENT: set[Cause](),
     DisputeKind.REPORT: set[Cause](),
-    DisputeKind.COLUMN: {Cause.FALSE_REPORT, Cause.MALFORMED},
+    DisputeKind.COLUMN: {Cause.FALSE_REPORT},
 }
 """For what others can: an opened column shows every contributor's report."""
 

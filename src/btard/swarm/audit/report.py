@@ -77,8 +77,7 @@ CAUSE_RULES: Mapping[Cause, CauseRule] = {
     Cause.FALSE_NAMING: CauseRule(_BAN, (VoteProof,)),
     Cause.SILENCE: CauseRule(_REMOVAL, (CertificateProof,)),
     Cause.WITHHOLDING: CauseRule(_REMOVAL, (AttestProof, VoteProof, type(None))),  # None: who complains twice
-    Cause.OTHER_STATE: CauseRule(_BAN | _REMOVAL, (StateProof,)),
-    Cause.MALFORMED: CauseRule(_BAN | _REMOVAL, (ColumnProof, VoteProof)),
+    Cause.OTHER_STATE: CauseRule(_REMOVAL, (StateProof,)),
     Cause.GOODBYE: CauseRule(frozenset({DepartureKind.GOODBYE}), (type(None),)),
 }
 
@@ -162,8 +161,8 @@ def _check_departure(chain: Chain, departure: Departure) -> list[Standing]:
     Raises:
         Unproven: the proof is missing, of the wrong kind for the cause, or does not hold.
     """
-    rule = CAUSE_RULES[departure.cause]
-    if departure.kind not in rule.kinds:
+    rule = CAUSE_RULES.get(departure.cause)
+    if rule is None or departure.kind not in rule.kinds:
         raise Unproven(f"{departure.cause} is no reason for a {departure.kind}")
     if not isinstance(departure.proof, rule.proofs):
         raise Unproven(f"it has no proof of {departure.cause}")

@@ -1,0 +1,36 @@
+"""Ledgers of a swarm that ran: the audit agrees with what the peers recorded."""
+
+from pathlib import Path
+
+from btard.attacks import make_attacker
+from btard.rules.evidence import Cause
+from btard.sim import LinearTask, SimulatedSwarm
+from btard.swarm.audit import AuditResult, audit_ledger
+from btard.swarm.ledger import LEDGER_FILE
+
+ATTACKS = {2: "wrong-aggregate", 3: "withhold", 5: "equivocate"}
+ROUNDS = 4
+
+
+def audit_all(directory: Path) -> list[AuditResult]:
+    """The audits of all ledgers below a directory."""
+    return [audit_ledger(file) for file in sorted(directory.rglob(LEDGER_FILE))]
+
+
+async def test_every_ledger_of_a_run_audits_clean(autojump_clock: object, tmp_path: Path) -> None:
+    """Three attackers go, each with its proof; all ledgers, the attackers' too, pass the audit."""
+    config = {"genesis_size": 8, "rounds": ROUNDS, "tau": 2.0, "delta": 20.0}
+    swarm = SimulatedSwarm(config, LinearTask, tmp_path)
+    for index, kind in ATTACKS.items():
+        me = swarm.identities[index].peer_id
+        swarm._conducts[index] = make_attacker(kind, seed=0, first_round=2, config=swarm.config, me=me)
+    outcome = await swarm.run()
+    left = {event.cause for peer in outcome.honest for event in peer.departures}
+    assert left == {Cause.WRONG_AGGREGATE, Cause.WITHHOLDING, Cause.EQUIVOCATION}
+    results = audit_all(tmp_path)
+    assert [result.problems for result in results] == 8 * [()]
+    whole = [result for result in results if result.seals == ROUNDS + 1]
+    assert {(result.bans, result.removals, result.self_contained, result.by_majority) for result in whole} == {
+        (2, 1, 2, 1)
+    }
+    assert len(whole) == len(outcome.honest)
