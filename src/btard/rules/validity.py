@@ -17,12 +17,12 @@ _Item = TypeVar("_Item", bytes, int)
 
 
 def is_valid_commit(message: SignedMessage, validators: Collection[PeerId], *, is_closing: bool) -> bool:
-    """A gradient root from everyone but validators; verdicts from validators alone; no root after the last round."""
+    """A gradient root from everyone but validators and those who say goodbye; verdicts from validators alone."""
     commit = message.payload
     if not isinstance(commit, Commit):
         return False
     is_validator = message.sender in validators
-    wants_root = not is_validator and not is_closing
+    wants_root = not (is_validator or is_closing or commit.goodbye)
     return (len(commit.root) == DIGEST_SIZE) == wants_root and (is_validator or not commit.verdicts)
 
 

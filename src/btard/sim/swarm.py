@@ -93,6 +93,7 @@ class SimulatedSwarm:
         conducts: Mapping[int, Conduct] | None = None,
         delivery: Delivery = deliver_at_once,
         watch: Callable[[int, Event], None] = lambda index, event: None,
+        leave_after: Mapping[int, int] | None = None,
     ) -> None:
         size = int(str(config.get("genesis_size", 8)))
         seeds = [digest(Context.EXPAND, b"simulated identity", f"{seed}/{index}".encode()) for index in range(size)]
@@ -111,7 +112,7 @@ class SimulatedSwarm:
         self.network = MemoryNetwork(delivery)
         self.outcomes = [PeerOutcome(index, identity.peer_id) for index, identity in enumerate(self.identities)]
         self._conducts, self._make_workload, self._directory = dict(conducts or {}), make_workload, directory
-        self._watch = watch
+        self._watch, self._leave_after = watch, dict(leave_after or {})
         self._scopes = [trio.CancelScope() for _ in self.identities]
 
     def crash(self, index: int) -> None:
@@ -147,6 +148,7 @@ class SimulatedSwarm:
             InlineCompute(),
             observe,
             gradient_ms=100,
+            leave_after=self._leave_after.get(outcome.index),
         )
         member.data_dir.mkdir(parents=True, exist_ok=True)
         with self._scopes[outcome.index]:

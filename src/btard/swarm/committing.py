@@ -29,7 +29,7 @@ async def commit(services: Services, work: Work, *, is_closing: bool = False) ->
 async def _prepare_commit(services: Services, work: Work, *, is_closing: bool) -> Commit:
     if services.me in work.validators:
         work.verdicts = work.verdicts or await _validate(services, work)
-    elif not is_closing and work.gradient is None:
+    elif not (is_closing or services.is_leaving(work)) and work.gradient is None:
         await _compute_own_gradient(services, work)
     own = work.gradient
     return Commit(
@@ -38,7 +38,7 @@ async def _prepare_commit(services: Services, work: Work, *, is_closing: bool) -
         verdicts=work.verdicts or (),
         state=work.state.seal.state,
         seal=sign_seal(services.identity, work.state.seal),
-        goodbye=is_closing,
+        goodbye=is_closing or services.is_leaving(work),
     )
 
 

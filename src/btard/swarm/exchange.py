@@ -31,9 +31,16 @@ class NewAttempt(Exception):  # noqa: N818: not an error; the round starts again
         *,
         banned: tuple[PeerId, ...] = (),
         removed: tuple[PeerId, ...] = (),
+        left: tuple[PeerId, ...] = (),
     ) -> None:
         super().__init__()
-        self.resume_round, self.reason, self.banned, self.removed = resume_round, reason, banned, removed
+        self.resume_round, self.reason = resume_round, reason
+        self.banned, self.removed, self.left = banned, removed, left
+
+    @property
+    def leaving(self) -> tuple[PeerId, ...]:
+        """All who are no members from here on."""
+        return (*self.banned, *self.removed, *self.left)
 
 
 class Stalls:

@@ -51,6 +51,7 @@ class Membership:
     compute: Compute
     observe: Observer
     gradient_ms: int
+    leave_after: int | None = None
 
     @property
     def is_founder(self) -> bool:
@@ -182,7 +183,9 @@ class Rounds:
             Deadlines.of(config, state.seal.gradient_ms),
             member.observe,
             nursery.start_soon,
+            member.leave_after,
         )
+        self._has_left = False
         self._work = Work(config, state, None)
         self._move_to(self._work)
         self._begin_round()
@@ -195,7 +198,7 @@ class Rounds:
         """Run all rounds and the closing COMMIT; return the final state."""
         with trio.move_on_after(WARM_UP_S):
             await self._hub.wait_connected(self._broadcast.others)
-        while self._work.round <= self._config.rounds:
+        while self._work.round <= self._config.rounds and not self._has_left:
             await self._run_one_round()
         return await self._close()
 
@@ -221,7 +224,7 @@ class Rounds:
         self._begin_round()
 
     async def _close(self) -> State:
-        while True:
+        while not self._has_left:
             try:
                 await close_run(self._services, self._work)
             except NewAttempt as change:
@@ -229,8 +232,9 @@ class Rounds:
                 if self._work.round <= self._config.rounds:
                     return await self.run()
                 continue
-            await self._linger()
-            return self._work.state
+            break
+        await self._linger()
+        return self._work.state
 
     async def _linger(self) -> None:
         """Let our last messages out, and serve those who may still lack one."""
@@ -246,11 +250,14 @@ class Rounds:
             raise Banned("the roster convicted this peer; the ledger has the proof")
         if me in change.removed:
             raise Removed("the roster went on without this peer, without blame: it was silent, late or different")
+        if me in change.left:
+            self._has_left = True
+            return
         if change.resume_round == work.round - 1 and work.previous is not None:
             self._work = work.previous
         elif change.resume_round != work.round:
             raise LocalProtocolError(f"cannot resume round {change.resume_round} from round {work.round}")
-        roster = work.roster.without((*change.banned, *change.removed))
+        roster = work.roster.without(change.leaving)
         if len(roster) < self._config.min_roster:
             raise Undecided(f"only {len(roster)} members are left, fewer than min_roster; the swarm stops")
         self._work.begin_attempt(roster, work.banned | set(change.banned), work.attempt + 1, change.reason)

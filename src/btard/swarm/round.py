@@ -22,7 +22,7 @@ from btard.rules.seal import Seal
 from btard.swarm.aggregation import aggregate, reveal
 from btard.swarm.checking import Verified, check, confirm, verify
 from btard.swarm.committing import commit
-from btard.swarm.sealing import settle_previous
+from btard.swarm.sealing import part_with_leavers, settle_previous
 from btard.swarm.services import Services
 from btard.swarm.state import State, Work, compute_full_state_root, compute_state_root
 from btard.swarm.workload import OptimizerState
@@ -38,6 +38,7 @@ async def run_round(services: Services, work: Work) -> State:
     """
     await commit(services, work)
     await settle_previous(services, work)
+    part_with_leavers(services, work)
     await aggregate(services, work)
     await reveal(services, work)
     await check(services, work)

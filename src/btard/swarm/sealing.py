@@ -34,6 +34,21 @@ async def settle_previous(services: Services, work: Work) -> None:
         await rule_on(services, work, [dispute], serial=0)
 
 
+def part_with_leavers(services: Services, work: Work) -> None:
+    """Let those go who said goodbye: without blame, after the sealed round and its validations.
+
+    Raises:
+        NewAttempt: somebody leaves.
+    """
+    assert work.commits is not None
+    commits = ((message.sender, message.payload) for message in work.commits.messages)
+    left = tuple(peer for peer, commit in commits if isinstance(commit, Commit) and commit.goodbye)
+    for peer in left:
+        services.record(work, peer, DepartureKind.GOODBYE, Cause.GOODBYE, None)
+    if left:
+        raise NewAttempt(work.round, work.commits.digest, left=left)
+
+
 def seal_previous(services: Services, work: Work) -> None:
     """Collect the signatures over the previous round's tuple; whoever computed another state leaves without blame.
 

@@ -76,11 +76,16 @@ class Services:
     deadlines: Deadlines
     observe: Observer
     spawn: Callable[..., None]
+    leave_after: int | None = None
 
     @property
     def me(self) -> PeerId:
         """Our own id."""
         return self.identity.peer_id
+
+    def is_leaving(self, work: Work) -> bool:
+        """Whether this is the round in whose COMMIT we say goodbye."""
+        return self.leave_after is not None and work.round > self.leave_after
 
     def slot(self, work: Work, phase: Phase) -> Slot:
         """Our slot of a phase of the current attempt."""
