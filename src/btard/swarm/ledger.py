@@ -121,14 +121,17 @@ class Ledger:
         return row and bytes(row[0])
 
     def record_seal(self, seal: Seal) -> None:
-        """Store the tuple of a finished round; the next one, or the newest again while nobody has signed it.
+        """Store the tuple of a finished round: the next one, or the newest anew while nobody has signed it.
+
+        A seal that is stored already changes nothing.
 
         Raises:
             LocalProtocolError: a signed seal would be replaced, or a round would be skipped.
         """
         with self._writing():
             newest = self.newest_seal()
-            if newest == seal:
+            query = "SELECT seal FROM seals WHERE round = ?"
+            if self._database.execute(query, (seal.round,)).fetchone() == (encode_seal(seal),):
                 return
             following = newest.round + 1 if newest else 0
             if newest and seal.round == newest.round and not self._has_signatures(seal.round):
