@@ -24,9 +24,9 @@ class Hub:
 
     def __init__(self, transport: Transport, me: PeerId, limits: Limits | None = None) -> None:
         self.me = me
-        self.admits: Callable[[PeerId], bool] = lambda peer: True
-        self.on_connected: Callable[[PeerId], None] = lambda peer: None
-        self.on_lost: Callable[[PeerId], None] = lambda peer: None
+        self.admits: Callable[[PeerId], bool] = lambda _peer: True
+        self.on_connected: Callable[[PeerId], None] = lambda _peer: None
+        self.on_lost: Callable[[PeerId], None] = lambda _peer: None
         self._transport = transport
         self._limits = limits or Limits()
         self._handlers = Handlers()

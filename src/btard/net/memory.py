@@ -25,7 +25,7 @@ Delivery = Callable[[PeerId, PeerId, Message], float | None]
 """Given (sender, receiver, message), returns the delay in seconds of virtual time, None to lose the message."""
 
 
-def deliver_at_once(sender: PeerId, receiver: PeerId, message: Message) -> float | None:
+def deliver_at_once(_sender: PeerId, _receiver: PeerId, _message: Message) -> float | None:
     """Be the network without faults."""
     return 0.0
 
@@ -223,7 +223,8 @@ class _Pipe:
         lane = self._control if message.payload is None else self._bulk
         lane.newest = max(lane.newest, trio.current_time() + delay)
         lane.waiting.append((lane.newest, message))
-        self._reader.unpark()
+        if self._reader:
+            self._reader.unpark()
 
     async def take(self) -> Message | None:
         """Return the next message to arrive, None once the sender finished and all is taken."""
@@ -231,11 +232,15 @@ class _Pipe:
             now = trio.current_time()
             for lane in (self._control, self._bulk):
                 if lane.next_arrival <= now:
-                    self._writers.unpark()
+                    if self._writers:
+                        self._writers.unpark()
                     return lane.waiting.popleft()[1]
             if self.is_finished and not self._count():
                 return None
-            with trio.move_on_at(min(self._control.next_arrival, self._bulk.next_arrival)):
+            if self._count():
+                with trio.move_on_at(min(self._control.next_arrival, self._bulk.next_arrival)):
+                    await self._reader.park()
+            else:
                 await self._reader.park()
 
     def finish(self) -> None:

@@ -48,7 +48,8 @@ class Outbox:
             return False
         self._bytes += cost
         self._control.append((kind, head))
-        self._control_lot.unpark()
+        if self._control_lot:
+            self._control_lot.unpark()
         return True
 
     def push_bulk(self, item: BulkItem) -> None:

@@ -39,8 +39,11 @@ class BulkHandler(Protocol):
     """Receives the bulk messages of one kind."""
 
     def sink(self, peer: PeerId, head: bytes, size: int) -> memoryview | None:
-        """Return ``size`` writable bytes for a payload, None to refuse it; they are the link's until the link ends,
-        ``done`` is called, or ``sink`` is called again for this peer."""
+        """Return ``size`` writable bytes for a payload, None to refuse it.
+
+        The link writes there until it ends, or ``done`` is called, or ``sink`` is called again for this peer, or
+        ``Hub.drop_bulk``.
+        """
 
     def done(self, peer: PeerId, head: bytes, payload: memoryview) -> None:
         """Take the complete payload."""
@@ -201,7 +204,7 @@ class Session:
             self.close("the outbox is full: the peer takes too little")
 
     async def send_bulk(self, kind: int, head: bytes, payload: memoryview) -> None:
-        """Return once the message was written or the session ended; ``payload`` may be reused then, also if cancelled."""
+        """Return once the message was written or the session ended; ``payload`` may then be reused."""
         async with self._bulk_slots:
             if self._ended.is_set():
                 return

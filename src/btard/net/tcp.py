@@ -19,7 +19,7 @@ from btard.net.traffic import Traffic
 HANDSHAKE_SECONDS = 10.0
 MAX_HALF_OPEN = 16  # handshakes of strangers under way at once; the oldest gives way
 ACCEPT_PAUSE_SECONDS = 0.1  # after the system refused to accept, most often for lack of file descriptors
-UNSENT_BYTES = 128 << 10  # what the kernel may hold unsent: a control frame cannot overtake it
+UNSENT_BYTES = 256 << 10  # what the kernel may hold unsent: a control frame cannot overtake it
 LENGTH_SIZE = 2
 
 log = structlog.get_logger(__name__)

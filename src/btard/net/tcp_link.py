@@ -86,7 +86,7 @@ class TcpLink:
             raise
 
     async def _write(self, frames: Iterable[tuple[FrameType, bytes | memoryview]]) -> None:
-        """Write the frames with nothing between them. Cancelled before the first or not at all: half a frame ends the link.
+        """Write the frames with nothing between them; cancelled before the first or not at all.
 
         Raises:
             ConnectionLost: the link is gone, or a frame took longer than FRAME_SECONDS.

@@ -1,0 +1,431 @@
+"""TCP links and a live listener under attack: garbage, tampering, impostors, and peers that stall."""
+
+import random
+from collections.abc import AsyncIterator
+from functools import partial
+
+import pytest
+import trio
+import trio.testing
+
+from btard.errors import ConfigError, ConnectionLost, NetworkError, RemoteProtocolError, Unreachable
+from btard.identity import Identity
+from btard.net import MAX_BULK, MAX_CONTROL, Address, Hub, TcpTransport, Terms, open_tcp, refuse_bulk
+from btard.net.frames import MAX_FRAME, MAX_PLAIN, FrameKey, FrameType, encode_bulk_start
+from btard.net.handshake import Credentials, Handshake
+from btard.net.tcp import MAX_HALF_OPEN
+from btard.net.tcp_link import TcpLink
+
+LOOPBACK = Address("127.0.0.1", 0)
+TERMS = Terms(b"run", {"tau": bytes(8)})
+KIND = 7
+
+
+class RawPeer:
+    """A peer that writes whatever frames it likes after a correct handshake."""
+
+    def __init__(self, stream: trio.SocketStream, send_key: FrameKey) -> None:
+        self.stream = stream
+        self._send_key = send_key
+
+    def seal(self, frame_type: FrameType, plain: bytes = b"") -> bytes:
+        return bytes(self._send_key.seal(frame_type, plain, memoryview(bytearray(MAX_FRAME))))
+
+    async def closed(self) -> None:
+        """Return once the other side has closed the connection."""
+        try:
+            while await self.stream.receive_some():
+                pass
+        except trio.BrokenResourceError:
+            pass
+
+
+async def send_message(stream: trio.SocketStream, message: bytes) -> None:
+    """Write one handshake message."""
+    await stream.send_all(len(message).to_bytes(2, "big") + message)
+
+
+async def receive_message(stream: trio.SocketStream) -> bytes:
+    """Return the next handshake message."""
+    size = int.from_bytes(await receive_exactly(stream, 2), "big")
+    return await receive_exactly(stream, size)
+
+
+async def receive_exactly(stream: trio.SocketStream, size: int) -> bytes:
+    """Return the next ``size`` bytes."""
+    data = b""
+    while len(data) < size:
+        some = await stream.receive_some(size - len(data))
+        assert some, "the connection ended"
+        data += some
+    return data
+
+
+async def dial_raw(address: Address) -> RawPeer:
+    """Return a raw peer with a fresh identity, linked to whoever listens at ``address``."""
+    credentials = Credentials(Identity.generate(), TERMS)
+    stream = await trio.open_tcp_stream(address.host, address.port)
+    handshake = Handshake(credentials, is_dialler=True)
+    await send_message(stream, handshake.write())
+    handshake.read_introduction(await receive_message(stream))
+    await send_message(stream, handshake.write(credentials.introduce(1)))
+    return RawPeer(stream, handshake.split()[0])
+
+
+@pytest.fixture
+async def transport() -> AsyncIterator[TcpTransport]:
+    """Yield a listening transport."""
+    async with open_tcp(Identity.generate(), TERMS, LOOPBACK) as transport:
+        yield transport
+
+
+@pytest.fixture
+async def hub(transport: TcpTransport, nursery: trio.Nursery) -> Hub:
+    """Return a running hub that listens at ``transport.address``."""
+    hub = Hub(transport, transport._credentials.peer_id)
+    await nursery.start(lambda task_status: hub.run(task_status=task_status))
+    return hub
+
+
+@pytest.fixture
+def slow_clock(autojump_clock: trio.testing.MockClock) -> trio.testing.MockClock:
+    """Return a virtual clock that jumps only when the sockets have been quiet for a moment."""
+    autojump_clock.autojump_threshold = 0.02
+    return autojump_clock
+
+
+async def assert_alive(hub: Hub, address: Address) -> None:
+    """Pass if an honest newcomer can link to the hub and is heard."""
+    heard = trio.Event()
+    hub.on_control[KIND] = lambda peer, head: heard.set()
+    async with open_tcp(Identity.generate(), TERMS, LOOPBACK) as newcomer:
+        link = await newcomer.connect(address, hub.me)
+        await link.send(KIND, b"hello")
+        await heard.wait()
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+async def test_garbage_in_the_handshake_harms_nobody(hub, transport, stage):
+    """Random bytes instead of the first or third message end that connection only."""
+    chance = random.Random(stage)
+    for _ in range(30):
+        stream = await trio.open_tcp_stream(transport.address.host, transport.address.port)
+        if stage == 2:
+            await send_message(stream, Handshake(Credentials(Identity.generate(), TERMS), is_dialler=True).write())
+            await receive_message(stream)
+        garbage = chance.randbytes(chance.choice([1, 2, 50, 300, 40_000]))
+        try:
+            await stream.send_all(garbage if chance.random() < 0.3 else len(garbage).to_bytes(2, "big") + garbage)
+            await stream.send_eof()
+            await RawPeer(stream, FrameKey(bytes(32))).closed()
+        except trio.BrokenResourceError:
+            pass
+        await stream.aclose()
+    assert not hub.connected
+    await assert_alive(hub, transport.address)
+
+
+async def test_a_dialler_survives_garbage(transport, nursery):
+    """Whoever answers with garbage, too much, or nothing at all is unreachable."""
+    chance = random.Random(3)
+
+    async def answer(stream: trio.SocketStream) -> None:
+        async with stream:
+            await stream.receive_some()
+            await stream.send_all(chance.randbytes(chance.choice([0, 1, 2, 100, 70_000])))
+
+    listeners = await nursery.start(partial(trio.serve_tcp, answer, 0, host="127.0.0.1"))
+    address = Address("127.0.0.1", listeners[0].socket.getsockname()[1])
+    for _ in range(20):
+        with pytest.raises(Unreachable):
+            await transport.connect(address, None)
+
+
+def make_hostile(peer: RawPeer) -> dict[str, bytes]:
+    """Return byte strings that no honest peer writes after its handshake, by name."""
+    ping = peer.seal(FrameType.PING)
+    spoilt = bytearray(peer.seal(FrameType.CONTROL, bytes([KIND]) + b"hello"))
+    spoilt[9] ^= 1
+    return {"spoilt": ping + bytes(spoilt), "replayed": ping + ping, "relabelled": b"\0" + ping[1:]}
+
+
+PLAIN_ATTACKS = {
+    "empty control": [(FrameType.CONTROL, b"")],
+    "endless control": [(FrameType.PART, bytes(MAX_PLAIN))] * (MAX_CONTROL // MAX_PLAIN + 1),
+    "interrupted control": [(FrameType.PART, b"\x07"), (FrameType.PING, b"")],
+    "data in a control": [
+        (FrameType.BULK, encode_bulk_start(KIND, b"", 1)),
+        (FrameType.PART, b"\x07"),
+        (FrameType.DATA, b"1"),
+    ],
+    "data without bulk": [(FrameType.DATA, b"1")],
+    "abort without bulk": [(FrameType.ABORT, b"")],
+    "ping with a text": [(FrameType.PING, b"text")],
+    "bulk in bulk": [(FrameType.BULK, encode_bulk_start(KIND, b"", 1))] * 2,
+    "short bulk header": [(FrameType.BULK, b"123")],
+    "huge bulk": [(FrameType.BULK, encode_bulk_start(KIND, b"", MAX_BULK + 1))],
+    "too much data": [(FrameType.BULK, encode_bulk_start(KIND, b"", 1)), (FrameType.DATA, b"12")],
+    "data in drops": [(FrameType.BULK, encode_bulk_start(KIND, b"", MAX_PLAIN)), (FrameType.DATA, b"1")],
+}
+
+
+@pytest.mark.parametrize("name", PLAIN_ATTACKS)
+async def test_frames_out_of_place_end_the_link(hub, transport, name):
+    """Correctly encrypted frames against the rules end that link only."""
+    peer = await dial_raw(transport.address)
+    for frame_type, plain in PLAIN_ATTACKS[name]:
+        await peer.stream.send_all(peer.seal(frame_type, plain))
+    await peer.closed()
+    assert not hub.connected
+    await assert_alive(hub, transport.address)
+    await peer.stream.aclose()
+
+
+@pytest.mark.parametrize("name", ["spoilt", "replayed", "relabelled"])
+async def test_tampered_frames_end_the_link(hub, transport, name):
+    """Changed, repeated and relabelled frames are noticed."""
+    heard = []
+    hub.on_control[KIND] = lambda peer, head: heard.append(head)
+    peer = await dial_raw(transport.address)
+    await peer.stream.send_all(make_hostile(peer)[name])
+    await peer.closed()
+    assert not heard
+    await assert_alive(hub, transport.address)
+    await peer.stream.aclose()
+
+
+async def test_garbage_after_the_handshake_harms_nobody(hub, transport):
+    """Random bytes on an authenticated link, also with allowed headers, end that link only."""
+    chance = random.Random(4)
+    for _ in range(30):
+        peer = await dial_raw(transport.address)
+        size = chance.choice([16, 17, 300, 5000])
+        header = bytes([chance.randrange(6)]) + size.to_bytes(3, "big")
+        try:
+            await peer.stream.send_all(header * chance.randrange(2) + chance.randbytes(size))
+            await peer.stream.send_eof()
+            await peer.closed()
+        except trio.BrokenResourceError:
+            pass
+        await peer.stream.aclose()
+    await assert_alive(hub, transport.address)
+
+
+@pytest.mark.parametrize("cut", [1, 4, 10, -1])
+async def test_a_cut_frame_is_a_lost_link(transport, cut):
+    """A connection that ends inside a frame is ConnectionLost, whatever arrived of it."""
+    peer = await dial_raw(transport.address)
+    link = await transport.accept()
+    await peer.stream.send_all(peer.seal(FrameType.CONTROL, bytes([KIND]) + b"hello")[:cut])
+    await peer.stream.send_eof()
+    with pytest.raises(ConnectionLost):
+        await link.receive(refuse_bulk)
+    await peer.stream.aclose()
+
+
+async def test_an_announced_frame_size_allocates_nothing(transport):
+    """A header beyond the limits is rejected before its frame is read; the error names the peer."""
+    peer = await dial_raw(transport.address)
+    link = await transport.accept()
+    await peer.stream.send_all(b"\0\xff\xff\xff")
+    with pytest.raises(RemoteProtocolError) as error:
+        await link.receive(refuse_bulk)
+    assert error.value.peer == link.peer
+    await peer.stream.aclose()
+
+
+async def relay(nursery: trio.Nursery, target: Address, spoil_at: int) -> Address:
+    """Return the address of a relay to ``target`` that flips one bit of the ``spoil_at``-th byte to it."""
+
+    async def copy(source: trio.SocketStream, sink: trio.SocketStream, spoil_at: int) -> None:
+        position = 0
+        try:
+            while data := bytearray(await source.receive_some()):
+                if position <= spoil_at < position + len(data):
+                    data[spoil_at - position] ^= 1
+                position += len(data)
+                await sink.send_all(data)
+            await sink.send_eof()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+
+    async def serve(stream: trio.SocketStream) -> None:
+        onward = await trio.open_tcp_stream(target.host, target.port)
+        async with stream, onward, trio.open_nursery() as both:
+            both.start_soon(copy, stream, onward, spoil_at)
+            await copy(onward, stream, 1 << 60)
+
+    listeners = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
+    return Address("127.0.0.1", listeners[0].socket.getsockname()[1])
+
+
+async def test_a_man_in_the_middle_can_only_cut(hub, transport, nursery, slow_clock):
+    """Whatever bit a relay flips, in the handshake or later, nothing false is heard; unchanged, all of it is."""
+    heard = []
+    hub.on_control[KIND] = lambda peer, head: heard.append(head)
+    async with open_tcp(Identity.generate(), TERMS, LOOPBACK) as dialler:
+        for position in [*range(0, 400, 23), 1 << 60]:
+            address = await relay(nursery, transport.address, position)
+            try:
+                link = await dialler.connect(address, hub.me)
+                for _ in range(20):
+                    await link.send(KIND, b"hello")
+                await link.finish()
+                await link.receive(refuse_bulk)
+            except NetworkError:
+                pass
+            assert set(heard) <= {b"hello"}
+    while len(heard) < 20:
+        await trio.lowlevel.checkpoint()
+
+
+async def test_an_impostor_is_not_the_peer_asked_for(transport):
+    """A peer with another identity at the right address is unreachable, and learns nothing about the dialler."""
+    async with open_tcp(Identity.generate(), TERMS, LOOPBACK) as impostor:
+        with pytest.raises(Unreachable):
+            await transport.connect(impostor.address, Identity.generate().peer_id)
+        with trio.move_on_after(0.05) as scope:
+            await impostor.accept()
+        assert scope.cancelled_caught
+
+
+async def test_a_port_in_use_is_a_configuration_error(transport):
+    """Listening where somebody listens already says so."""
+    with pytest.raises(ConfigError, match="another program"):
+        async with open_tcp(Identity.generate(), TERMS, transport.address):
+            pass
+
+
+async def test_errors_pass_through_the_transport_unwrapped():
+    """An exception inside ``open_tcp`` comes out as itself, not in a group."""
+    with pytest.raises(Unreachable):
+        async with open_tcp(Identity.generate(), TERMS, LOOPBACK):
+            raise Unreachable("for example")
+
+
+async def test_a_silent_stranger_is_cut_off(transport, slow_clock):
+    """A connection that does not complete its handshake is closed after ten seconds."""
+    async with await trio.open_tcp_stream(transport.address.host, transport.address.port) as stream:
+        begun = trio.current_time()
+        assert await stream.receive_some() == b""
+        assert 9 < trio.current_time() - begun < 12
+
+
+async def test_a_silent_answerer_is_unreachable(transport, nursery, slow_clock):
+    """A dialler waits ten seconds for a handshake."""
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    begun = trio.current_time()
+    with pytest.raises(Unreachable, match="10 s"):
+        await transport.connect(Address("127.0.0.1", listener.socket.getsockname()[1]), None)
+    assert 10 <= trio.current_time() - begun < 12
+    await listener.aclose()
+
+
+async def test_strangers_cannot_take_all_places(hub, transport):
+    """With all half-open places taken the oldest gives way, so an honest peer still gets in."""
+    streams = [await trio.open_tcp_stream("127.0.0.1", transport.address.port) for _ in range(MAX_HALF_OPEN)]
+    await assert_alive(hub, transport.address)
+    assert await streams[0].receive_some() == b""
+    for stream in streams:
+        await stream.aclose()
+
+
+async def test_a_frame_must_be_completed_in_time(transport, slow_clock):
+    """A peer that drips a frame byte by byte is cut off 30 seconds after the frame began."""
+    peer = await dial_raw(transport.address)
+    link = await transport.accept()
+    frame = peer.seal(FrameType.CONTROL, bytes(1000))
+
+    async def drip() -> None:
+        for position in range(len(frame)):
+            await peer.stream.send_all(frame[position : position + 1])
+            await trio.sleep(10)
+
+    begun = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(drip)
+        with pytest.raises(ConnectionLost, match="silent"):
+            await link.receive(refuse_bulk)
+        nursery.cancel_scope.cancel()
+    assert 30 <= trio.current_time() - begun < 32
+    await peer.stream.aclose()
+
+
+async def test_a_bulk_message_must_go_on(transport, slow_clock):
+    """A peer that begins a bulk message and then only pings is cut off."""
+    peer = await dial_raw(transport.address)
+    link = await transport.accept()
+    await peer.stream.send_all(peer.seal(FrameType.BULK, encode_bulk_start(KIND, b"", 1)))
+
+    async def ping() -> None:
+        while True:
+            await trio.sleep(5)
+            await peer.stream.send_all(peer.seal(FrameType.PING))
+
+    begun = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ping)
+        with pytest.raises(ConnectionLost):
+            await link.receive(refuse_bulk)
+        nursery.cancel_scope.cancel()
+    assert 30 <= trio.current_time() - begun < 35
+    await peer.stream.aclose()
+
+
+async def test_silence_ends_a_link(transport, slow_clock):
+    """A peer that writes nothing for 45 seconds is gone."""
+    peer = await dial_raw(transport.address)
+    link = await transport.accept()
+    begun = trio.current_time()
+    with pytest.raises(ConnectionLost, match="silent"):
+        await link.receive(refuse_bulk)
+    assert 45 <= trio.current_time() - begun < 47
+    await peer.stream.aclose()
+
+
+async def test_pings_keep_an_idle_link(hub, transport, nursery, slow_clock):
+    """Two peers with nothing to say stay connected for ten minutes."""
+    async with open_tcp(Identity.generate(), TERMS, LOOPBACK) as other:
+        idle = Hub(other, other._credentials.peer_id)
+        await nursery.start(lambda task_status: idle.run(task_status=task_status))
+        await idle.connect(hub.me, transport.address)
+        await trio.sleep(600)
+        assert idle.is_connected(hub.me)
+        assert hub.is_connected(idle.me)
+
+
+async def test_a_peer_that_takes_nothing_is_given_up(transport, slow_clock):
+    """A sender whose frame is stuck for 30 seconds loses the link, and so does whoever waits behind it."""
+    peer = await dial_raw(transport.address)
+    link: TcpLink = await transport.accept()
+    begun = trio.current_time()
+    async with trio.open_nursery() as nursery:
+
+        async def send(payload: memoryview | None) -> None:
+            with pytest.raises(ConnectionLost):
+                await link.send(KIND, b"", payload)
+
+        nursery.start_soon(send, memoryview(bytes(64 << 20)))
+        await trio.sleep(1)
+        nursery.start_soon(send, None)
+    assert 30 <= trio.current_time() - begun < 35
+    await peer.stream.aclose()
+
+
+async def test_an_aborted_payload_never_arrives(transport):
+    """After ABORT the next message of the link arrives and the partial payload does not."""
+    peer = await dial_raw(transport.address)
+    link = await transport.accept()
+    memory = bytearray(MAX_PLAIN + 1)
+
+    async def send() -> None:
+        await peer.stream.send_all(peer.seal(FrameType.BULK, encode_bulk_start(KIND, b"", MAX_PLAIN + 1)))
+        await peer.stream.send_all(peer.seal(FrameType.DATA, b"\1" * MAX_PLAIN))
+        await peer.stream.send_all(peer.seal(FrameType.ABORT))
+        await peer.stream.send_all(peer.seal(FrameType.CONTROL, bytes([KIND]) + b"next"))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send)
+        assert (await link.receive(lambda kind, head, size: memoryview(memory))).head == b"next"
+    assert memory == b"\1" * MAX_PLAIN + b"\0"
+    await peer.stream.aclose()
