@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.wire.strategies import payloads, plain
 
 from btard.errors import RemoteProtocolError
-from btard.rules.messages import AnyPayload, Attest, Check, Reveal, Vote
+from btard.rules.messages import AnyPayload, Attest, Check, Phase, Reveal, Vote
 from btard.wire import MAX_MESSAGE, decode, encode
 from btard.wire.envelope import Body, Envelope
 
@@ -118,7 +118,7 @@ def test_message_of_the_largest_size_is_read_and_one_byte_more_is_not() -> None:
         [3, b"n" * 32, [True]],  # a truth value for a count
         [3, b"n" * 32, [0] * 257],  # more numbers than a roster has members
         [3, b"n" * 32, None],
-        [13, b"n" * 32, []],  # an unknown tag
+        [1 + max(Phase), b"n" * 32, []],  # an unknown tag
         ["3", b"n" * 32, []],
         [None, b"n" * 32, []],
         {"nonce": b"n" * 32, "missing": []},  # a map
@@ -144,7 +144,7 @@ def test_reveal_that_is_exactly_one_is_read() -> None:
         [7, [True] * (256 * 256 + 1)],  # more attestations than there can be complaints
         [9, [[[], [], []]] * 257],  # 257 opinions
         [9, [[[b"p" * 32] * 257, [], []]]],  # 257 guilty
-        [10, [0, 0, 13, 0], [], []],  # a phase that does not exist
+        [10, [0, 0, 1 + max(Phase), 0], [], []],  # a phase that does not exist
         [10, [0, 0, 1, 0], [], [b""] * 5],  # five pieces of evidence
         [11, [0, 0, 1, 0], False, [[[0, 0, 1, 0], []]] * 3, [], [], b""],  # three holdings
         [11, [0, 0, 1, 0], False, [], [b""] * 513, [], b""],  # more messages than two stages have
