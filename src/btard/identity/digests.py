@@ -17,6 +17,7 @@ class Context(StrEnum):
 
     RUN = "btard 1 run configuration"
     DATASET = "btard 1 dataset fingerprint"
+    RUN_SEED = "btard 1 run seed"
     PARAMETERS = "btard 1 initial parameters"
     MINIBATCH = "btard 1 minibatch"
     HOLDOUT = "btard 1 hold-out split"

@@ -1,0 +1,107 @@
+"""``join``: one peer of one run, until its end."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from btard.cli.logs import LogLevel, start_logging
+from btard.errors import ConfigError
+from btard.identity import Identity, load_identity, load_or_create_identity
+from btard.net import Address
+from btard.rules.config import RunConfig
+from btard.wire import parse_ticket
+
+FOUNDER_EVALUATES_EVERY = 10
+KEY_FILE = "identity.key"
+ANY_PORT = Address("127.0.0.1", 0)
+
+
+def join(
+    ticket: Annotated[str, typer.Argument(help="The word that the founder gave you: btard1-...")],
+    data_dir: Annotated[Path, typer.Option(help="Directory for key, ledger and checkpoints; one per peer.")],
+    found: Annotated[
+        Path | None, typer.Option(help="Be the founder of the run in this file, with the key that made it.")
+    ] = None,
+    run_file: Annotated[Path | None, typer.Option(help="The run's file, if you have it; else it is fetched.")] = None,
+    listen: Annotated[
+        str | None, typer.Option(help="Where to listen (TCP and UDP). [127.0.0.1, a free port; founder: its ticket's]")
+    ] = None,
+    announce: Annotated[str | None, typer.Option(help="Where others reach you, if that differs.")] = None,
+    identity: Annotated[Path | None, typer.Option(help="Your key; made if missing. [DATA_DIR/identity.key]")] = None,
+    evaluate_every: Annotated[
+        int | None, typer.Option(min=0, help="Rounds between evaluations; 0: only at the end. [founder: 10, others: 0]")
+    ] = None,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to try addresses that do not answer.")] = 60.0,
+    json_log: Annotated[Path | None, typer.Option(help="Append events here, one JSON object a line.")] = None,
+    log_level: Annotated[LogLevel, typer.Option(help="What to log on standard error.")] = LogLevel.WARNING,
+    attack: Annotated[str | None, typer.Option(hidden=True)] = None,
+    attack_from: Annotated[int, typer.Option(hidden=True)] = 5,
+    attack_seed: Annotated[int, typer.Option(hidden=True)] = 0,
+    coalition: Annotated[Path | None, typer.Option(hidden=True)] = None,
+) -> int:
+    """
+    Take part in a run until its end.
+
+    Training begins when as many peers have come as the run file says. Ctrl-C stops this peer and
+    keeps its newest state in DATA_DIR/checkpoints.
+
+    Examples:
+        btard-peer join btard1-... --data-dir me
+
+        btard-peer join btard1-... --data-dir me --listen 0.0.0.0:4001 --announce my.example.org:4001
+
+        btard-peer join btard1-... --found run.toml --identity founder.key --data-dir founder
+    """
+    start_logging(log_level)
+    place = parse_ticket(ticket)
+    bootstrap = tuple(Address.parse(text) for text in place.bootstrap)
+    listening = Address.parse(listen) if listen else bootstrap[0] if found and bootstrap else ANY_PORT
+    announced = Address.parse(announce) if announce else None
+    me = open_identity(data_dir, identity, is_founder=found is not None)
+
+    # Only now: torch takes seconds, and a mistake in the command line should not.
+    from btard.cli.taking_part import Attack, find_config, take_part
+    from btard.training import Endpoint
+
+    config = find_config(place, me, data_dir, found or run_file, wait)
+    check_founder(config, me, is_founder=found is not None)
+    if evaluate_every is None:
+        evaluate_every = FOUNDER_EVALUATES_EVERY if found else 0
+    endpoint = Endpoint(listening, announced, bootstrap, wait)
+    plan = Attack(attack, attack_from, attack_seed, coalition) if attack else None
+    return take_part(config, me, data_dir, endpoint, evaluate_every, json_log, plan)
+
+
+def open_identity(data_dir: Path, path: Path | None, *, is_founder: bool) -> Identity:
+    """Return the peer's key: the one at ``path``, or one in its data directory, made if missing."""
+    make_data_directory(data_dir)
+    chosen = path or data_dir / KEY_FILE
+    return load_identity(chosen) if is_founder and path else load_or_create_identity(chosen)
+
+
+def make_data_directory(path: Path) -> None:
+    """Make the directory if it does not exist.
+
+    Raises:
+        ConfigError: it cannot be made or written.
+    """
+    probe = path / ".writable"
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(f"cannot write in {path}: {error.strerror}; choose another --data-dir") from None
+
+
+def check_founder(config: RunConfig, me: Identity, *, is_founder: bool) -> None:
+    """Return if the key fits the role.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if is_founder and me.peer_id != config.founder_id:
+        raise ConfigError("only the founder may use --found; give its key with --identity, or leave --found out")
+    if not is_founder and me.peer_id == config.founder_id:
+        raise ConfigError("this is the founder's key; add --found RUN_FILE, or use another --identity")

@@ -1,0 +1,104 @@
+"""``--json-log``: what happens to one peer, one JSON object a line, for programs (docs/reference/cli.md)."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from btard.cli.exits import find_exit
+from btard.errors import BtardError, ConfigError
+from btard.identity import PeerId
+from btard.swarm.events import Departed, DisputeOpened, GradientOverflow, Halted, Recovered, RunStarted
+from btard.training import Evaluation, Progress, Ready, TrainingEvent, TrainingResult
+
+
+class JsonLog:
+    """Appends to a file; every line is flushed before the call returns."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._file = path.open("a", encoding="utf-8", buffering=1)
+        except OSError as error:
+            raise ConfigError(f"cannot write {path}: {error.strerror}; choose another --json-log") from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def tell(self, event: TrainingEvent) -> None:
+        """Write an event."""
+        self._write(describe(event))
+
+    def finish(self, result: TrainingResult) -> None:
+        """Write how the training ended."""
+        if not result.is_finished:
+            self._write({"event": "ended", "reason": "interrupted", "message": "stopped by a signal"})
+            return
+        sent = {"data": result.traffic.data_sent, "protocol": result.traffic.protocol_sent}
+        line = {"event": "finished", "round": result.rounds, "state": result.state.hex()}
+        self._write({**line, **_describe_evaluation(result.evaluation), "bytes": sent, "rounds": result.rounds})
+
+    def fail(self, error: BtardError) -> None:
+        """Write the error that ended the training."""
+        self._write({"event": "ended", "reason": find_exit(error)[1], "message": str(error)})
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps({**line, "t": round(time.time(), 3)}) + "\n")
+
+
+def describe(event: TrainingEvent) -> dict[str, Any]:
+    """Return an event as JSON values; peers and digests are in hex."""
+    match event:
+        case Ready(peer, address, gradient_ms):
+            name, values = "ready", {"peer": peer.hex(), "address": str(address), "gradient_ms": gradient_ms}
+        case RunStarted(roster):
+            name, values = "started", {"roster": _to_hex(roster)}
+        case Progress():
+            name, values = "round", _describe_round(event)
+        case Departed(peer, number, attempt, kind, cause):
+            values = {"peer": peer.hex(), "round": number, "attempt": attempt, "kind": kind.value, "cause": cause.value}
+            name = "departed"
+        case DisputeOpened(kind, number, accused, accuser):
+            against = {"accused": accused.hex(), "accuser": accuser.hex() if accuser else None}
+            name, values = "dispute", {"kind": kind, "round": number, **against}
+        case Halted(stage, missing):
+            name, values = "halted", {"stage": stage, "missing": _to_hex(missing)}
+        case Recovered(number, removed, banned, wall_s):
+            gone = {"removed": _to_hex(removed), "banned": _to_hex(banned)}
+            name, values = "recovered", {"round": number, **gone, "wall_ms": _to_ms(wall_s)}
+        case GradientOverflow(number, in_a_row):
+            name, values = "overflow", {"round": number, "in_a_row": in_a_row}
+    return {"event": name, **values}
+
+
+def _describe_round(event: Progress) -> dict[str, Any]:
+    return {
+        "round": event.round,
+        "attempts": event.attempts,
+        "wall_ms": _to_ms(event.wall_s),
+        "roster_size": len(event.roster),
+        "assignments": [[pair.validator.hex(), pair.target.hex()] for pair in event.assignments],
+        "state": event.state.hex(),
+        **_describe_evaluation(event.evaluation),
+    }
+
+
+def _describe_evaluation(evaluation: Evaluation | None) -> dict[str, float | None]:
+    return {
+        "loss": None if evaluation is None else evaluation.loss,
+        "accuracy": None if evaluation is None else evaluation.accuracy,
+    }
+
+
+def _to_ms(seconds: float) -> float:
+    return round(1000 * seconds, 1)
+
+
+def _to_hex(peers: Sequence[PeerId]) -> list[str]:
+    return [peer.hex() for peer in peers]

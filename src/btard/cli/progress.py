@@ -1,0 +1,93 @@
+"""What ``join`` shows to people: a line that moves on a terminal, plain lines everywhere else."""
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from btard.identity import PeerId, short
+from btard.rules.config import RunConfig
+from btard.swarm.events import Departed, DisputeOpened, GradientOverflow, Halted, Recovered, RunStarted
+from btard.training import Evaluation, Ready, TrainingEvent, TrainingResult
+from btard.training import Progress as RoundProgress
+
+
+class Display:
+    """Shows a training on standard output; a bar only where that is a terminal."""
+
+    def __init__(self, config: RunConfig, console: Console | None = None) -> None:
+        self._config = config
+        self._console = console or Console(highlight=False, soft_wrap=True)
+        columns = (TextColumn("round"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"))
+        self._bar = Progress(*columns, console=self._console, disable=not self._console.is_terminal)
+        self._task = self._bar.add_task("waiting for the others", total=config.rounds)
+        self._result = ""
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def tell(self, event: TrainingEvent) -> None:
+        """Show an event."""
+        if isinstance(event, RoundProgress):
+            self._show_round(event)
+        else:
+            self._console.print(describe(event), markup=False)
+
+    def _show_round(self, event: RoundProgress) -> None:
+        if event.evaluation is not None:
+            self._result = f", {format_evaluation(event.evaluation)}"
+        figures = f"{1000 * event.wall_s:.0f} ms, {len(event.roster)} peers{self._result}"
+        self._bar.update(self._task, completed=event.round, description=figures)
+        if not self._console.is_terminal:
+            self._console.print(f"round {event.round}/{self._config.rounds}: {figures}", markup=False)
+
+    def finish(self, result: TrainingResult) -> None:
+        """Show how the training ended, and where its result is."""
+        how = "finished" if result.is_finished else "stopped"
+        line = f"{how} after {result.rounds} rounds"
+        if result.evaluation is not None:
+            line += f": {format_evaluation(result.evaluation)}"
+        self._console.print(line, markup=False)
+        if result.checkpoint is not None:
+            self._console.print(f"checkpoint: {result.checkpoint}", markup=False)
+
+
+def describe(event: TrainingEvent) -> str:
+    """Return an event in words; peers by their first eight hex digits."""
+    match event:
+        case Ready(peer, address, gradient_ms):
+            line = f"peer {short(peer)} listens at {address}; a gradient takes {gradient_ms} ms"
+        case RunStarted(roster):
+            line = f"training begins with {len(roster)} peers: {_names(roster)}"
+        case RoundProgress():
+            line = f"round {event.round} is done"
+        case Departed(peer, number, _, kind, cause):
+            line = f"round {number}: {kind} of {short(peer)}, cause: {cause}"
+        case DisputeOpened(kind, number, accused, accuser):
+            by = f" by {short(accuser)}" if accuser else ""
+            line = f"round {number}: {kind} dispute, {short(accused)} is accused{by}"
+        case Halted(stage, missing):
+            line = f"halted at {stage}; missing: {_names(missing)}"
+        case Recovered(number, removed, banned, wall_s):
+            line = f"round {number}: recovered in {wall_s:.1f} s; out: {_names((*removed, *banned))}"
+        case GradientOverflow(number, in_a_row):
+            line = f"round {number}: our gradient is not finite ({in_a_row} in a row)"
+    return line
+
+
+def _names(peers: Sequence[PeerId]) -> str:
+    return ", ".join(map(short, peers)) or "nobody"
+
+
+def format_evaluation(evaluation: Evaluation) -> str:
+    """Return loss and, where it means something, accuracy."""
+    accuracy = "" if evaluation.accuracy is None else f", accuracy {100 * evaluation.accuracy:.1f}%"
+    return f"loss {evaluation.loss:.4f}{accuracy}"

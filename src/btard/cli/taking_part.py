@@ -1,0 +1,117 @@
+"""The working half of ``join``: one peer in this process, told to people and programs, stopped by signals."""
+
+import signal
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from btard.cli.exits import ExitCode
+from btard.cli.files import read_run_file, write_run_file
+from btard.cli.json_log import JsonLog
+from btard.cli.progress import Display
+from btard.errors import BtardError, Refused
+from btard.identity import Identity
+from btard.rules.config import RunConfig
+from btard.swarm.conduct import Conduct
+from btard.training import Endpoint, Trainer, TrainingEvent, TrainingResult, fetch_config
+from btard.wire import Ticket
+
+RUN_FILE = "run.toml"
+
+
+@dataclass(frozen=True)
+class Attack:
+    """How a peer misbehaves, for experiments."""
+
+    kind: str
+    first_round: int
+    seed: int
+    coalition: Path | None
+
+
+def find_config(ticket: Ticket, me: Identity, data_dir: Path, path: Path | None, wait: float) -> RunConfig:
+    """Return the ticket's configuration: from a file, from the data directory, or from a bootstrap peer.
+
+    It lies in the data directory afterwards.
+
+    Raises:
+        Refused: a file is that of another run, or the peers that answer are.
+        Unreachable: nobody answers.
+    """
+    kept = data_dir / RUN_FILE
+    source = path or (kept if kept.exists() else None)
+    config = read_run_file(source) if source else trio.run(fetch_config, me, ticket, wait)
+    if config.run_id != ticket.run_id:
+        ours, theirs = config.run_id[:4].hex(), ticket.run_id[:4].hex()
+        raise Refused(f"{source} is of run {ours}, the ticket of run {theirs}; use the ticket made with that file")
+    if not kept.exists():
+        write_run_file(config, kept)
+    return config
+
+
+def take_part(
+    config: RunConfig,
+    me: Identity,
+    data_dir: Path,
+    endpoint: Endpoint,
+    evaluate_every: int,
+    json_log: Path | None,
+    attack: Attack | None,
+) -> ExitCode:
+    """Train to the end, telling display and log; return the exit code of a training that did not fail."""
+    with ExitStack() as stack:
+        reports: list[JsonLog | Display] = []
+        log = stack.enter_context(JsonLog(json_log)) if json_log else None
+        try:
+            reports = [*([log] if log else []), stack.enter_context(Display(config))]
+
+            def observe(event: TrainingEvent) -> None:
+                for report in reports:
+                    report.tell(event)
+
+            conduct = make_conduct(attack, config, me) if attack else None
+            trainer = Trainer(
+                config, me, data_dir, endpoint, observe=observe, evaluate_every=evaluate_every, conduct=conduct
+            )
+            result = trio.run(run_until_signal, trainer)
+        except BtardError as error:
+            if log:
+                log.fail(error)
+            raise
+        for report in reports:
+            report.finish(result)
+    return ExitCode.OK if result.is_finished else ExitCode.INTERRUPTED
+
+
+def make_conduct(attack: Attack, config: RunConfig, me: Identity) -> Conduct:
+    """Return the conduct of an attacker."""
+    from btard.attacks import make_attacker
+
+    return make_attacker(
+        attack.kind,
+        seed=attack.seed,
+        first_round=attack.first_round,
+        config=config,
+        me=me.peer_id,
+        coalition=attack.coalition,
+    )
+
+
+async def run_until_signal(trainer: Trainer) -> TrainingResult:
+    """Return the trainer's result; the first SIGINT or SIGTERM stops it."""
+    async with trio.open_nursery() as nursery:
+        await nursery.start(_stop_at_signal, trainer)
+        try:
+            result = await trainer.run()
+        finally:
+            nursery.cancel_scope.cancel()
+    return result
+
+
+async def _stop_at_signal(trainer: Trainer, *, task_status: trio.TaskStatus[None]) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        task_status.started()
+        async for _ in signals:
+            trainer.stop()

@@ -1,0 +1,268 @@
+"""
+The trainer: one peer of one run, from the first address to the last checkpoint.
+
+    trainer = Trainer(config, identity, data_dir, Endpoint(bootstrap=(address,)))
+    result = await trainer.run()                  # inside trio
+    result = run_in_thread(trainer).result()      # in a plain program
+    result = await run_in_asyncio(trainer)        # inside asyncio
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import structlog
+import torch
+import trio
+from torch import Tensor
+
+from btard.dht import open_directory
+from btard.errors import ConfigError
+from btard.identity import Context, Identity, digest
+from btard.net import Hub, Terms, Traffic, open_tcp
+from btard.rules.config import RunConfig, format_run_file
+from btard.swarm.compute import ThreadCompute
+from btard.swarm.conduct import Conduct
+from btard.swarm.events import Event, GradientOverflow, RoundDone
+from btard.swarm.peer import Membership, find_cause, run_peer
+from btard.swarm.state import State
+from btard.training.checkpoints import save_checkpoint
+from btard.training.meeting import DhtDirectory, Endpoint, reach_founder, serve_config
+from btard.training.optimizers import OptimizerState
+from btard.training.own_gradient import WatchedConduct
+from btard.training.progress import Ready, Reporter, TrainingObserver, ignore_events
+from btard.training.tasks import Evaluation
+from btard.training.workload import TaskWorkload, load_workload
+
+CHECKPOINT_DIRECTORY = "checkpoints"
+SEQUENCE_FILE = "contact.sequence"
+RUN_FILE_KEY = "run_file"
+"""The checkpoint's metadata under which the whole run file is kept."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """How a training ended. ``is_finished`` is false if it was stopped; then nothing is evaluated.
+
+    ``rounds`` counts the updates in ``parameters``, x, shape (D,); ``state`` is its Merkle root, empty
+    before genesis.
+    """
+
+    rounds: int
+    parameters: Tensor
+    state: bytes
+    evaluation: Evaluation | None
+    traffic: Traffic
+    checkpoint: Path | None
+    is_finished: bool
+
+
+class Trainer:
+    """One peer of a run. ``run`` may be called once.
+
+    Args:
+        config: the run.
+        identity: our key; the founder's makes us the founder.
+        data_dir: ledger, checkpoints and what else must be kept; made if it does not exist.
+        endpoint: where to listen and whom to ask first.
+        observe: called with every event, in trio's thread; must return soon.
+        evaluate_every: rounds between evaluations on the hold-out; 0 for none but the last.
+        conduct: how we behave; honest unless told otherwise.
+
+    Raises:
+        ConfigError: the task cannot be loaded, or ``data_dir`` cannot be written.
+        Refused: the task's model or data here are not those of the run.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        identity: Identity,
+        data_dir: Path,
+        endpoint: Endpoint | None = None,
+        *,
+        observe: TrainingObserver = ignore_events,
+        evaluate_every: int = 0,
+        conduct: Conduct | None = None,
+    ) -> None:
+        make_directory(data_dir)
+        self.config, self.identity = config, identity
+        self._data_dir, self._endpoint = data_dir, endpoint or Endpoint()
+        self._workload = load_workload(config)
+        self._evaluate_every = evaluate_every
+        self._reporter = Reporter(self._attend, self._is_due, observe)
+        self._conduct = conduct or WatchedConduct(self._observe)
+        self._compute, self._aside = ThreadCompute(), ThreadCompute()
+        self._traffic = Traffic()
+        self._last: State | None = None
+        self._scope = trio.CancelScope()
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._is_stopping = False
+
+    async def run(self) -> TrainingResult:
+        """Take part until the run's last round, or until stopped; the newest state is on disk at the end, always.
+
+        Sets torch to one thread, here and for the whole process: a peer is given one core.
+
+        Raises:
+            Banned, Removed, Undecided: we are not in the run any more; the message says why.
+            Refused: the run has started without us, or is another.
+            Unreachable: neither the founder nor a bootstrap peer answers.
+            ConfigError: a port is taken, the disk is full, or our gradients are not finite.
+        """
+        torch.set_num_threads(1)
+        self._token = trio.lowlevel.current_trio_token()
+        is_finished = False
+        try:
+            with self._scope:
+                if not self._is_stopping:
+                    await self._take_part()
+                    is_finished = True
+        except BaseExceptionGroup as group:
+            raise find_cause(group) from None
+        finally:
+            self._reporter.flush()
+            checkpoint = self._save_last()
+        return await self._conclude(checkpoint, is_finished=is_finished)
+
+    def stop(self) -> None:
+        """Let ``run`` end soon, checkpoint included; callable from any thread and from signal handlers."""
+        self._is_stopping = True
+        if self._token is not None:
+            try:
+                self._token.run_sync_soon(self._scope.cancel)
+            except trio.RunFinishedError:
+                log.debug("stopped after its end")
+
+    async def _take_part(self) -> None:
+        config, endpoint, listen = self.config, self._endpoint, self._endpoint.listen
+        terms = Terms(config.run_id, config.field_digests)
+        bootstrap = [(address.host, address.port) for address in endpoint.bootstrap]
+        async with open_tcp(self.identity, terms, listen) as tcp:
+            self._traffic = tcp.traffic
+            port = tcp.address.port
+            announced = endpoint.reachable_at(port)
+            async with (
+                open_directory(
+                    self.identity,
+                    config.run_id,
+                    (listen.host, port),
+                    bootstrap,
+                    state_path=self._data_dir / SEQUENCE_FILE,
+                ) as directory,
+                trio.open_nursery() as nursery,
+            ):
+                hub = Hub(tcp, self.identity.peer_id)
+                serve_config(hub, config)
+                await nursery.start(hub.run)
+                nursery.start_soon(self._reporter.run)
+                nursery.start_soon(directory.announce, [(announced.host, announced.port)])
+                member = await self._prepare()
+                self._reporter.tell(Ready(self.identity.peer_id, announced, member.gradient_ms))
+                links = DhtDirectory(directory)
+                if not member.is_founder:
+                    await reach_founder(hub, links, config.founder_id, endpoint)
+                self._last = await run_peer(member, hub, links)
+                await self._reporter.finish()
+                nursery.cancel_scope.cancel()
+
+    async def _prepare(self) -> Membership:
+        """Our part in the run, once we know how long a gradient takes us."""
+        return Membership(
+            self.identity,
+            self.config,
+            self._workload,
+            self._data_dir,
+            self._conduct,
+            self._compute,
+            self._observe,
+            await self._compute.run(lambda: time_gradient(self._workload)),
+        )
+
+    def _observe(self, event: Event) -> None:
+        if isinstance(event, RoundDone):
+            self._last = event.result
+            self._reporter.tell_round(event)
+        else:
+            _warn_of(event)
+            self._reporter.tell(event)
+
+    def _is_due(self, round_number: int) -> bool:
+        return self._is_evaluated(round_number) or round_number % self.config.state_interval == 0
+
+    def _is_evaluated(self, round_number: int) -> bool:
+        return self._evaluate_every > 0 and round_number % self._evaluate_every == 0
+
+    async def _attend(self, state: State) -> Evaluation | None:
+        """Save and evaluate what is due, beside the training; a full disk is only reported until the end."""
+        finished = state.round - 1
+        if finished % self.config.state_interval == 0:
+            try:
+                await self._aside.run(lambda: self._save(state))
+            except ConfigError as error:
+                log.error("no checkpoint was written", reason=str(error))
+        return await self._evaluate(state.parameters) if self._is_evaluated(finished) else None
+
+    async def _evaluate(self, parameters: Tensor) -> Evaluation:
+        return await self._aside.run(lambda: self._workload.evaluate(parameters))
+
+    def _save_last(self) -> Path | None:
+        return self._save(self._last) if self._last is not None and self._last.round > 1 else None
+
+    def _save(self, state: State) -> Path:
+        """Write the state that ``state.round - 1`` rounds have led to."""
+        metadata = {RUN_FILE_KEY: format_run_file(self.config), "run_id": self.config.run_id.hex()}
+        return save_checkpoint(
+            self._data_dir / CHECKPOINT_DIRECTORY,
+            state.round - 1,
+            state.parameters,
+            cast("OptimizerState", state.optimizer),
+            metadata,
+        )
+
+    async def _conclude(self, checkpoint: Path | None, *, is_finished: bool) -> TrainingResult:
+        last = self._last
+        parameters = self._workload.initial_parameters() if last is None else last.parameters
+        evaluation = await self._evaluate(parameters) if is_finished else None
+        return TrainingResult(
+            0 if last is None else last.round - 1,
+            parameters,
+            b"" if last is None else last.seal.state,
+            evaluation,
+            self._traffic,
+            checkpoint,
+            is_finished,
+        )
+
+
+def time_gradient(workload: TaskWorkload, clock: Callable[[], float] = time.perf_counter) -> int:
+    """Return how many milliseconds a gradient takes here, rounded up; the first one, which warms up, does not count."""
+    parameters = workload.initial_parameters()
+    seed = digest(Context.MINIBATCH, b"timing")
+    workload.gradient(parameters, seed)
+    started = clock()
+    workload.gradient(parameters, seed)
+    return max(1, math.ceil(1000 * (clock() - started)))
+
+
+def make_directory(path: Path) -> None:
+    """Make sure that ``path`` is a directory of ours.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise ConfigError(f"cannot write in {path}: {reason}; choose another data directory") from None
+
+
+def _warn_of(event: Event) -> None:
+    if isinstance(event, GradientOverflow) and event.in_a_row == 1:
+        log.warning("our gradient is not finite: this round it counts as an overflow", round=event.round)
