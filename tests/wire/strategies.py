@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from btard.identity import Identity
 from btard.rules.messages import (
     Aggregate,
+    Agree,
     Attest,
     Ballot,
     Check,
@@ -39,7 +40,7 @@ optional_digests = st.just(b"") | ids
 signatures = st.binary(min_size=64, max_size=64)
 floats = st.floats(allow_nan=False)
 envelopes = st.binary(max_size=200)
-positions = st.builds(Position, counts, counts, st.integers(0, 12), counts)
+positions = st.builds(Position, counts, counts, st.integers(0, max(Phase)), counts)
 
 
 def tuples(items: st.SearchStrategy) -> st.SearchStrategy:
@@ -79,6 +80,7 @@ PAYLOADS = {
         envelopes,
     ),
     Phase.BALLOT: st.builds(Ballot, tuples(ids), ids),
+    Phase.AGREE: st.builds(Agree),
 }
 
 payloads = st.one_of(*PAYLOADS.values())

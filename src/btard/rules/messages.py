@@ -50,6 +50,7 @@ class Phase(IntEnum):
     HALT = 10
     VIEW = 11
     BALLOT = 12
+    AGREE = 13
 
 
 class Stage(NamedTuple):
@@ -174,7 +175,7 @@ class Position(Struct, frozen=True, array_like=True, forbid_unknown_fields=True)
 
     round: Count
     attempt: Count
-    phase: Annotated[int, Meta(ge=0, le=12)]
+    phase: Annotated[int, Meta(ge=0, le=13)]
     serial: Count
 
     @property
@@ -216,6 +217,10 @@ class Ballot(Payload, frozen=True, tag=12):
     views: Bytes32
 
 
+class Agree(Payload, frozen=True, tag=13):
+    """The sender holds the transcript that it names as previous; everyone says so before anybody leaves by it."""
+
+
 AnyPayload = (
     Hello
     | Commit
@@ -230,6 +235,7 @@ AnyPayload = (
     | Halt
     | View
     | Ballot
+    | Agree
 )
 
 PAYLOAD_OF_PHASE: dict[Phase, type[Payload]] = {
@@ -246,6 +252,7 @@ PAYLOAD_OF_PHASE: dict[Phase, type[Payload]] = {
     Phase.HALT: Halt,
     Phase.VIEW: View,
     Phase.BALLOT: Ballot,
+    Phase.AGREE: Agree,
 }
 
 

@@ -47,6 +47,11 @@ class Equivocation:
         """The stage in which it happened."""
         return self.first.slot.stage
 
+    @property
+    def order(self) -> tuple[bool, Stage]:
+        """By which the earliest comes first, and those of recoveries, which have no round, last."""
+        return self.stage.round == 0, self.stage
+
 
 def is_equivocation(first: SignedMessage, second: SignedMessage) -> bool:
     """Return whether two verified messages fill one slot with different signed bytes."""
@@ -82,14 +87,15 @@ def decide(
 
     The lowest stage for which some agreed view lacks a message resumes; missing messages are
     supplied first. A member is removed only for that stage, only if no agreed view holds its
-    message, and only if at least f+1 agreed views say that its deadline had passed.
+    message, and only if at least f+1 agreed views say that its deadline had passed. Where somebody
+    equivocated nobody is removed: members that were told different things wait in different stages.
     """
     banned = tuple(sorted({item.culprit for item in equivocations if item.culprit in roster}))
     views = {peer: view for peer, view in views.items() if is_position(view.position.stage)}
     position = _find_position(views)
     missing = _find_missing(roster, views, position)
     overdue = sum(view.overdue for view in views.values() if view.position.stage == position)
-    removed = tuple(peer for peer in missing if peer not in banned) if overdue >= tolerated + 1 else ()
+    removed = missing if overdue >= tolerated + 1 and not banned else ()
     supplied = tuple(envelope for peer in sorted(views) for envelope in views[peer].supplied)
     return Decision(banned, removed, _resume_round(position, equivocations, banned), supplied)
 
@@ -104,6 +110,11 @@ def _find_position(views: Mapping[PeerId, View]) -> Stage:
     claimed = sorted((view.position.stage for view in views.values()), key=_order)
     common = [stage for stage in claimed if 2 * sum(stage in known for known in stages) > len(views)]
     return common[0] if common else claimed[len(claimed) // 2]
+
+
+def is_later(stage: Stage, than: Stage) -> bool:
+    """Return whether a run comes to ``stage`` after ``than``; both are places in an attempt."""
+    return _order(stage) > _order(than)
 
 
 def _order(stage: Stage) -> tuple[int, int, tuple[int, int]]:
@@ -126,6 +137,7 @@ _STEPS = {
     (Phase.CONFIRM, 0): (5, 0),
     (Phase.DISPUTE_PUBLISH, 1): (5, 1),
     (Phase.VOTE, 1): (5, 2),
+    (Phase.AGREE, 0): (6, 0),
 }
 """Where each phase of the fast path stands in its attempt; a position that is none of these is no position."""
 

@@ -117,7 +117,7 @@ async def reveal(services: Services, work: Work) -> None:
         wait_s=services.deadlines.bulk,
         is_valid=lambda message: is_valid_reveal(message, len(work.parts)),
     )
-    ban_broken_reveals(services, work, work.aggregates, work.reveals)
+    await ban_broken_reveals(services, work, work.aggregates, work.reveals)
     complaints = find_gather_complaints(work.reveals, work.parts)
     if complaints:
         await settle_gather_complaints(services, work, complaints)
@@ -161,8 +161,15 @@ def _merge_parts(services: Services, work: Work) -> Tensor:
     return merged
 
 
-def ban_broken_reveals(services: Services, work: Work, commitments: Transcript, reveals: Transcript) -> None:
+async def ban_broken_reveals(services: Services, work: Work, commitments: Transcript, reveals: Transcript) -> None:
+    """Ban whoever revealed another nonce than it had promised: no draw can stand on it.
+
+    Raises:
+        NewAttempt: somebody did.
+    """
     broken = find_broken_reveals(commitments, reveals)
+    if broken:
+        await services.exchange.agree(work, services.deadlines.check)
     for peer in broken:
         proof = RevealProof(commitments[peer].envelope, reveals[peer].envelope)
         services.record(work, peer, DepartureKind.BAN, Cause.BROKEN_REVEAL, proof)

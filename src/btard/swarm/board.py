@@ -7,12 +7,12 @@ Rules of this file
 2. Nothing is kept beyond a window of rounds and attempts, and one message per slot: a flood is bounded.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import trio
 
 from btard.identity import PeerId
-from btard.rules.messages import Phase, SignedMessage, Stage
+from btard.rules.messages import Phase, SignedMessage, Slot, Stage
 from btard.rules.recovery import Equivocation, is_equivocation
 
 RECOVERY_PHASES = frozenset({Phase.HALT, Phase.VIEW, Phase.BALLOT})
@@ -26,27 +26,37 @@ class Board:
 
     def __init__(self) -> None:
         self._messages: dict[Stage, dict[PeerId, SignedMessage]] = {}
-        self._equivocations: dict[PeerId, Equivocation] = {}
+        self._equivocations: dict[Slot, Equivocation] = {}
         self._changed = trio.Event()
 
     def post(self, message: SignedMessage) -> None:
         """Keep a verified message; a second one with other bytes for its slot becomes evidence."""
         known = self._messages.setdefault(message.slot.stage, {}).setdefault(message.sender, message)
         if is_equivocation(known, message):
-            self._equivocations.setdefault(message.sender, Equivocation(known, message))
+            self._equivocations.setdefault(message.slot, Equivocation(known, message))
         self.signal()
 
     def of(self, stage: Stage) -> Mapping[PeerId, SignedMessage]:
         """The messages held of a stage, by sender."""
         return self._messages.get(stage, {})
 
-    def equivocations(self) -> tuple[Equivocation, ...]:
-        """What is proven so far, one per culprit, in order of culprit."""
-        return tuple(self._equivocations[peer] for peer in sorted(self._equivocations))
+    def versions(self, slot: Slot) -> tuple[SignedMessage, ...]:
+        """The messages held of a slot: none, one, or the two by which its owner is convicted."""
+        if slot in self._equivocations:
+            return self._equivocations[slot].first, self._equivocations[slot].second
+        message = self.of(slot.stage).get(slot.sender)
+        return () if message is None else (message,)
 
-    def find_stages(self, phase: Phase, attempt: int) -> tuple[Stage, ...]:
-        """The stages of one phase and attempt of which any message is held."""
-        return tuple(sorted(stage for stage in self._messages if stage.phase is phase and stage.attempt == attempt))
+    def equivocations(self) -> tuple[Equivocation, ...]:
+        """What is proven so far, the earliest slot of each culprit, in order of culprit."""
+        first: dict[PeerId, Equivocation] = {}
+        for item in sorted(self._equivocations.values(), key=lambda item: item.order):
+            first.setdefault(item.culprit, item)
+        return tuple(first[peer] for peer in sorted(first))
+
+    def find_speakers(self, is_wanted: Callable[[Stage], bool]) -> frozenset[PeerId]:
+        """The senders of messages held of wanted stages."""
+        return frozenset(peer for stage, held in self._messages.items() if is_wanted(stage) for peer in held)
 
     def signal(self) -> None:
         """Wake everyone who waits for a change."""
@@ -64,9 +74,7 @@ class Board:
             for stage, held in self._messages.items()
             if (stage.attempt >= before_attempt if stage.phase in RECOVERY_PHASES else stage.round >= before_round)
         }
-        self._equivocations = {
-            peer: item for peer, item in self._equivocations.items() if item.stage.round >= before_round
-        }
+        self._equivocations = {slot: item for slot, item in self._equivocations.items() if item.stage in self._messages}
 
 
 def is_in_window(stage: Stage, round_number: int, attempt: int, serial: int) -> bool:

@@ -16,7 +16,8 @@ from btard.errors import NetworkError, RemoteProtocolError
 from btard.identity import Identity, PeerId, short
 from btard.net import Hub
 from btard.rules.config import RunConfig
-from btard.rules.messages import AnyPayload, Phase, Position, SignedMessage, Stage, Transcript
+from btard.rules.messages import AnyPayload, Phase, Position, SignedMessage, Slot, Stage, Transcript
+from btard.rules.recovery import is_later, is_position
 from btard.rules.roster import Roster
 from btard.swarm.board import Board, is_in_window
 from btard.swarm.conduct import Conduct
@@ -114,11 +115,13 @@ class Broadcast:
                 self._deliver(mine, peer)
 
     def accepted(self, expectation: Expectation) -> dict[PeerId, SignedMessage]:
-        """The messages held that count for a stage, in roster order."""
-        held = self.board.of(expectation.stage)
-        return {
-            peer: held[peer] for peer in expectation.roster.members if peer in held and expectation.accepts(held[peer])
-        }
+        """The messages held that count for a stage, in roster order; of two versions the first that counts."""
+        held = {}
+        for peer in expectation.roster.members:
+            versions = filter(expectation.accepts, self.board.versions(Slot(expectation.stage, peer)))
+            if message := next(versions, None):
+                held[peer] = message
+        return held
 
     def find_missing(self, expectation: Expectation) -> tuple[PeerId, ...]:
         """The members whose message of a stage does not count or has not come."""
@@ -141,6 +144,15 @@ class Broadcast:
             if peer in held
             and (held[peer].previous, held[peer].roster) != (expectation.previous, expectation.signed_roster)
         )
+
+    def find_ahead(self, expectation: Expectation) -> tuple[PeerId, ...]:
+        """The members that have not said this stage but one that follows our last: they are past it, or beside it."""
+        last = self.place.last
+        heard = self.board.find_speakers(
+            lambda stage: last is not None and is_position(stage) and is_later(stage, last.stage)
+        )
+        missing = self.find_missing(expectation)
+        return tuple(peer for peer in missing if peer in heard and peer not in self.board.of(expectation.stage))
 
     async def pull(self, stage: Stage, sources: tuple[PeerId, ...], timeout_s: float) -> None:
         """Ask every source for the messages it holds of a stage and post them; waits at most ``timeout_s``."""
@@ -179,5 +191,5 @@ class Broadcast:
 
     async def _serve_stage(self, peer: PeerId, body: bytes) -> tuple[bytes, None]:
         request = decode(body, Position)
-        held = self.board.of(request.stage)
-        return encode([held[sender].envelope for sender in sorted(held)]), None
+        held = [Slot(request.stage, sender) for sender in sorted(self.board.of(request.stage))]
+        return encode([message.envelope for slot in held for message in self.board.versions(slot)]), None

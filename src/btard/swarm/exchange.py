@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import trio
 
 from btard.identity import Context, PeerId, digest
-from btard.rules.messages import AnyPayload, Phase, SignedMessage, Stage, Transcript
+from btard.rules.messages import Agree, AnyPayload, Phase, SignedMessage, Stage, Transcript
 from btard.swarm.board import Board
 from btard.swarm.broadcast import Broadcast, Expectation
 from btard.swarm.recovery import Recovery
@@ -117,6 +117,14 @@ class Exchange:
         work.chain = transcript.digest
         return transcript
 
+    async def agree(self, work: Work, wait_s: float) -> None:
+        """Return once every member is known to hold the last transcript; only then may anybody leave by it.
+
+        Raises:
+            NewAttempt: a recovery decided that somebody leaves for another reason.
+        """
+        await self.run(work, Phase.AGREE, Agree(), wait_s=wait_s)
+
     def _move_to(self, expectation: Expectation) -> None:
         place = self._broadcast.place
         if place.current is not None and place.current.stage != expectation.stage:
@@ -152,16 +160,17 @@ class Exchange:
         self._broadcast.place.overdue = True
         if patience.pulls < 2:
             patience.pulls += 1
-            self._spawn(self._broadcast.pull, expectation.stage, self._broadcast.others, self._delay_s)
+            for stage in (expectation.stage, *self._find_earlier_stages(expectation.stage)):
+                self._spawn(self._broadcast.pull, stage, self._broadcast.others, self._delay_s)
         else:
             self._recovery.halt(expectation, self._broadcast.find_missing(expectation), ())
 
     def _reconcile(self, expectation: Expectation) -> None:
-        """Compare what we hold with members whose message follows another transcript than ours."""
-        for peer in self._broadcast.find_strayed(expectation):
+        """Compare what we hold with members who followed another transcript than we, or are in another stage."""
+        for peer in (*self._broadcast.find_strayed(expectation), *self._broadcast.find_ahead(expectation)):
             if (expectation.stage, peer) not in self._reconciled:
                 self._reconciled.add((expectation.stage, peer))
-                for stage in self._find_earlier_stages(expectation.stage):
+                for stage in (expectation.stage, *self._find_earlier_stages(expectation.stage)):
                     self._spawn(self._broadcast.pull, stage, (peer,), self._delay_s)
 
     def _find_earlier_stages(self, stage: Stage) -> tuple[Stage, ...]:

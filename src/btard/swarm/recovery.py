@@ -198,13 +198,14 @@ class Recovery:
         """Draw the decision from certified views, write it down, supply what was missing."""
         place = self._broadcast.place
         opened = {peer: message.payload for peer, message in views.items()}
-        equivocations = {
-            item.culprit: item
+        shown = [
+            item
             for peer in sorted(opened)
             for item in self._open_evidence(opened[peer].evidence)  # type: ignore[union-attr]
-        }
+        ]
+        equivocations = {item.culprit: item for item in sorted(shown, key=lambda item: item.order, reverse=True)}
         tolerated = place.roster.tolerated(self._config.byzantine_bound)
-        decision = decide(place.roster, opened, tuple(equivocations.values()), tolerated)  # type: ignore[arg-type]
+        decision = decide(place.roster, opened, shown, tolerated)  # type: ignore[arg-type]
         certificate = CertificateProof(
             tuple(ballot.envelope for ballot in ballots), tuple(views[peer].envelope for peer in sorted(views))
         )

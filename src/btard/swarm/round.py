@@ -38,7 +38,7 @@ async def run_round(services: Services, work: Work) -> State:
     """
     await commit(services, work)
     await settle_previous(services, work)
-    part_with_leavers(services, work)
+    await part_with_leavers(services, work)
     await aggregate(services, work)
     await reveal(services, work)
     await check(services, work)

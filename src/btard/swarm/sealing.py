@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from btard.errors import Undecided
+from btard.identity import PeerId
 from btard.rules.disputes import Dispute, DisputeKind, find_accusations
 from btard.rules.evidence import Cause, DepartureKind, StateProof
 from btard.rules.messages import Commit
@@ -22,56 +23,90 @@ async def settle_previous(services: Services, work: Work) -> None:
         NewAttempt: somebody computes another state, or was convicted.
     """
     if not work.sealed:
-        work.sealed = True
         seal_previous(services, work)
-    if not work.validations_settled:
-        work.validations_settled = True
-        await _settle_accusations(services, work)
-    while work.reopen:
-        part = work.reopen.pop(0)
-        assert work.previous is not None
-        dispute = Dispute(DisputeKind.COLUMN, work.round - 1, work.previous.parts[part].aggregator, part=part)
-        await rule_on(services, work, [dispute], serial=0)
+        work.sealed = True
+    await _part_with_strangers(services, work)
+    for disputes in (find_open_accusations(work), find_open_columns(work)[:1]):
+        if disputes:
+            await rule_on(services, work, disputes, serial=0)
 
 
-def part_with_leavers(services: Services, work: Work) -> None:
+def find_open_accusations(work: Work) -> list[Dispute]:
+    """Return the accusations by validators of the previous round that no agreed votes have settled yet."""
+    assert work.commits is not None
+    accusations = find_accusations(work.commits, work.state.assignments, work.round - 1)
+    return [dispute for dispute in accusations if dispute not in work.settled]
+
+
+def find_open_columns(work: Work) -> list[Dispute]:
+    """Return the columns of the previous round on which a false report was convicted, unless opened by now."""
+    if work.previous is None:
+        return []
+    parts = [work.previous.parts[index] for index in work.reopen]
+    columns = [Dispute(DisputeKind.COLUMN, work.previous.round, part.aggregator, part=part.index) for part in parts]
+    return [dispute for dispute in columns if dispute not in work.settled]
+
+
+async def part_with_leavers(services: Services, work: Work) -> None:
     """Let those go who said goodbye: without blame, after the sealed round and its validations.
 
     Raises:
         NewAttempt: somebody leaves.
     """
     assert work.commits is not None
-    commits = ((message.sender, message.payload) for message in work.commits.messages)
-    left = tuple(peer for peer, commit in commits if isinstance(commit, Commit) and commit.goodbye)
-    for peer in left:
-        services.record(work, peer, DepartureKind.GOODBYE, Cause.GOODBYE, None)
+    left = tuple(peer for peer, commit in _read_commits(work).items() if commit.goodbye)
     if left:
+        await services.exchange.agree(work, services.deadlines.check)
+        for peer in left:
+            services.record(work, peer, DepartureKind.GOODBYE, Cause.GOODBYE, None)
         raise NewAttempt(work.round, work.commits.digest, left=left)
 
 
 def seal_previous(services: Services, work: Work) -> None:
-    """Collect the signatures over the previous round's tuple; whoever computed another state leaves without blame.
+    """Collect the signatures over the previous round's tuple, if our own state is the common one.
 
     Raises:
-        NewAttempt: somebody computed another state.
         Undecided: no majority for one state, or too few signatures.
     """
+    seal, commits = work.state.seal, _read_commits(work)
+    if find_common_state(work) == seal.state:
+        signed = [
+            SealSignature(peer, commit.seal)
+            for peer, commit in commits.items()
+            if is_seal_signed_by(peer, seal, commit.seal)
+        ]
+        _record_signatures(services, work, signed)
+
+
+def _read_commits(work: Work) -> dict[PeerId, Commit]:
     assert work.commits is not None
-    commits = {m.sender: m.payload for m in work.commits.messages if isinstance(m.payload, Commit)}
-    states = Counter(commit.state for commit in commits.values())
+    return {m.sender: m.payload for m in work.commits.messages if isinstance(m.payload, Commit)}
+
+
+def find_common_state(work: Work) -> bytes:
+    """Return the state that more than half of the roster came to.
+
+    Raises:
+        Undecided: there is none.
+    """
+    states = Counter(commit.state for commit in _read_commits(work).values())
     common, count = states.most_common(1)[0]
     if count < work.roster.majority:
         raise Undecided(f"round {work.round - 1}: no state has a majority; the swarm stops")
-    seal = work.state.seal
-    signed = [
-        SealSignature(peer, commit.seal)
-        for peer, commit in commits.items()
-        if is_seal_signed_by(peer, seal, commit.seal)
-    ]
-    if common == seal.state:
-        _record_signatures(services, work, signed)
-    others = tuple(peer for peer, commit in commits.items() if commit.state != common)
+    return common
+
+
+async def _part_with_strangers(services: Services, work: Work) -> None:
+    """Let those go who came to another state than most: without blame, for hardware does that too.
+
+    Raises:
+        NewAttempt: somebody did.
+    """
+    common = find_common_state(work)
+    others = tuple(peer for peer, commit in _read_commits(work).items() if commit.state != common)
     if others:
+        assert work.commits is not None
+        await services.exchange.agree(work, services.deadlines.check)
         proof = StateProof(tuple(message.envelope for message in work.commits.messages))
         for peer in others:
             services.record(work, peer, DepartureKind.REMOVAL, Cause.OTHER_STATE, proof)
@@ -84,10 +119,3 @@ def _record_signatures(services: Services, work: Work, signed: Sequence[SealSign
     if not has_quorum(frozenset(item.signer for item in signed), work.previous.state.roster):
         raise Undecided(f"round {work.round - 1}: its seal has no majority of signatures; the swarm stops")
     services.ledger.record_signatures(work.round - 1, signed)
-
-
-async def _settle_accusations(services: Services, work: Work) -> None:
-    assert work.commits is not None
-    accusations = find_accusations(work.commits, work.state.assignments, work.round - 1)
-    if accusations:
-        await rule_on(services, work, accusations, serial=0)

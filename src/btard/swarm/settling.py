@@ -49,6 +49,7 @@ async def settle_scatter_complaints(services: Services, work: Work, complaints: 
 
     services.spawn(publish)
     attests, unattested = await _attest(services, work, complaints, is_held, serial=0)
+    await services.exchange.agree(work, services.deadlines.check)
     leaving = _remove_withholders(services, work, complaints, attests, unattested)
     for peer in sorted(repeated - set(leaving)):
         services.record(work, peer, DepartureKind.REMOVAL, Cause.WITHHOLDING, None)
@@ -77,6 +78,7 @@ async def settle_gather_complaints(services: Services, work: Work, complaints: S
     services.spawn(publish)
     attests, unattested = await _attest(services, work, complaints, is_held, serial=1)
     if unattested:
+        await services.exchange.agree(work, services.deadlines.check)
         leaving = _remove_withholders(services, work, complaints, attests, unattested)
         raise NewAttempt(work.round, attests.digest, removed=leaving)
 
@@ -126,8 +128,8 @@ async def send_whole(services: Services, work: Work, peer: PeerId, part: Part) -
 # --- disputes ---
 
 
-async def hold_disputes(services: Services, work: Work, disputes: Sequence[Dispute], serial: int) -> tuple[Ruling, ...]:
-    """Publish, look, vote, and return the rulings; who is banned by them is written to the ledger.
+async def hold_disputes(services: Services, work: Work, disputes: Sequence[Dispute], serial: int) -> Transcript:
+    """Publish, look, and return the votes.
 
     Raises:
         NewAttempt: a recovery decided meanwhile that somebody leaves.
@@ -138,7 +140,7 @@ async def hold_disputes(services: Services, work: Work, disputes: Sequence[Dispu
     deadlines = services.deadlines
     await services.exchange.run(work, Phase.DISPUTE_PUBLISH, DisputePublish(), wait_s=deadlines.check, serial=serial)
     opinions = [await form_opinion(services, _work_of(work, dispute), work, dispute) for dispute in disputes]
-    votes = await services.exchange.run(
+    return await services.exchange.run(
         work,
         Phase.VOTE,
         Vote(tuple(opinions)),
@@ -146,19 +148,25 @@ async def hold_disputes(services: Services, work: Work, disputes: Sequence[Dispu
         serial=serial,
         is_valid=lambda message: is_valid_vote(message, len(disputes)),
     )
-    rulings = settle_all(disputes, votes, work.roster)
-    for index, ruling in enumerate(rulings):
-        _record_ruling(services, work, ruling, index, votes)
-    return rulings
 
 
 async def rule_on(services: Services, work: Work, disputes: Sequence[Dispute], serial: int) -> tuple[Ruling, ...]:
-    """Hold disputes; whoever loses leaves, and columns on which a false report was convicted are opened next."""
-    rulings = await hold_disputes(services, work, disputes, serial)
-    work.reopen += sorted({part for ruling in rulings for part in ruling.parts} - set(work.reopen))
+    """Hold disputes; whoever loses leaves, and columns on which a false report was convicted are opened next.
+
+    Raises:
+        NewAttempt: somebody leaves, by these rulings or by a recovery meanwhile; or the disputes were the earlier
+            ones of the attempt.
+    """
+    votes = await hold_disputes(services, work, disputes, serial)
+    rulings = settle_all(disputes, votes, work.roster)
     banned = tuple(sorted({peer for ruling in rulings for peer in ruling.banned}))
     removed = tuple(sorted({peer for ruling in rulings for peer in ruling.removed} - set(banned)))
     if banned or removed or serial == 0:
+        await services.exchange.agree(work, services.deadlines.check)
+        for index, ruling in enumerate(rulings):
+            _record_ruling(services, work, ruling, index, votes)
+        work.settled |= set(disputes)
+        work.reopen += sorted({part for ruling in rulings for part in ruling.parts} - set(work.reopen))
         raise NewAttempt(work.round, work.chain, banned=banned, removed=removed)
     return rulings
 

@@ -20,6 +20,7 @@ from btard.robust import Directions
 from btard.rules.checks import Reports
 from btard.rules.complaints import Complaint
 from btard.rules.config import RunConfig
+from btard.rules.disputes import Dispute
 from btard.rules.draws import Assignment
 from btard.rules.merkle import MerkleTree, compute_leaves
 from btard.rules.messages import Commit, Phase, Report, Stage, Transcript, Verdict
@@ -81,7 +82,7 @@ class Work:
         self._parts: tuple[Part, ...] | None = None
         self.directions: Directions | None = None
         self.sealed = False
-        self.validations_settled = False
+        self.settled: set[Dispute] = set()
         self.verdicts: tuple[Verdict, ...] | None = None
         self.complaints: set[tuple[bytes, Complaint]] = set()
         self.column_reports: dict[PeerId, Report] = {}
