@@ -12,7 +12,7 @@ from pathlib import Path
 import structlog
 import trio
 
-from btard.errors import Banned, BtardError, LocalProtocolError, Removed, Undecided
+from btard.errors import Banned, BtardError, ConfigError, LocalProtocolError, Removed, Undecided
 from btard.identity import Identity, PeerId
 from btard.net import Hub
 from btard.rules.config import RunConfig
@@ -96,6 +96,10 @@ def _leaves(error: BaseException) -> Sequence[BaseException]:
 async def _take_part(
     member: Membership, hub: Hub, directory: Directory, ledger: Ledger, nursery: trio.Nursery
 ) -> State:
+    if ledger.newest_seal() is not None:
+        raise ConfigError(
+            f"{member.data_dir} already took part in this run; resuming is not possible yet: use a new one"
+        )
     parameters = member.workload.initial_parameters()
     root = compute_state_root(parameters, member.config.chunk_size)
     transfers = Transfers.open(member, hub, ledger)  # before genesis: others may begin earlier than we
