@@ -292,12 +292,27 @@ def _record_ruling(services: Services, work: Work, ruling: Ruling, index: int, v
     envelopes = tuple(message.envelope for message in votes.messages)
     by_majority = VoteProof(dispute.kind.value, dispute.round, dispute.accused, accuser, index, envelopes)
     for peer in ruling.banned:
+        if peer in work.banned:
+            continue  # convicted by an earlier dispute about the same lie
         cause = name_cause(dispute, peer, ruling.parts)
+        if cause is Cause.WRONG_AGGREGATE and _is_right_as_we_see(services, work, dispute):
+            cause = Cause.FALSE_REPORT  # an aggregator that lied about its own slice
         own = _prove_column(services, work, dispute) if cause in {Cause.FALSE_REPORT, Cause.WRONG_AGGREGATE} else None
         proof, blobs = own or (by_majority, {})
         services.record(work, peer, DepartureKind.BAN, cause, proof, blobs)
     for peer in ruling.removed:
         services.record(work, peer, DepartureKind.REMOVAL, Cause.WITHHOLDING, by_majority)
+
+
+def _is_right_as_we_see(services: Services, work: Work, dispute: Dispute) -> bool:
+    """Whether we hold the whole opened column and its aggregate is right."""
+    subject = _work_of(work, dispute)
+    assert dispute.part is not None
+    part = subject.parts[dispute.part]
+    roots = map(subject.root_of, subject.contributors)
+    if any(services.slices.get(subject.round, root, part.chunks) is None for root in roots):
+        return False
+    return not is_wrong_aggregate(services.config, build_column(services, subject, part, subject.contributors))
 
 
 def _prove_column(
