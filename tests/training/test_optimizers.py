@@ -53,7 +53,7 @@ def test_results_are_those_of_torch(
     name: str, options: dict[str, Any], torch_name: str, torch_options: dict[str, Any]
 ) -> None:
     """Our routines and torch's agree within rounding after 30 steps."""
-    ours, _ = run(make(name, {"lr": 0.01, **options}))
+    ours, _ = run(make(name, {"lr": 0.01, "decay": "none", "warmup_steps": 0, **options}))
     theirs = torch.nn.Parameter(draw_uniform(bytes(32), D))
     reference = getattr(torch.optim, torch_name)([theirs], lr=0.01, foreach=False, **torch_options)
     for step in range(STEPS):
@@ -65,7 +65,9 @@ def test_results_are_those_of_torch(
 def test_lamb_follows_its_definition() -> None:
     """One step in float64, tensor by tensor, with the trust ratio of the LAMB paper."""
     x, g = draw_uniform(bytes(32), D), aggregate(0)
-    moved, _ = make("lamb", {"lr": 0.1, "weight_decay": 0.5}).step(x, g, make("lamb").initial_state(D))
+    moved, _ = make("lamb", {"lr": 0.1, "weight_decay": 0.5, "warmup_steps": 0}).step(
+        x, g, make("lamb").initial_state(D)
+    )
     expected = []
     for part, slope in zip(x.double().split(SEGMENTS), g.double().split(SEGMENTS), strict=True):
         update = slope / (slope.abs() + 1e-6) + 0.5 * part
@@ -76,7 +78,7 @@ def test_lamb_follows_its_definition() -> None:
 def test_lamb_bounds_the_norm_and_moves_what_is_zero() -> None:
     """A tensor larger than the bound counts as the bound; a zero tensor moves at the plain rate."""
     x = torch.cat([torch.full((40,), 1e6), torch.zeros(12)])
-    optimizer = make("lamb", {"lr": 1.0, "weight_decay": 0.0, "largest_norm": 2.0})
+    optimizer = make("lamb", {"lr": 1.0, "weight_decay": 0.0, "largest_norm": 2.0, "warmup_steps": 0})
     moved, _ = optimizer.step(x, torch.ones(D), optimizer.initial_state(D))
     assert torch.linalg.vector_norm((x - moved)[:40]).item() == pytest.approx(2.0, rel=0.1)
     torch.testing.assert_close(moved[40:], torch.full((12,), -1.0))
@@ -119,7 +121,7 @@ def test_a_step_leaves_its_arguments_alone(name: str) -> None:
 def test_the_wrapper_is_torchs_optimizer(name: str) -> None:
     """State carried from step to step gives the bits of one optimizer object used throughout."""
     options = {"momentum": 0.9} if name == "torch:SGD" else {}
-    ours, state = run(make(name, {"lr": 0.01, **options}))
+    ours, state = run(make(name, {"lr": 0.01, "decay": "none", "warmup_steps": 0, **options}))
     theirs = torch.nn.Parameter(draw_uniform(bytes(32), D))
     reference = getattr(torch.optim, name[6:])([theirs], lr=0.01, foreach=False, fused=False, **options)
     for step in range(STEPS):
@@ -133,14 +135,16 @@ def test_the_wrapper_is_torchs_optimizer(name: str) -> None:
 KNOWN_BITS = {
     "sgd": "934ea7afe3f6ee03",
     "adamw": "f986ab73b5ac16fc",
-    "lamb": "1210eeb46684e23d",
+    "lamb": "0284a9866a2e1ca0",
 }
 
 
 @pytest.mark.parametrize("name", list(KNOWN_BITS))
 def test_bits_are_fixed(name: str) -> None:
     """Parameters and buffers after 30 scheduled steps have the bits they have on every machine."""
-    options = {"warmup_steps": 5, "decay": "cosine"} | ({"momentum": 0.9} if name == "sgd" else {})
+    options = {"lr": 1e-3 if name == "adamw" else 0.1, "warmup_steps": 5, "decay": "cosine"} | (
+        {"momentum": 0.9} if name == "sgd" else {}
+    )
     x, state = run(make(name, options))
     parts = [tensor.numpy().tobytes() for tensor in (x, *state.buffers.values())]
     assert digest(Context.STATE, *parts).hex()[:16] == KNOWN_BITS[name]
@@ -188,10 +192,16 @@ def test_schedules() -> None:
     cosine = Schedule(lr=2.0, total_steps=10, decay="cosine")
     assert cosine.rate(0) == 2.0
     assert cosine.rate(5) == pytest.approx(1.0, abs=1e-12)
-    assert Schedule(lr=2.0, total_steps=10).rate(99) == 2.0
+    assert Schedule(lr=2.0, total_steps=10, decay="none").rate(99) == 2.0
     assert Schedule(lr=2.0, total_steps=4, warmup_steps=4, decay="linear").rate(4) == 0.0
     assert linear.rate(11) == 0.0
     assert cosine.rate(10) == cosine.rate(11) == 0.0
+
+
+def test_the_default_schedule_warms_up_and_decays() -> None:
+    """A tenth of the run up to the optimizer's default rate, then straight down to zero."""
+    schedule = make("adamw", total_steps=100).schedule
+    assert [schedule.rate(t) for t in (0, 9, 10, 55, 100)] == pytest.approx([6e-4, 6e-3, 6e-3, 3e-3, 0])
 
 
 def test_arithmetic_without_the_c_library() -> None:

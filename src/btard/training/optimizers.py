@@ -14,7 +14,7 @@ from btard.training.torch_optimizer import TorchOptimizer
 __all__ = ["LAMB", "SGD", "AdamW", "Optimizer", "OptimizerState", "Schedule", "TorchOptimizer", "make_optimizer"]
 
 REFERENCE: Mapping[str, type[SGD] | type[AdamW] | type[LAMB]] = {"sgd": SGD, "adamw": AdamW, "lamb": LAMB}
-DEFAULT_RATE: Mapping[str, float] = {"sgd": 0.1, "adamw": 1e-3, "lamb": 1e-2}
+DEFAULT_RATE: Mapping[str, float] = {"sgd": 0.1, "adamw": 6e-3, "lamb": 1e-2}
 SCHEDULE_OPTIONS: Mapping[str, type] = {"lr": float, "warmup_steps": int, "decay": str}
 TORCH = "torch:"
 
@@ -24,8 +24,9 @@ def make_optimizer(
 ) -> Optimizer:
     """Return the optimizer ``name`` (sgd, adamw, lamb or torch:NAME) for a vector of ``elements``.
 
-    ``options`` are those of its class, and of the schedule: lr, warmup_steps, decay. ``segments``
-    are the lengths of the task's tensors; ``total_steps`` is where a decay ends.
+    ``options`` are those of its class, and of the schedule: lr, warmup_steps (a tenth of the
+    run), decay (linear). ``segments`` are the lengths of the task's tensors; ``total_steps`` is
+    where the decay ends.
 
     Raises:
         ConfigError: unknown name or option, or a value of the wrong type or out of range.
@@ -47,7 +48,8 @@ def make_optimizer(
 
 def _make_schedule(name: str, options: Mapping[str, Option], total_steps: int) -> Schedule:
     chosen = {option: value for option, value in options.items() if option in SCHEDULE_OPTIONS}
-    values: dict[str, Any] = {"lr": DEFAULT_RATE.get(name, 1e-3)} | _check_options(name, SCHEDULE_OPTIONS, chosen)
+    default = {"lr": DEFAULT_RATE.get(name, 1e-3), "warmup_steps": total_steps // 10}
+    values: dict[str, Any] = default | _check_options(name, SCHEDULE_OPTIONS, chosen)
     return Schedule(total_steps=total_steps, **values)
 
 

@@ -52,7 +52,7 @@ class Schedule:
     lr: float
     total_steps: int
     warmup_steps: int = 0
-    decay: str = "none"
+    decay: str = "linear"
 
     def __post_init__(self) -> None:
         """Refuse values that would train nothing."""
