@@ -1,5 +1,6 @@
 """The command ``btard-peer``: its sub-commands, and the one place where errors become exit codes."""
 
+import inspect
 import sys
 from collections.abc import Sequence
 
@@ -7,6 +8,7 @@ import typer
 
 from btard.cli.audit import audit
 from btard.cli.calibrate import calibrate
+from btard.cli.demo import demo
 from btard.cli.evaluate import evaluate
 from btard.cli.exits import ExitCode, explain, find_exit
 from btard.cli.join import join
@@ -20,10 +22,8 @@ Train one neural network with strangers: cheaters are found by the protocol and 
 
 Two peers on one machine, each in its own terminal:
 
-    btard-peer new --peers 2 --rounds 50          # writes run.toml, prints a ticket and two commands
-
-    btard-peer join TICKET --found run.toml --data-dir founder
-
+    btard-peer new --peers 2 --rounds 50    (prints a ticket and the commands to paste)
+    btard-peer join TICKET --found run.toml --identity founder.key --data-dir founder
     btard-peer join TICKET --data-dir friend
 
 Or see it all at once: btard-peer demo
@@ -34,20 +34,29 @@ Exit codes: 0 ok, 1 audit failed, 2 usage, 3 undecided, 4 unreachable, 5 refused
 130 interrupted.
 """
 
+
+def keep_examples(text: str) -> str:
+    """Return a help text whose indented paragraphs are shown line by line, as they are."""
+    paragraphs = inspect.cleandoc(text).split("\n\n")
+    return "\n\n".join(f"\b\n{each}" if each.startswith("    ") else each for each in paragraphs)
+
+
 app = typer.Typer(
     name=PROGRAM,
-    help=HELP,
+    help=keep_examples(HELP),
     no_args_is_help=True,
     add_completion=False,
-    rich_markup_mode="markdown",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
     context_settings={
         "auto_envvar_prefix": "BTARD",
         "help_option_names": ["-h", "--help"],
         "token_normalize_func": lambda name: name.replace("_", "-"),
     },
 )
-for command in (new, join, calibrate, evaluate, audit, keygen, version):
-    app.command()(command)
+for command in (demo, new, join, calibrate, evaluate, audit, keygen, version):
+    text = keep_examples(command.__doc__ or "")
+    app.command(help=text, short_help=" ".join(text.split("\n\n")[0].split()))(command)
 
 
 def main() -> None:

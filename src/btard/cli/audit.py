@@ -18,9 +18,9 @@ def audit(
 
     Exit code 1 if anything is wrong.
 
-    Examples:
-        btard-peer audit me
+    For example:
 
+        btard-peer audit me
         btard-peer audit me/ledger.sqlite3 --json
     """
     from btard.cli.audit_report import describe, format_audit

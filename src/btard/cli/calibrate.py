@@ -24,11 +24,10 @@ def calibrate(
     Gradients of several peers are taken at several steps of an undisturbed training. tau is the
     median distance of a slice from the mean, delta twice the largest, tolerance at least 1e-4.
 
-    Examples:
+    For example:
+
         btard-peer calibrate digits
-
         btard-peer calibrate my_package:MyTask --out mine.toml
-
         btard-peer calibrate text --run-file run.toml
     """
     import torch

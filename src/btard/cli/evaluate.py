@@ -18,9 +18,9 @@ def evaluate(
     """
     Report loss and accuracy of a checkpoint on data that no gradient has seen.
 
-    Examples:
-        btard-peer evaluate me/checkpoints
+    For example:
 
+        btard-peer evaluate me/checkpoints
         btard-peer evaluate round-000100.safetensors --json
     """
     from btard.rules.config import parse_run_file

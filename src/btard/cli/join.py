@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from btard.cli.leash import hold_leash
 from btard.cli.logs import LogLevel, start_logging
 from btard.errors import ConfigError
 from btard.identity import Identity, load_identity, load_or_create_identity
@@ -39,6 +40,7 @@ def join(
     attack_from: Annotated[int, typer.Option(hidden=True)] = 5,
     attack_seed: Annotated[int, typer.Option(hidden=True)] = 0,
     coalition: Annotated[Path | None, typer.Option(hidden=True)] = None,
+    leash: Annotated[bool, typer.Option("--leash", hidden=True)] = False,
 ) -> int:
     """
     Take part in a run until its end.
@@ -46,14 +48,15 @@ def join(
     Training begins when as many peers have come as the run file says. Ctrl-C stops this peer and
     keeps its newest state in DATA_DIR/checkpoints.
 
-    Examples:
+    For example:
+
         btard-peer join btard1-... --data-dir me
-
         btard-peer join btard1-... --data-dir me --listen 0.0.0.0:4001 --announce my.example.org:4001
-
         btard-peer join btard1-... --found run.toml --identity founder.key --data-dir founder
     """
     start_logging(log_level)
+    if leash:
+        hold_leash()
     place = parse_ticket(ticket)
     bootstrap = tuple(Address.parse(text) for text in place.bootstrap)
     listening = Address.parse(listen) if listen else bootstrap[0] if found and bootstrap else ANY_PORT

@@ -1,6 +1,7 @@
 """``--json-log``: what happens to one peer, one JSON object a line, for programs (docs/reference/cli.md)."""
 
 import json
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ class JsonLog:
     """Appends to a file; every line is flushed before the call returns."""
 
     def __init__(self, path: Path) -> None:
+        self._lock = threading.Lock()
         try:
             self._file = path.open("a", encoding="utf-8", buffering=1)
         except OSError as error:
@@ -30,6 +32,10 @@ class JsonLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+
+    def note_attack(self, round_number: int) -> None:
+        """Write that this peer, an attacker, acts for the first time; callable from any thread."""
+        self._write({"event": "attacked", "round": round_number})
 
     def tell(self, event: TrainingEvent) -> None:
         """Write an event."""
@@ -49,7 +55,9 @@ class JsonLog:
         self._write({"event": "ended", "reason": find_exit(error)[1], "message": str(error)})
 
     def _write(self, line: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps({**line, "t": round(time.time(), 3)}) + "\n")
+        text = json.dumps({**line, "t": round(time.time(), 3)}) + "\n"
+        with self._lock:
+            self._file.write(text)
 
 
 def describe(event: TrainingEvent) -> dict[str, Any]:

@@ -21,7 +21,9 @@ def keygen(path: Annotated[Path, typer.Argument(help="Where to write the key; an
     A peer is its key: who has the key is the peer. `join` makes one by itself; make it first if you
     want to know your id before, or to keep the key elsewhere.
 
-    Example: btard-peer keygen ~/btard.key
+    For example:
+
+        btard-peer keygen ~/btard.key
     """
     identity = Identity.generate()
     save_identity(identity, path)
@@ -32,7 +34,9 @@ def version() -> None:
     """
     Print the versions that matter in a report: btard, protocol, Python, torch.
 
-    Example: btard-peer version
+    For example:
+
+        btard-peer version
     """
     print(f"btard     {_version('btard')}")
     print(f"protocol  {PROTOCOL}")

@@ -35,7 +35,9 @@ def new(
     run_file: Annotated[Path | None, typer.Option(help="Begin with the values of this run file.")] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="A field of the run file, as field=value; optimizer.lr=0.01 sets one of a table."),
+        typer.Option(
+            "--set", help="A field of the run file, as field=value; optimizer_options.lr=0.01 sets one of a table."
+        ),
     ] = None,
 ) -> None:
     """
@@ -44,11 +46,10 @@ def new(
     The run file is everything peers must agree on; its digest is the run's id, so whoever changes a
     value is in another run. The ticket is what you send to others.
 
-    Examples:
+    For example:
+
         btard-peer new --peers 3 --rounds 50
-
         btard-peer new --task text --set delay_s=5 --listen 0.0.0.0:4000 --announce lab.example.org:4000
-
         btard-peer new --set optimizer_options.lr=0.003 --set task_options.batch_size=64
     """
     address = parse_bootstrap(listen, announce)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import trio
 
+from btard.attacks import Attacker, make_attacker
 from btard.cli.exits import ExitCode
 from btard.cli.files import read_run_file, write_run_file
 from btard.cli.json_log import JsonLog
@@ -14,7 +15,7 @@ from btard.cli.progress import Display
 from btard.errors import BtardError, Refused
 from btard.identity import Identity
 from btard.rules.config import RunConfig
-from btard.swarm.conduct import Conduct
+from btard.swarm.peer import find_cause
 from btard.training import Endpoint, Trainer, TrainingEvent, TrainingResult, fetch_config
 from btard.wire import Ticket
 
@@ -72,6 +73,8 @@ def take_part(
                     report.tell(event)
 
             conduct = make_conduct(attack, config, me) if attack else None
+            if conduct is not None and log is not None:
+                conduct.on_first_act = log.note_attack
             trainer = Trainer(
                 config, me, data_dir, endpoint, observe=observe, evaluate_every=evaluate_every, conduct=conduct
             )
@@ -85,10 +88,8 @@ def take_part(
     return ExitCode.OK if result.is_finished else ExitCode.INTERRUPTED
 
 
-def make_conduct(attack: Attack, config: RunConfig, me: Identity) -> Conduct:
+def make_conduct(attack: Attack, config: RunConfig, me: Identity) -> Attacker:
     """Return the conduct of an attacker."""
-    from btard.attacks import make_attacker
-
     return make_attacker(
         attack.kind,
         seed=attack.seed,
@@ -101,12 +102,13 @@ def make_conduct(attack: Attack, config: RunConfig, me: Identity) -> Conduct:
 
 async def run_until_signal(trainer: Trainer) -> TrainingResult:
     """Return the trainer's result; the first SIGINT or SIGTERM stops it."""
-    async with trio.open_nursery() as nursery:
-        await nursery.start(_stop_at_signal, trainer)
-        try:
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(_stop_at_signal, trainer)
             result = await trainer.run()
-        finally:
             nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        raise find_cause(group) from None
     return result
 
 

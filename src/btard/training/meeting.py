@@ -4,8 +4,8 @@ How a peer finds its run: the configuration by a ticket, the founder by an addre
 Whoever answers at a bootstrap address may be any member, or nobody; only keys tell who is who.
 """
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -18,6 +18,7 @@ from btard.identity import Identity, PeerId, short
 from btard.net import Address, Hub, Terms, open_tcp
 from btard.rules.config import RunConfig, format_run_file, parse_run_file
 from btard.swarm.frames import Kind
+from btard.swarm.peer import find_cause
 from btard.wire import Ticket
 
 log = structlog.get_logger(__name__)
@@ -86,59 +87,80 @@ def serve_config(hub: Hub, config: RunConfig) -> None:
 
 
 async def fetch_config(identity: Identity, ticket: Ticket, patience_s: float = PATIENCE_S) -> RunConfig:
-    """Return the configuration of a ticket's run, from the first bootstrap peer that answers.
+    """Return the configuration of a ticket's run, from the first bootstrap peer that has it.
 
     Raises:
         Unreachable: nobody answers.
-        Refused: whoever answers belongs to another run, or its configuration is another run's.
+        Refused: whoever answers belongs to another run, or gives another run's configuration.
     """
-    addresses = [Address.parse(text) for text in ticket.bootstrap]
-    async with open_tcp(identity, Terms(ticket.run_id), LOOPBACK) as tcp, trio.open_nursery() as nursery:
-        hub = Hub(tcp, identity.peer_id)
-        await nursery.start(hub.run)
-        try:
-            peer, address = await _reach_any(hub, addresses, patience_s)
-            answer = await hub.request(peer, Kind.CONFIG, b"", timeout_s=CONFIG_TIMEOUT_S)
-            config = _open_config(answer.head, ticket.run_id, f"{address} ({short(peer)})")
-        finally:
+    try:
+        async with open_tcp(identity, Terms(ticket.run_id), LOOPBACK) as tcp, trio.open_nursery() as nursery:
+            hub = Hub(tcp, identity.peer_id)
+            await nursery.start(hub.run)
+            config = await _ask_all(hub, ticket, patience_s)
             nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        raise find_cause(group) from None
     return config
 
 
-def _open_config(data: bytes, run_id: bytes, source: str) -> RunConfig:
-    config = None
-    if len(data) <= MAX_RUN_FILE:
-        with suppress(UnicodeDecodeError, ConfigError):
-            config = parse_run_file(data.decode())
-    if config is None or config.run_id != run_id:
-        raise Refused(f"the peer at {source} gave a configuration that is not the ticket's; get a ticket elsewhere")
-    return config
-
-
-async def _reach_any(hub: Hub, addresses: Sequence[Address], patience_s: float) -> tuple[PeerId, Address]:
-    """Return the first peer that answers, and where."""
-    deadline = trio.current_time() + patience_s
+async def _ask_all(hub: Hub, ticket: Ticket, patience_s: float) -> RunConfig:
+    search = Search(trio.current_time() + patience_s)
     while True:
-        reasons = []
-        for address in addresses:
-            try:
-                return await hub.connect(None, address), address
-            except Unreachable as error:
-                reasons.append(str(error))
-        await _wait_or_give_up(deadline, reasons)
+        for text in ticket.bootstrap:
+            with search.attempt(text):
+                return await _ask(hub, Address.parse(text), ticket.run_id)
+        await search.pause()
 
 
-async def _wait_or_give_up(deadline: float, reasons: Sequence[str]) -> None:
-    """Wait before the next try.
+async def _ask(hub: Hub, address: Address, run_id: bytes) -> RunConfig:
+    """Return the configuration that the peer at ``address`` gives, if it is the run's."""
+    peer = await hub.connect(None, address)
+    answer = await hub.request(peer, Kind.CONFIG, b"", timeout_s=CONFIG_TIMEOUT_S)
+    with suppress(UnicodeDecodeError, ConfigError):
+        config = parse_run_file(answer.head[: MAX_RUN_FILE + 1].decode())
+        if len(answer.head) <= MAX_RUN_FILE and config.run_id == run_id:
+            return config
+    raise Refused(f"peer {short(peer)} gave a configuration that is not the ticket's run")
 
-    Raises:
-        Unreachable: time is over.
-    """
-    reason = "; ".join(reasons) or "the ticket names no address"
-    if trio.current_time() >= deadline:
-        raise Unreachable(f"{reason}. Start the founder first, and check address, port and firewall")
-    log.info("no peer of the run answers yet", reason=reason)
-    await trio.sleep(RETRY_S)
+
+class Search:
+    """Tries again and again until ``deadline``, and remembers why the last attempts failed."""
+
+    def __init__(self, deadline: float) -> None:
+        self._deadline = deadline
+        self._reasons: list[str] = []
+        self._refusals: list[str] = []
+
+    @contextmanager
+    def attempt(self, where: object) -> Iterator[None]:
+        """Let the body fail for the network's or the other side's reasons."""
+        try:
+            yield
+        except NetworkError as error:
+            self.note(str(error))
+        except Refused as error:
+            self._refusals.append(f"{where}: {error}")
+
+    def note(self, reason: str) -> None:
+        """Remember why this round of attempts led nowhere."""
+        self._reasons.append(reason)
+
+    async def pause(self) -> None:
+        """Wait before the next round of attempts.
+
+        Raises:
+            Refused: somebody answered, and does not want us.
+            Unreachable: time is over.
+        """
+        reason = "; ".join(self._reasons) or "the ticket names no address"
+        if self._refusals:
+            raise Refused(f"{'; '.join(self._refusals)}. Is the ticket that of this run, and the run file unchanged?")
+        if trio.current_time() >= self._deadline:
+            raise Unreachable(f"{reason}. Start the founder first, and check address, port and firewall")
+        log.info("the run is not reached yet", reason=reason)
+        self._reasons.clear()
+        await trio.sleep(RETRY_S)
 
 
 async def reach_founder(hub: Hub, directory: DhtDirectory, founder: PeerId, endpoint: Endpoint) -> None:
@@ -148,25 +170,18 @@ async def reach_founder(hub: Hub, directory: DhtDirectory, founder: PeerId, endp
         Unreachable: no bootstrap peer answers, or none knows the founder, for ``patience_s``.
         Refused: whoever answers belongs to another run or configuration.
     """
-    deadline = trio.current_time() + endpoint.patience_s
+    search = Search(trio.current_time() + endpoint.patience_s)
     met: dict[Address, PeerId] = {}
-    while not hub.is_connected(founder):
-        reasons = []
+    while True:
         for address in endpoint.bootstrap:
-            if not hub.is_connected(met.get(address, founder)):
-                try:
+            if address not in met or not hub.is_connected(met[address]):
+                with search.attempt(address):
                     met[address] = await hub.connect(None, address)
-                except Unreachable as error:
-                    reasons.append(str(error))
         if hub.connected and not hub.is_connected(founder):
-            reasons.append(f"the founder {short(founder)} is not among those who answer")
-            await _dial_found(hub, founder, await directory.find_addresses(founder))
-        if not hub.is_connected(founder):
-            await _wait_or_give_up(deadline, reasons)
-
-
-async def _dial_found(hub: Hub, peer: PeerId, addresses: Sequence[Address]) -> None:
-    for address in addresses:
-        with suppress(NetworkError):
-            await hub.connect(peer, address)
+            search.note(f"the founder {short(founder)} is not among those who answer")
+            for address in await directory.find_addresses(founder):
+                with search.attempt(address):
+                    await hub.connect(founder, address)
+        if hub.is_connected(founder):
             return
+        await search.pause()
