@@ -103,7 +103,6 @@ class Children:
             finally:
                 with trio.CancelScope(shield=True):
                     await self.end()
-                nursery.cancel_scope.cancel()
 
     async def _wait_all(self) -> None:
         for child in self._children:

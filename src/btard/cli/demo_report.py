@@ -1,0 +1,270 @@
+"""The result of a demo as JSON values, and the judgement on it: a pure function of those values."""
+
+import shlex
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypedDict
+
+from btard.attacks import EXEMPT
+from btard.cli.demo_plan import Plan
+from btard.cli.demo_story import Account, Story
+from btard.cli.exits import ExitCode
+
+WITHHOLDING = frozenset({"withhold", "withhold-reveal"})
+"""Attacks of which all one can see is silence: a removal is all that they deserve."""
+
+
+class PeerReport(TypedDict):
+    """One peer of the demo. ``ended`` is one word: finished, banned, removed, interrupted, ...;
+    ``opponent`` stood against it in the dispute that it lost.
+    """
+
+    id: str
+    byzantine: bool
+    attack: str | None
+    attacked_from_round: int | None
+    banned_in_round: int | None
+    removed_in_round: int | None
+    cause: str | None
+    opponent: str | None
+    ended: str
+    ledger: str
+
+
+class RoundTimes(TypedDict):
+    """Milliseconds per round, over all rounds of all honest peers; None if there was none."""
+
+    median: float | None
+    p90: float | None
+
+
+class RoundBytes(TypedDict):
+    """Bytes sent per honest peer and round; None if none finished."""
+
+    data: float | None
+    protocol: float | None
+
+
+class Report(TypedDict):
+    """What ``demo --json`` writes."""
+
+    rounds: int
+    task: str
+    seed: int
+    attack: str
+    defence: str
+    accuracy: float | None
+    loss: float | None
+    wall_s: float
+    startup_s: float
+    round_ms: RoundTimes
+    recoveries: int
+    state_digests: list[str]
+    peers: list[PeerReport]
+    false_bans: int
+    false_removals: int
+    bytes_per_round: RoundBytes
+    audits_ok: bool | None
+    problems: list[str]
+    verdict: str
+    reasons: list[str]
+    command: str
+
+
+class Outcome(StrEnum):
+    """What is to be said of a demo."""
+
+    OK = "ok"
+    FAILED = "failed"
+    UNDECIDED = "undecided"
+    NO_DEFENCE = "no defence"
+
+
+EXITS: Mapping[Outcome, ExitCode] = {
+    Outcome.OK: ExitCode.OK,
+    Outcome.FAILED: ExitCode.FAILED,
+    Outcome.UNDECIDED: ExitCode.UNDECIDED,
+    Outcome.NO_DEFENCE: ExitCode.OK,
+}
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """An outcome, and a sentence for each reason."""
+
+    outcome: Outcome
+    reasons: tuple[str, ...]
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """The exit code of the demo."""
+        return EXITS[self.outcome]
+
+
+def judge(report: Report) -> Judgement:
+    """Return whether the swarm did what it promises: its attackers are gone, its honest members are not, and agree.
+
+    An attacker that began to act less than 4·n rounds before the end and is still there leaves it undecided.
+    """
+    failures = [*report["problems"], *_find_unfinished(report)]
+    if report["defence"] == "none":
+        return Judgement(Outcome.FAILED, tuple(failures)) if failures else Judgement(Outcome.NO_DEFENCE, ())
+    failures += [*_find_false_blame(report), *_find_disagreement(report), *_find_survivors(report)]
+    late = _find_late_survivors(report)
+    if failures:
+        return Judgement(Outcome.FAILED, tuple(failures))
+    return Judgement(Outcome.UNDECIDED, tuple(late)) if late else Judgement(Outcome.OK, ())
+
+
+def find_exempt(report: Report) -> list[str]:
+    """Return the ids of attackers that may stay: merely never accusing cannot be proven."""
+    return [peer["id"] for peer in report["peers"] if peer["attack"] in EXEMPT]
+
+
+def is_gone(peer: PeerReport) -> bool:
+    """Return whether an attacker has got what its kind deserves."""
+    is_removed = peer["removed_in_round"] is not None and peer["attack"] in WITHHOLDING
+    return peer["banned_in_round"] is not None or is_removed
+
+
+def _find_unfinished(report: Report) -> list[str]:
+    honest = [peer for peer in report["peers"] if not peer["byzantine"]]
+    return [
+        f"the honest peer {peer['id'][:8]} did not finish: {peer['ended']}"
+        for peer in honest
+        if peer["ended"] != "finished"
+    ]
+
+
+def _find_false_blame(report: Report) -> list[str]:
+    lines = []
+    for peer in report["peers"]:
+        for verb, number in (("banned", peer["banned_in_round"]), ("removed", peer["removed_in_round"])):
+            if not peer["byzantine"] and number is not None:
+                lines.append(f"the honest peer {peer['id'][:8]} was {verb} in round {number}: {peer['cause']}")
+    return lines
+
+
+def _find_disagreement(report: Report) -> list[str]:
+    lines = []
+    if len(report["state_digests"]) > 1:
+        lines.append(f"honest peers finished with {len(report['state_digests'])} different parameters")
+    if report["audits_ok"] is False:
+        lines.append("the ledger of an honest peer does not audit")
+    return lines
+
+
+def _survivors(report: Report) -> list[tuple[PeerReport, int]]:
+    """Return the attackers that acted and are not gone, each with its first act's round."""
+    return [
+        (peer, peer["attacked_from_round"])
+        for peer in report["peers"]
+        if peer["attacked_from_round"] is not None and peer["attack"] not in EXEMPT and not is_gone(peer)
+    ]
+
+
+def _is_late(report: Report, first: int) -> bool:
+    return report["rounds"] - first < 4 * len(report["peers"])
+
+
+def _find_survivors(report: Report) -> list[str]:
+    return [
+        f"{peer['id'][:8]} ({peer['attack']}) attacked from round {first} on and was not banned"
+        for peer, first in _survivors(report)
+        if not _is_late(report, first)
+    ]
+
+
+def _find_late_survivors(report: Report) -> list[str]:
+    return [
+        f"{peer['id'][:8]} ({peer['attack']}) attacked from round {first} on, too late to judge; give it more rounds"
+        for peer, first in _survivors(report)
+        if _is_late(report, first)
+    ]
+
+
+def build_report(
+    plan: Plan,
+    story: Story,
+    *,
+    wall_s: float,
+    startup_s: float,
+    audits_ok: bool | None,
+    problems: Sequence[str] = (),
+) -> Report:
+    """Return the report of a demo that is over, judged. ``problems`` are what the demo itself saw go wrong."""
+    peers = [_report_peer(story, account) for account in story.accounts]
+    finished = [account.finished for account in story.honest if account.finished]
+    evaluations = [event for event in finished if event.get("accuracy") is not None]
+    report = Report(
+        rounds=plan.settings.rounds,
+        task=plan.settings.task,
+        seed=plan.settings.seed,
+        attack=plan.settings.attack if plan.settings.byzantine else "none",
+        defence=plan.settings.defence,
+        accuracy=statistics.fmean(event["accuracy"] for event in evaluations) if evaluations else None,
+        loss=statistics.fmean(event["loss"] for event in evaluations) if evaluations else None,
+        wall_s=round(wall_s, 1),
+        startup_s=round(startup_s, 1),
+        round_ms=_summarize_times(story.round_ms),
+        recoveries=max((account.recoveries for account in story.honest), default=0),
+        state_digests=sorted({event["state"] for event in finished}),
+        peers=peers,
+        false_bans=sum(peer["banned_in_round"] is not None for peer in peers if not peer["byzantine"]),
+        false_removals=sum(peer["removed_in_round"] is not None for peer in peers if not peer["byzantine"]),
+        bytes_per_round=RoundBytes(data=_mean_bytes(story, "data"), protocol=_mean_bytes(story, "protocol")),
+        audits_ok=audits_ok,
+        problems=list(problems),
+        verdict="",
+        reasons=[],
+        command=format_command(plan),
+    )
+    judgement = judge(report)
+    report["verdict"], report["reasons"] = judgement.outcome.value, list(judgement.reasons)
+    return report
+
+
+def _report_peer(story: Story, account: Account) -> PeerReport:
+    player = account.player
+    ban = story.first_departure(player.peer, "ban")
+    removal = story.first_departure(player.peer, "removal")
+    why = ban or removal
+    return PeerReport(
+        id=player.peer,
+        byzantine=player.attack is not None,
+        attack=player.attack,
+        attacked_from_round=account.attacked_in_round,
+        banned_in_round=ban.round if ban else None,
+        removed_in_round=removal.round if removal else None,
+        cause=why.cause if why else None,
+        opponent=why.opponent if why else None,
+        ended=account.state,
+        ledger=str(player.ledger),
+    )
+
+
+def _summarize_times(values: Sequence[float]) -> RoundTimes:
+    if not values:
+        return RoundTimes(median=None, p90=None)
+    ordered = sorted(values)
+    tenth = ordered[min(len(ordered) - 1, int(0.9 * len(ordered)))]
+    return RoundTimes(median=round(statistics.median(ordered), 1), p90=round(tenth, 1))
+
+
+def _mean_bytes(story: Story, kind: str) -> float | None:
+    """Return the mean over honest peers that finished of the bytes they sent per round."""
+    finished = [account.finished for account in story.honest if account.finished]
+    shares = [event["bytes"][kind] / max(1, event["rounds"]) for event in finished]
+    return round(statistics.fmean(shares), 1) if shares else None
+
+
+def format_command(plan: Plan) -> str:
+    """Return the command line that runs this demo again."""
+    settings = plan.settings
+    words = ["btard-peer", "demo", "--peers", str(settings.peers), "--byzantine", str(settings.byzantine)]
+    words += ["--attack", settings.attack, "--attack-from", str(settings.attack_from)]
+    words += ["--rounds", str(settings.rounds), "--task", settings.task, "--seed", str(settings.seed)]
+    words += ["--defence", settings.defence, "--delay-s", f"{settings.delay_bound_s:g}"]
+    return shlex.join(words)
