@@ -43,6 +43,11 @@ def make_view(
     return View(make_position(stage), overdue, holdings, supplied, (), b"")
 
 
+def supply(index: int, stage: Stage = AGGREGATE) -> SignedMessage:
+    """The message of a member for ``stage``, as a view supplies it."""
+    return make_message(PEERS[index], stage, Reveal(bytes([index]) * 32, ()))
+
+
 def make_views(*views: View) -> dict[PeerId, View]:
     """Views by sender, in roster order."""
     return dict(zip(PEERS, views, strict=False))
@@ -79,7 +84,8 @@ def test_who_is_removed(case: Case) -> None:
         make_view(AGGREGATE, COMMIT, holds, overdue=overdue)
         for holds, overdue in zip(case.holds, case.overdue, strict=True)
     ]
-    decision = decide(ROSTER, make_views(*views), (), ROSTER.tolerated())
+    supplied = [supply(peer) for held in case.holds for peer in held]
+    decision = decide(ROSTER, make_views(*views), (), ROSTER.tolerated(), supplied)
     assert decision.removed == tuple(PEERS[index] for index in case.removed)
     assert decision.banned == ()
     assert decision.changes_roster == bool(case.removed)
@@ -93,7 +99,7 @@ def test_missing_messages_are_supplied_by_whoever_holds_them() -> None:
         make_view(AGGREGATE, COMMIT, EVERYONE, overdue=True, supplied=(b"message of 4",)),
         make_view(AGGREGATE, COMMIT, EVERYONE, overdue=True, supplied=(b"message of 4", b"other")),
     )
-    decision = decide(ROSTER, views, (), ROSTER.tolerated())
+    decision = decide(ROSTER, views, (), ROSTER.tolerated(), [supply(4)])
     assert decision.removed == ()
     assert decision.supplied == (b"message of 4", b"message of 4", b"other")
 
@@ -133,20 +139,27 @@ def test_view_that_claims_to_be_in_a_recovery_moves_nobody(phase: Phase) -> None
     assert decide(ROSTER, views, (), ROSTER.tolerated()).removed == (PEERS[4],)
 
 
-@pytest.mark.xfail(strict=True, reason="a digest whose bytes nobody supplies must count as absent (attacks C3)")
 def test_claim_to_hold_a_message_that_is_not_supplied_saves_nobody() -> None:
     """A colluder cannot keep a silent peer in the roster by pretending to hold its message."""
     honest = make_view(AGGREGATE, COMMIT, WITHOUT_4, overdue=True)
     views = make_views(honest, honest, honest, make_view(AGGREGATE, COMMIT, EVERYONE, overdue=True))
-    assert decide(ROSTER, views, (), ROSTER.tolerated()).removed == (PEERS[4],)
+    decoys = [supply(3), supply(4, COMMIT)]  # another's message, and one of another stage
+    assert decide(ROSTER, views, (), ROSTER.tolerated(), decoys).removed == (PEERS[4],)
 
 
-@pytest.mark.xfail(strict=True, reason="a stage of which every message is held or supplied must not block the next one")
 def test_cheat_that_stays_a_phase_behind_does_not_save_the_silent() -> None:
     """One view from the phase before, which all others have completed, cannot prevent every removal."""
     honest = make_view(REVEAL, AGGREGATE, WITHOUT_4, overdue=True)
     views = make_views(honest, honest, honest, make_view(AGGREGATE, COMMIT, WITHOUT_4, overdue=True))
     assert decide(ROSTER, views, (), ROSTER.tolerated()).removed == (PEERS[4],)
+
+
+def test_message_that_f_plus_one_claim_to_hold_can_be_had() -> None:
+    """One of f+1 holders is honest and will serve it, even if no view supplied it yet."""
+    lacking = make_view(AGGREGATE, COMMIT, WITHOUT_4, overdue=True)
+    holding = make_view(AGGREGATE, COMMIT, EVERYONE, overdue=True)
+    assert decide(ROSTER, make_views(lacking, holding, holding, holding), (), 2).removed == ()
+    assert decide(ROSTER, make_views(lacking, lacking, holding, holding), (), 2).removed == (PEERS[4],)
 
 
 def make_equivocation(stage: Stage, culprit: PeerId) -> Equivocation:
@@ -188,15 +201,16 @@ def test_split_confirm_resumes_the_round_it_belongs_to(stage: Stage, position: S
 
 @given(st.lists(st.sets(st.integers(0, 4)), min_size=3, max_size=5), st.lists(st.booleans(), min_size=5, max_size=5))
 def test_decision_follows_from_the_views_alone(holds: list[set[int]], overdue: list[bool]) -> None:
-    """The order in which views arrived does not matter, and nobody who is held anywhere is removed."""
+    """The order in which views arrived does not matter, and nobody whose message is supplied is removed."""
     views = make_views(
         *(
             make_view(AGGREGATE, COMMIT, frozenset(held), overdue=late)
             for held, late in zip(holds, overdue, strict=False)
         )
     )
-    decision = decide(ROSTER, views, (), 2)
-    assert decision == decide(ROSTER, dict(reversed(views.items())), (), 2)
+    supplied = [supply(index) for held in holds for index in held]
+    decision = decide(ROSTER, views, (), 2, supplied)
+    assert decision == decide(ROSTER, dict(reversed(views.items())), (), 2, supplied)
     assert not {PEERS[index] for held in holds for index in held} & set(decision.removed)
 
 

@@ -7,7 +7,8 @@ outside the silent, and of more than half of the roster, are a certificate; what
 function of the views it names, so whoever holds the certificate draws the same conclusion.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from btard.identity import Context, PeerId, digest
@@ -81,35 +82,48 @@ def find_certificate(
 
 
 def decide(
-    roster: Roster, views: Mapping[PeerId, View], equivocations: Sequence[Equivocation], tolerated: int
+    roster: Roster,
+    views: Mapping[PeerId, View],
+    equivocations: Sequence[Equivocation],
+    tolerated: int,
+    supplied: Collection[SignedMessage] = (),
 ) -> Decision:
-    """Return what the agreed views settle.
+    """Return what the agreed views settle; ``supplied`` are the messages in them, opened.
 
-    The lowest stage for which some agreed view lacks a message resumes; missing messages are
-    supplied first. A member is removed only for that stage, only if no agreed view holds its
-    message, and only if at least f+1 agreed views say that its deadline had passed. Where somebody
-    equivocated nobody is removed: members that were told different things wait in different stages.
+    The lowest stage of which a message is nowhere to be had resumes; what can be had is supplied
+    first. A member is removed only for that stage, only if nobody supplies its message and at most f
+    views claim to hold it (attacks C3), only if at least f+1 agreed views say that the deadline had
+    passed, and not while it is itself a stage behind (attacks A6). Where somebody equivocated nobody
+    is removed: members that were told different things wait in different stages.
     """
     banned = tuple(sorted({item.culprit for item in equivocations if item.culprit in roster}))
     views = {peer: view for peer, view in views.items() if is_position(view.position.stage)}
-    position = _find_position(views)
-    missing = _find_missing(roster, views, position)
+    if not views:
+        return Decision((), (), 0, ())
+    stages = _find_stages(views)
+    held = [_find_held(roster, views, stage, tolerated, supplied) for stage in stages]
+    position, present = next(
+        (pair for pair in zip(stages, held, strict=True) if len(pair[1]) < len(roster)), (stages[-1], held[-1])
+    )
+    behind = {peer for peer, view in views.items() if view.position.stage in stages[: stages.index(position)]}
     overdue = sum(view.overdue for view in views.values() if view.position.stage == position)
+    excused = present | behind
+    missing = tuple(peer for peer in roster.members if peer not in excused)
     removed = missing if overdue >= tolerated + 1 and not banned else ()
-    supplied = tuple(envelope for peer in sorted(views) for envelope in views[peer].supplied)
-    return Decision(banned, removed, _resume_round(position, equivocations, banned), supplied)
+    envelopes = tuple(envelope for peer in sorted(views) for envelope in views[peer].supplied)
+    return Decision(banned, removed, _resume_round(position, views, equivocations, banned), envelopes)
 
 
-def _find_position(views: Mapping[PeerId, View]) -> Stage:
-    """The lowest stage that a view is in, among those that more than half of the views are in or came from.
+def _find_stages(views: Mapping[PeerId, View]) -> list[Stage]:
+    """The stages that views are in, lowest first, of which more than half of the views know.
 
     Honest members are at most one phase apart (attacks A6), so every stage of theirs is the current or
     the last one of all of them; a lie about any other stage, however low, moves nobody.
     """
-    stages = [{holding.position.stage for holding in view.holdings} for view in views.values()]
+    known = [{holding.position.stage for holding in view.holdings} for view in views.values()]
     claimed = sorted((view.position.stage for view in views.values()), key=_order)
-    common = [stage for stage in claimed if 2 * sum(stage in known for known in stages) > len(views)]
-    return common[0] if common else claimed[len(claimed) // 2]
+    common = [stage for stage in dict.fromkeys(claimed) if 2 * sum(stage in item for item in known) > len(views)]
+    return common or [claimed[len(claimed) // 2]]
 
 
 def is_later(stage: Stage, than: Stage) -> bool:
@@ -147,19 +161,28 @@ def is_position(stage: Stage) -> bool:
     return (stage.phase, stage.serial) in _STEPS
 
 
-def _find_missing(roster: Roster, views: Mapping[PeerId, View], stage: Stage) -> tuple[PeerId, ...]:
-    held = set()
+def _find_held(
+    roster: Roster, views: Mapping[PeerId, View], stage: Stage, tolerated: int, supplied: Collection[SignedMessage]
+) -> set[PeerId]:
+    """The members whose message of a stage can be had: it is supplied, or f+1 views claim to hold it."""
+    claims: Counter[tuple[PeerId, bytes]] = Counter()
     for view in views.values():
-        for holding in view.holdings:
-            if holding.position.stage == stage:
-                held |= {peer for peer, item in zip(roster.members, holding.digests, strict=False) if item}
-    return tuple(peer for peer in roster.members if peer not in held)
+        lists = [holding.digests for holding in view.holdings if holding.position.stage == stage]
+        claims.update({pair for digests in lists for pair in zip(roster.members, digests, strict=False) if pair[1]})
+    claimed = {peer for (peer, _), count in claims.items() if count > tolerated}
+    return claimed | {message.sender for message in supplied if message.slot.stage == stage}
 
 
-def _resume_round(position: Stage, equivocations: Sequence[Equivocation], banned: Sequence[PeerId]) -> int:
-    """The round to redo: the previous one if its CONFIRM was split and nobody has got past the next COMMIT."""
+def _resume_round(
+    position: Stage, views: Mapping[PeerId, View], equivocations: Sequence[Equivocation], banned: Sequence[PeerId]
+) -> int:
+    """The round to redo: the previous one if its CONFIRM was split and nobody has got past the next COMMIT.
+
+    Whoever is past it holds everyone's COMMIT after one and the same CONFIRM transcript, so no member was split.
+    """
     split = any(
         item.stage.phase is Phase.CONFIRM and item.stage.round == position.round - 1 and item.culprit in banned
         for item in equivocations
     )
-    return position.round - 1 if split and position.phase is Phase.COMMIT else position.round
+    sealed = any(is_later(view.position.stage, position) for view in views.values())
+    return position.round - 1 if split and position.phase is Phase.COMMIT and not sealed else position.round

@@ -8,7 +8,7 @@ the next serial tries again, a bounded number of times; the Dolev–Strong fallb
 later.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import structlog
 import trio
@@ -205,7 +205,8 @@ class Recovery:
         ]
         equivocations = {item.culprit: item for item in sorted(shown, key=lambda item: item.order, reverse=True)}
         tolerated = place.roster.tolerated(self._config.byzantine_bound)
-        decision = decide(place.roster, opened, shown, tolerated)  # type: ignore[arg-type]
+        supplied = self._open_supplied(view for view in opened.values() if isinstance(view, View))
+        decision = decide(place.roster, opened, shown, tolerated, supplied)  # type: ignore[arg-type]
         certificate = CertificateProof(
             tuple(ballot.envelope for ballot in ballots), tuple(views[peer].envelope for peer in sorted(views))
         )
@@ -219,16 +220,20 @@ class Recovery:
             self._depart(
                 Departure(peer, decision.resume_round, place.attempt, DepartureKind.REMOVAL, Cause.SILENCE, certificate)
             )
-        for envelope in decision.supplied:
-            self._post_supplied(envelope)
+        for message in supplied:
+            self._board.post(message)
         self._decided_by = digest(Context.VIEWS, compute_views_digest(views))
         return decision
 
-    def _post_supplied(self, envelope: bytes) -> None:
-        try:
-            self._board.post(open_message(self._config.run_id, envelope))
-        except RemoteProtocolError as error:
-            log.warning("a view supplied a bad message", reason=str(error))
+    def _open_supplied(self, views: Iterable[View]) -> list[SignedMessage]:
+        """The messages that agreed views supply; what is no message was supplied by a cheat."""
+        opened = []
+        for envelope in sorted({envelope for view in views for envelope in view.supplied}):
+            try:
+                opened.append(open_message(self._config.run_id, envelope))
+            except RemoteProtocolError as error:
+                log.warning("a view supplied a bad message", reason=str(error))
+        return opened
 
     def _depart(self, departure: Departure) -> None:
         self._ledger.record_departure(departure)

@@ -1,7 +1,8 @@
 """Proofs by majority: the signed word of more than half of a roster."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 
 from btard.errors import RemoteProtocolError
 from btard.identity import PeerId
@@ -16,7 +17,7 @@ from btard.rules.evidence import (
     StateProof,
     VoteProof,
 )
-from btard.rules.messages import Attest, Commit, Opinion, Phase, Transcript, View, Vote
+from btard.rules.messages import Attest, Commit, Opinion, Phase, SignedMessage, Transcript, View, Vote
 from btard.rules.recovery import (
     Decision,
     Equivocation,
@@ -146,7 +147,17 @@ def _decide(chain: Chain, roster: Roster, views: Transcript) -> Decision:
         message.sender: message.payload for message in views.messages if isinstance(message.payload, View)
     }
     found = {item.culprit: item for view in payloads.values() for item in _open_equivocations(chain, view)}
-    return decide(roster, payloads, tuple(found.values()), roster.tolerated(chain.config.byzantine_bound))
+    tolerated = roster.tolerated(chain.config.byzantine_bound)
+    return decide(roster, payloads, tuple(found.values()), tolerated, _read_supplied(chain, payloads.values()))
+
+
+def _read_supplied(chain: Chain, views: Iterable[View]) -> list[SignedMessage]:
+    """The messages that views supply; what is no message counts for nothing."""
+    messages = []
+    for envelope in sorted({envelope for view in views for envelope in view.supplied}):
+        with suppress(RemoteProtocolError, Unproven):
+            messages.append(open_envelope(chain, envelope))
+    return messages
 
 
 def _open_equivocations(chain: Chain, view: View) -> Iterator[Equivocation]:
