@@ -15,11 +15,7 @@ SETTINGS = {"tau": 2.0, "delta": 20.0, "rounds": 6}
 
 
 def audit_all(outcome: Outcome, directory: Path) -> Sequence[str]:
-    return [
-        problem
-        for peer in outcome.peers
-        for problem in audit_ledger(directory / f"peer-{peer.index}").problems
-    ]
+    return [problem for peer in outcome.peers for problem in audit_ledger(directory / f"peer-{peer.index}").problems]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 8])
