@@ -81,7 +81,7 @@ class StaticDirectory:
 
 
 class SimulatedSwarm:
-    """The peers of one simulation; ``crash`` and ``network`` let a test interfere."""
+    """The peers of one simulation; ``conducts``, ``crash`` and ``network`` let a test interfere."""
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ class SimulatedSwarm:
         )
         self.network = MemoryNetwork(delivery)
         self.outcomes = [PeerOutcome(index, identity.peer_id) for index, identity in enumerate(self.identities)]
-        self._conducts, self._make_workload, self._directory = dict(conducts or {}), make_workload, directory
+        self.conducts, self._make_workload, self._directory = dict(conducts or {}), make_workload, directory
         self._watch, self._leave_after = watch, dict(leave_after or {})
         self._scopes = [trio.CancelScope() for _ in self.identities]
 
@@ -129,7 +129,7 @@ class SimulatedSwarm:
         async with trio.open_nursery() as nursery:
             for outcome, transport in zip(self.outcomes, transports, strict=True):
                 nursery.start_soon(self._run_one, outcome, transport, StaticDirectory(addresses))
-        return Outcome(tuple(self.outcomes), frozenset(self._conducts), trio.current_time() - started)
+        return Outcome(tuple(self.outcomes), frozenset(self.conducts), trio.current_time() - started)
 
     async def _run_one(self, outcome: PeerOutcome, transport: object, directory: StaticDirectory) -> None:
         identity = self.identities[outcome.index]
@@ -144,7 +144,7 @@ class SimulatedSwarm:
             self.config,
             self._make_workload(),
             self._directory / f"peer-{outcome.index}",
-            self._conducts.get(outcome.index, Conduct()),
+            self.conducts.get(outcome.index, Conduct()),
             InlineCompute(),
             observe,
             gradient_ms=100,
