@@ -8,9 +8,8 @@ import typer
 from btard.cli.leash import hold_leash
 from btard.cli.logs import LogLevel, start_logging
 from btard.errors import ConfigError
-from btard.identity import Identity, load_identity, load_or_create_identity
+from btard.identity import Identity, PeerId, load_identity, load_or_create_identity
 from btard.net import Address
-from btard.rules.config import RunConfig
 from btard.wire import parse_ticket
 
 FOUNDER_EVALUATES_EVERY = 10
@@ -62,18 +61,17 @@ def join(
     listening = Address.parse(listen) if listen else bootstrap[0] if found and bootstrap else ANY_PORT
     announced = Address.parse(announce) if announce else None
     me = open_identity(data_dir, identity, is_founder=found is not None)
+    check_founder(place.founder, me.peer_id, is_founder=found is not None)
 
     # Only now: torch takes seconds, and a mistake in the command line should not.
-    from btard.cli.taking_part import Attack, find_config, take_part
+    from btard.cli.taking_part import Attack, Participation, take_part
     from btard.training import Endpoint
 
-    config = find_config(place, me, data_dir, found or run_file, wait)
-    check_founder(config, me, is_founder=found is not None)
     if evaluate_every is None:
         evaluate_every = FOUNDER_EVALUATES_EVERY if found else 0
     endpoint = Endpoint(listening, announced, bootstrap, wait)
     plan = Attack(attack, attack_from, attack_seed, coalition) if attack else None
-    return take_part(config, me, data_dir, endpoint, evaluate_every, json_log, plan)
+    return take_part(Participation(place, me, data_dir, found or run_file, endpoint, evaluate_every, json_log, plan))
 
 
 def open_identity(data_dir: Path, path: Path | None, *, is_founder: bool) -> Identity:
@@ -98,13 +96,13 @@ def make_data_directory(path: Path) -> None:
         raise ConfigError(f"cannot write in {path}: {error.strerror}; choose another --data-dir") from None
 
 
-def check_founder(config: RunConfig, me: Identity, *, is_founder: bool) -> None:
-    """Return if the key fits the role.
+def check_founder(founder: bytes, me: PeerId, *, is_founder: bool) -> None:
+    """Return if our key fits our role.
 
     Raises:
         ConfigError: it does not.
     """
-    if is_founder and me.peer_id != config.founder_id:
-        raise ConfigError("only the founder may use --found; give its key with --identity, or leave --found out")
-    if not is_founder and me.peer_id == config.founder_id:
+    if is_founder and me != founder:
+        raise ConfigError("this is not the founder's key; give that with --identity, or leave --found out")
+    if not is_founder and me == founder:
         raise ConfigError("this is the founder's key; add --found RUN_FILE, or use another --identity")

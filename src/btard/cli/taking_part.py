@@ -32,7 +32,43 @@ class Attack:
     coalition: Path | None
 
 
-def find_config(ticket: Ticket, me: Identity, data_dir: Path, path: Path | None, wait: float) -> RunConfig:
+@dataclass(frozen=True)
+class Participation:
+    """One peer's part in a run, as the command line says it."""
+
+    ticket: Ticket
+    identity: Identity
+    data_dir: Path
+    run_file: Path | None
+    endpoint: Endpoint
+    evaluate_every: int
+    json_log: Path | None
+    attack: Attack | None
+
+
+def take_part(part: Participation) -> ExitCode:
+    """Train to the end, telling people and the log; return the exit code of a training that did not fail.
+
+    Raises:
+        BtardError: it failed; the log says so too.
+    """
+    with ExitStack() as stack:
+        log = stack.enter_context(JsonLog(part.json_log)) if part.json_log else None
+        try:
+            config = find_config(part)
+            display = stack.enter_context(Display(config))
+            result = trio.run(run_until_signal, make_trainer(part, config, display, log))
+        except BtardError as error:
+            if log is not None:
+                log.fail(error)
+            raise
+        display.finish(result)
+        if log is not None:
+            log.finish(result)
+    return ExitCode.OK if result.is_finished else ExitCode.INTERRUPTED
+
+
+def find_config(part: Participation) -> RunConfig:
     """Return the ticket's configuration: from a file, from the data directory, or from a bootstrap peer.
 
     It lies in the data directory afterwards.
@@ -41,10 +77,12 @@ def find_config(ticket: Ticket, me: Identity, data_dir: Path, path: Path | None,
         Refused: a file is that of another run, or the peers that answer are.
         Unreachable: nobody answers.
     """
-    kept = data_dir / RUN_FILE
-    source = path or (kept if kept.exists() else None)
-    config = read_run_file(source) if source else trio.run(fetch_config, me, ticket, wait)
-    if config.run_id != ticket.run_id:
+    ticket, kept = part.ticket, part.data_dir / RUN_FILE
+    source = part.run_file or (kept if kept.exists() else None)
+    config = (
+        read_run_file(source) if source else trio.run(fetch_config, part.identity, ticket, part.endpoint.patience_s)
+    )
+    if (config.run_id, config.founder_id) != (ticket.run_id, ticket.founder):
         ours, theirs = config.run_id[:4].hex(), ticket.run_id[:4].hex()
         raise Refused(f"{source} is of run {ours}, the ticket of run {theirs}; use the ticket made with that file")
     if not kept.exists():
@@ -52,40 +90,26 @@ def find_config(ticket: Ticket, me: Identity, data_dir: Path, path: Path | None,
     return config
 
 
-def take_part(
-    config: RunConfig,
-    me: Identity,
-    data_dir: Path,
-    endpoint: Endpoint,
-    evaluate_every: int,
-    json_log: Path | None,
-    attack: Attack | None,
-) -> ExitCode:
-    """Train to the end, telling display and log; return the exit code of a training that did not fail."""
-    with ExitStack() as stack:
-        reports: list[JsonLog | Display] = []
-        log = stack.enter_context(JsonLog(json_log)) if json_log else None
-        try:
-            reports = [*([log] if log else []), stack.enter_context(Display(config))]
+def make_trainer(part: Participation, config: RunConfig, display: Display, log: JsonLog | None) -> Trainer:
+    """Return the trainer of this process; it tells both the display and the log."""
 
-            def observe(event: TrainingEvent) -> None:
-                for report in reports:
-                    report.tell(event)
+    def observe(event: TrainingEvent) -> None:
+        display.tell(event)
+        if log is not None:
+            log.tell(event)
 
-            conduct = make_conduct(attack, config, me) if attack else None
-            if conduct is not None and log is not None:
-                conduct.on_first_act = log.note_attack
-            trainer = Trainer(
-                config, me, data_dir, endpoint, observe=observe, evaluate_every=evaluate_every, conduct=conduct
-            )
-            result = trio.run(run_until_signal, trainer)
-        except BtardError as error:
-            if log:
-                log.fail(error)
-            raise
-        for report in reports:
-            report.finish(result)
-    return ExitCode.OK if result.is_finished else ExitCode.INTERRUPTED
+    conduct = make_conduct(part.attack, config, part.identity) if part.attack else None
+    if conduct is not None and log is not None:
+        conduct.on_first_act = log.note_attack
+    return Trainer(
+        config,
+        part.identity,
+        part.data_dir,
+        part.endpoint,
+        observe=observe,
+        evaluate_every=part.evaluate_every,
+        conduct=conduct,
+    )
 
 
 def make_conduct(attack: Attack, config: RunConfig, me: Identity) -> Attacker:
