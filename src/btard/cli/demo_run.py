@@ -21,6 +21,8 @@ LOOK_S = 0.25
 """How often the screen is refreshed and the end is looked for."""
 ATTACKERS_GRACE_S = 5.0
 """How long attackers may go on when all honest peers have ended."""
+WIDTH = 110
+"""Columns of the summary where there is no terminal."""
 STALL_S = 300.0
 """A demo in which no peer says anything for so long is ended."""
 
@@ -31,7 +33,7 @@ def run_demo(settings: Settings, directory: Path, *, is_quiet: bool) -> tuple[Re
     Raises:
         ConfigError: such a demo cannot be run.
     """
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
     if not is_quiet:
         console.print(f"{settings.peers} peers, {settings.byzantine} of them attack; everything is in {directory}")
     began = time.monotonic()
