@@ -24,7 +24,7 @@ from btard.swarm.compute import Compute
 from btard.swarm.conduct import Conduct
 from btard.swarm.events import Observer, RoundDone
 from btard.swarm.frames import Kind, PartHead
-from btard.swarm.state import Gradient, State, as_bytes
+from btard.swarm.state import Gradient, State, as_bytes, compute_state_root
 from btard.swarm.workload import Workload
 from btard.wire import decode, encode
 
@@ -126,7 +126,8 @@ class PlainRun:
             lambda: self.workload.step(state.parameters, merged, state.optimizer)
         )
         q = digest(Context.EXPAND, b"plain", state.q)
-        seal = msgspec.structs.replace(state.seal, round=state.round, q=q)
+        root = await self.compute.run(lambda: compute_state_root(parameters, self.config.chunk_size))
+        seal = msgspec.structs.replace(state.seal, round=state.round, q=q, state=root)
         return replace(state, round=state.round + 1, parameters=parameters, optimizer=optimizer, seal=seal)
 
     def _commit(self, state: State, seed: bytes) -> Tensor:
