@@ -143,9 +143,11 @@ def print_summary(console: Console, report: Report, directory: str) -> None:
     console.print(table)
     for line in summary_lines(report):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    console.print(f"\nEverything is in {directory}. Check a ledger yourself:", markup=False, soft_wrap=True)
-    witness = next((peer["ledger"] for peer in report["peers"] if not peer["byzantine"]), directory)
-    console.print(f"  btard-peer audit {witness}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"\nEverything is in {directory}", markup=False, soft_wrap=True)
+    witness = next((peer["ledger"] for peer in report["peers"] if not peer["byzantine"]), None)
+    if report["defence"] == "btard" and witness is not None:
+        console.print("Check a ledger yourself, evidence of every ban included:", markup=False, soft_wrap=True)
+        console.print(f"  btard-peer audit {witness}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _summarize_peer(peer: PeerReport, *, is_exempt: bool) -> tuple[str, ...]:
