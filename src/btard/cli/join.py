@@ -32,6 +32,9 @@ def join(
     evaluate_every: Annotated[
         int | None, typer.Option(min=0, help="Rounds between evaluations; 0: only at the end. [founder: 10, others: 0]")
     ] = None,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="Leave with a goodbye after so many rounds. [all of the run]")
+    ] = None,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to try addresses that do not answer.")] = 60.0,
     json_log: Annotated[Path | None, typer.Option(help="Append events here, one JSON object a line.")] = None,
     log_level: Annotated[LogLevel, typer.Option(help="What to log on standard error.")] = LogLevel.WARNING,
@@ -71,7 +74,9 @@ def join(
         evaluate_every = FOUNDER_EVALUATES_EVERY if found else 0
     endpoint = Endpoint(listening, announced, bootstrap, wait)
     plan = Attack(attack, attack_from, attack_seed, coalition) if attack else None
-    return take_part(Participation(place, me, data_dir, found or run_file, endpoint, evaluate_every, json_log, plan))
+    return take_part(
+        Participation(place, me, data_dir, found or run_file, endpoint, evaluate_every, rounds, json_log, plan)
+    )
 
 
 def open_identity(data_dir: Path, path: Path | None, *, is_founder: bool) -> Identity:

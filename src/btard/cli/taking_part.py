@@ -42,6 +42,7 @@ class Participation:
     run_file: Path | None
     endpoint: Endpoint
     evaluate_every: int
+    rounds: int | None
     json_log: Path | None
     attack: Attack | None
 
@@ -108,6 +109,7 @@ def make_trainer(part: Participation, config: RunConfig, display: Display, log: 
         part.endpoint,
         observe=observe,
         evaluate_every=part.evaluate_every,
+        leave_after=part.rounds,
         conduct=conduct,
     )
 

@@ -72,6 +72,7 @@ class Trainer:
         endpoint: where to listen and whom to ask first.
         observe: called with every event, in trio's thread; must return soon.
         evaluate_every: rounds between evaluations on the hold-out; 0 for none but the last.
+        leave_after: the round after which we say goodbye; None for the run's last.
         conduct: how we behave; honest unless told otherwise.
 
     Raises:
@@ -88,13 +89,14 @@ class Trainer:
         *,
         observe: TrainingObserver = ignore_events,
         evaluate_every: int = 0,
+        leave_after: int | None = None,
         conduct: Conduct | None = None,
     ) -> None:
         make_directory(data_dir)
         self.config, self.identity = config, identity
         self._data_dir, self._endpoint = data_dir, endpoint or Endpoint()
         self._workload = load_workload(config)
-        self._evaluate_every = evaluate_every
+        self._evaluate_every, self._leave_after = evaluate_every, leave_after
         self._reporter = Reporter(self._attend, self._is_due, observe)
         self._conduct = conduct or WatchedConduct(self._observe)
         self._compute, self._aside = ThreadCompute(), ThreadCompute()
@@ -182,6 +184,7 @@ class Trainer:
             self._compute,
             self._observe,
             await self._compute.run(lambda: time_gradient(self._workload)),
+            self._leave_after,
         )
 
     def _observe(self, event: Event) -> None:
