@@ -44,7 +44,6 @@ def keep_examples(text: str) -> str:
 app = typer.Typer(
     name=PROGRAM,
     help=keep_examples(HELP),
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -68,7 +67,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; what is wrong is one line on standard error."""
     command = typer.main.get_command(app)
     try:
-        result = command.main(list(arguments), PROGRAM, standalone_mode=False)
+        result = command.main(list(arguments) or ["--help"], PROGRAM, standalone_mode=False)
     except BtardError as error:
         _complain(explain(error))
         return find_exit(error)[0]
@@ -81,7 +80,7 @@ def run(arguments: Sequence[str]) -> int:
             raise
         _complain(usage)
         return ExitCode.USAGE
-    return int(result or ExitCode.OK)
+    return int(result or ExitCode.OK) if arguments else ExitCode.USAGE
 
 
 def _as_usage_error(error: Exception) -> str | None:
@@ -89,8 +88,6 @@ def _as_usage_error(error: Exception) -> str | None:
     # click's base class: typer brings its own copy of click or not, depending on its version.
     if not any(base.__name__ == "ClickException" for base in type(error).__mro__):
         return None
-    if type(error).__name__ == "NoArgsIsHelpError":
-        return f"no command given (try: {PROGRAM} --help)"
     context = getattr(error, "ctx", None)
     path = PROGRAM if context is None else context.command_path
     return f"{error.format_message().rstrip('.')} (try: {path} --help)"  # type: ignore[attr-defined]
