@@ -132,6 +132,13 @@ def test_false_blame_is_counted(plan, story):
     assert (report["false_bans"], report["false_removals"], report["verdict"]) == (1, 1, "failed")
 
 
+def test_the_exempt_are_listed(tmp_path):
+    """Validators that merely never accuse are listed, nobody else."""
+    plan = make_small_plan(tmp_path, None, "lazy-validator", "sign-flip")
+    report = build_report(plan, Story(plan.players), wall_s=1.0, startup_s=0.0, audits_ok=None)
+    assert report["exempt"] == [OTHER]
+
+
 def test_different_states_are_all_listed(plan, story):
     """Each distinct final state of honest peers is listed once."""
     tell_a_good_end(story)

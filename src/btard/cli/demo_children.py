@@ -19,8 +19,9 @@ import trio
 
 POLL_S = 0.1
 """How often the logs are looked at."""
-GRACE_S = 20.0
-"""How long a child may take to end after it was asked to; it writes a checkpoint and closes its ledger."""
+GRACE_S = 30.0
+"""How long a child may take to end after it was asked to: it writes a checkpoint and closes its ledger, and
+sixteen of them do so at once on two cores."""
 
 Event = dict[str, Any]
 Tell = Callable[[int, Event], None]

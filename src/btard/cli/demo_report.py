@@ -48,7 +48,9 @@ class RoundBytes(TypedDict):
 
 
 class Report(TypedDict):
-    """What ``demo --json`` writes."""
+    """What ``demo --json`` writes. ``exempt`` are the ids of attackers that may stay: merely never accusing
+    cannot be proven.
+    """
 
     rounds: int
     task: str
@@ -63,6 +65,7 @@ class Report(TypedDict):
     recoveries: int
     state_digests: list[str]
     peers: list[PeerReport]
+    exempt: list[str]
     false_bans: int
     false_removals: int
     bytes_per_round: RoundBytes
@@ -118,11 +121,6 @@ def judge(report: Report) -> Judgement:
     return Judgement(Outcome.UNDECIDED, tuple(late)) if late else Judgement(Outcome.OK, ())
 
 
-def find_exempt(report: Report) -> list[str]:
-    """Return the ids of attackers that may stay: merely never accusing cannot be proven."""
-    return [peer["id"] for peer in report["peers"] if peer["attack"] in EXEMPT]
-
-
 def is_gone(peer: PeerReport) -> bool:
     """Return whether an attacker has got what its kind deserves."""
     is_removed = peer["removed_in_round"] is not None and peer["attack"] in WITHHOLDING
@@ -161,7 +159,7 @@ def _survivors(report: Report) -> list[tuple[PeerReport, int]]:
     return [
         (peer, peer["attacked_from_round"])
         for peer in report["peers"]
-        if peer["attacked_from_round"] is not None and peer["attack"] not in EXEMPT and not is_gone(peer)
+        if peer["attacked_from_round"] is not None and peer["id"] not in report["exempt"] and not is_gone(peer)
     ]
 
 
@@ -212,6 +210,7 @@ def build_report(
         recoveries=max((account.recoveries for account in story.honest), default=0),
         state_digests=sorted({event["state"] for event in finished}),
         peers=peers,
+        exempt=[account.player.peer for account in story.accounts if account.player.attack in EXEMPT],
         false_bans=sum(peer["banned_in_round"] is not None for peer in peers if not peer["byzantine"]),
         false_removals=sum(peer["removed_in_round"] is not None for peer in peers if not peer["byzantine"]),
         bytes_per_round=RoundBytes(data=_mean_bytes(story, "data"), protocol=_mean_bytes(story, "protocol")),

@@ -46,8 +46,11 @@ def run_demo(settings: Settings, directory: Path, *, is_quiet: bool) -> tuple[Re
     report = build_report(
         plan, demo.story, wall_s=wall_s, startup_s=demo.startup_s(began), audits_ok=audits_ok, problems=demo.problems
     )
+    if demo.is_interrupted:
+        console.print(f"interrupted; every process has ended. What they wrote is in {directory}", soft_wrap=True)
+        return report, ExitCode.INTERRUPTED
     print_summary(console, report, str(directory))
-    return report, ExitCode.INTERRUPTED if demo.is_interrupted else judge(report).exit_code
+    return report, judge(report).exit_code
 
 
 @dataclass

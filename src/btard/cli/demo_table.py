@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.table import Table
 
 from btard.cli.demo_plan import Plan
-from btard.cli.demo_report import PeerReport, Report, find_exempt, is_gone
+from btard.cli.demo_report import PeerReport, Report, is_gone
 from btard.cli.demo_story import Account, Departure, Story
 
 LINE_EVERY = 10
@@ -139,7 +139,7 @@ def print_summary(console: Console, report: Report, directory: str) -> None:
     for heading in ("peer", "is", "attacked from", "left", "cause", "end"):
         table.add_column(heading)
     for peer in report["peers"]:
-        table.add_row(*_summarize_peer(peer, is_exempt=peer["id"] in find_exempt(report)))
+        table.add_row(*_summarize_peer(peer, is_exempt=peer["id"] in report["exempt"]))
     console.print(table)
     for line in summary_lines(report):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -153,8 +153,10 @@ def print_summary(console: Console, report: Report, directory: str) -> None:
 def _summarize_peer(peer: PeerReport, *, is_exempt: bool) -> tuple[str, ...]:
     acted, banned, removed = peer["attacked_from_round"], peer["banned_in_round"], peer["removed_in_round"]
     left = f"banned, round {banned}" if banned is not None else f"removed, round {removed}" if removed else ""
-    if not left and peer["byzantine"] and acted is not None:
-        left = "exempt" if is_exempt else "[bold red]still there[/]"
+    if not left and is_exempt:
+        left = "exempt: cannot be proven"
+    elif not left and peer["byzantine"] and acted is not None:
+        left = "[bold red]still there[/]"
     attacked = "" if not peer["byzantine"] else f"round {acted}" if acted is not None else "never acted"
     return peer["id"][:8], peer["attack"] or "honest", attacked, left, peer["cause"] or "", peer["ended"]
 
