@@ -9,10 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from btard.attacks import Attacker, Coalition, SharedCoalition, make_attacker
-from btard.identity import PeerId
+from btard.attacks import Attacker, SharedCoalition, make_attacker
 from btard.net import Delivery, deliver_at_once
-from btard.rules.config import RunConfig
 from btard.rules.evidence import Cause, DepartureKind
 from btard.sim import LinearTask, Outcome, SimulatedSwarm
 from btard.swarm.audit import audit_ledger
@@ -21,7 +19,7 @@ from btard.swarm.events import Departed, Event
 from btard.swarm.workload import Workload
 
 FIRST_ROUND = 2
-Maker = Callable[[RunConfig, PeerId, Coalition], Conduct]
+Maker = Callable[[SimulatedSwarm, int], Conduct]
 
 
 @dataclass(frozen=True)
@@ -117,7 +115,7 @@ async def run_scenario(
         conducts[index] = (
             make_attacker(attack, seed=seed, first_round=first_round, config=swarm.config, me=me, coalition=board)
             if isinstance(attack, str)
-            else attack(swarm.config, me, board)
+            else attack(swarm, index)
         )
     swarm.conducts.update(conducts)
     return Scenario(await swarm.run(), conducts, directory, rounds)

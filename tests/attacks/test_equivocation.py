@@ -25,7 +25,7 @@ ROUND_PHASES = [Phase.COMMIT, Phase.AGGREGATE, Phase.REVEAL, Phase.CHECK, Phase.
 @pytest.mark.parametrize("phase", ROUND_PHASES, ids=lambda phase: phase.name)
 async def test_equivocation_is_banned_in_every_phase(autojump_clock, tmp_path, phase, delay):
     """Whatever the phase, both versions are found, their author is banned, and the roster never splits."""
-    attackers = {1: lambda config, me, board: Equivocate(2, phase=phase)}
+    attackers = {1: lambda *_: Equivocate(2, phase=phase)}
     if phase in HELPERS:
         attackers[3] = HELPERS[phase]
     scenario = await run_scenario(tmp_path, attackers, delivery=lambda *message: delay)
@@ -36,9 +36,9 @@ async def test_equivocation_is_banned_in_every_phase(autojump_clock, tmp_path, p
 
 
 async def test_last_round_is_no_refuge(autojump_clock, tmp_path):
-    """Equivocation in the last CONFIRM is found by the closing COMMIT, and the last round is redone without its author."""
+    """Equivocation in the last CONFIRM is found by the closing COMMIT, and that round is redone without its author."""
     attack = Equivocate(4, phase=Phase.CONFIRM)
-    scenario = await run_scenario(tmp_path, {1: lambda config, me, board: attack}, rounds=4)
+    scenario = await run_scenario(tmp_path, {1: lambda *_: attack}, rounds=4)
     scenario.require_sound()
     scenario.require_banned(1, Cause.EQUIVOCATION)
 

@@ -57,7 +57,7 @@ async def test_withheld_slices_remove_their_owner(autojump_clock, tmp_path):
 
 async def test_one_victim_is_enough(autojump_clock, tmp_path):
     """Who withholds its slice from a single aggregator, and does not publish it, is removed all the same."""
-    scenario = await run_scenario(tmp_path, {1: lambda config, me, board: Withhold(2, victims=1)})
+    scenario = await run_scenario(tmp_path, {1: lambda *_: Withhold(2, victims=1)})
     scenario.require_sound()
     scenario.require_removed(1, Cause.WITHHOLDING)
 
@@ -65,7 +65,7 @@ async def test_one_victim_is_enough(autojump_clock, tmp_path):
 async def test_published_slices_save_their_owner(autojump_clock, tmp_path):
     """Who publishes when somebody complains stays, and so does the complainer: who lied is not decidable."""
     attack = Withhold(2, victims=1, is_published=True)
-    scenario = await run_scenario(tmp_path, {1: lambda config, me, board: attack}, rounds=3)
+    scenario = await run_scenario(tmp_path, {1: lambda *_: attack}, rounds=3)
     scenario.require_sound()
     assert scenario.departures(1) == []
 
