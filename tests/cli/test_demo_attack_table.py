@@ -1,3 +1,5 @@
+"""The table over many demos, on results that were made up."""
+
 import json
 import subprocess
 import sys

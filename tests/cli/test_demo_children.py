@@ -1,3 +1,5 @@
+"""Processes are heard, and none is left behind."""
+
 import signal
 import subprocess
 import sys

@@ -1,3 +1,5 @@
+"""Who attacks, and what is on disk before anything starts."""
+
 import socket
 import stat
 

@@ -1,3 +1,5 @@
+"""Events of peers become a story, and a story a report."""
+
 import pytest
 
 from btard.cli.demo_report import build_report

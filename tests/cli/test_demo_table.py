@@ -1,3 +1,5 @@
+"""What people see of a demo."""
+
 import io
 
 import pytest

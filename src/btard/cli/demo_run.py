@@ -11,8 +11,9 @@ import trio
 from rich.console import Console
 
 from btard.cli.demo_children import Children, Event, Start, last_line
+from btard.cli.demo_judgement import Report, judge
 from btard.cli.demo_plan import OUTPUT, Plan, Settings, make_command, make_plan
-from btard.cli.demo_report import Report, build_report, judge
+from btard.cli.demo_report import build_report
 from btard.cli.demo_story import Story
 from btard.cli.demo_table import Screen, print_summary
 from btard.cli.exits import ExitCode

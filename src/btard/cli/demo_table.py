@@ -8,8 +8,8 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 
+from btard.cli.demo_judgement import PeerReport, Report, is_gone
 from btard.cli.demo_plan import Plan
-from btard.cli.demo_report import PeerReport, Report, is_gone
 from btard.cli.demo_story import Account, Departure, Story
 
 LINE_EVERY = 10
