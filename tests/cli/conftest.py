@@ -1,15 +1,20 @@
 """A command line to call: its exit code, its output, and the runs that it makes."""
 
+import queue
 import re
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import trio
 
 from btard.cli.app import run
 from btard.cli.files import read_run_file
+from btard.identity import Identity
+from btard.net import Address, Terms, open_tcp
 from btard.rules.config import RunConfig
 from btard.wire import Ticket, parse_ticket
 
@@ -109,3 +114,22 @@ def busy_address() -> Iterator[str]:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         yield f"127.0.0.1:{taken.getsockname()[1]}"
+
+
+@pytest.fixture
+def foreign_address() -> Iterator[str]:
+    """An address on this machine at which a peer of another run listens, in a thread of its own."""
+    began: queue.Queue[tuple[Address, trio.lowlevel.TrioToken, trio.CancelScope]] = queue.Queue()
+
+    async def listen() -> None:
+        with trio.CancelScope() as scope:
+            async with open_tcp(Identity.generate(), Terms(b"foreign".ljust(32)), Address("127.0.0.1", 0)) as tcp:
+                began.put((tcp.address, trio.lowlevel.current_trio_token(), scope))
+                await trio.sleep_forever()
+
+    thread = threading.Thread(target=trio.run, args=(listen,))
+    thread.start()
+    address, token, scope = began.get(timeout=60)
+    yield str(address)
+    token.run_sync_soon(scope.cancel)
+    thread.join(60)

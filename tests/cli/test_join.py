@@ -114,18 +114,3 @@ def test_interrupted_peer_keeps_its_state(start_founder, start, call, tmp_path):
     assert read_log(tmp_path / "ann.jsonl")[-1]["reason"] == "interrupted"
     assert newest_checkpoint(tmp_path / "ann" / "checkpoints") is not None
     assert call("audit", tmp_path / "ann").code == 0
-
-
-def test_peer_of_another_run(start_founder, start, tmp_path):
-    """Whoever holds another run's ticket is told so at once, without waiting for more."""
-    founder, ticket = start_founder("--peers", 2)
-    known = parse_ticket(ticket)
-    stranger = start(
-        "join", format_ticket(Ticket(bytes(32), known.founder, known.bootstrap)), "--data-dir", tmp_path / "stranger"
-    )
-    _, complaint = stranger.communicate(timeout=SECONDS_MAX)
-    assert stranger.returncode == 5
-    assert "belongs to another run" in complaint
-    assert len(complaint.splitlines()) == 1
-    founder.terminate()
-    assert founder.wait(SECONDS_MAX) == 130

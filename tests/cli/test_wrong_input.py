@@ -31,6 +31,14 @@ def test_ticket_of_another_run_file(call, found, tmp_path):
     assert "use the ticket made with that file" in ended.complaint
 
 
+def test_ticket_of_another_run(call, found, tmp_path, foreign_address):
+    """Who is answered by a peer of another run is told so at once, however long it would wait."""
+    ended = call("join", found(address=foreign_address).word, "--data-dir", tmp_path / "me", "--wait", 3600)
+    assert ended.code == 5
+    assert foreign_address in ended.complaint
+    assert "belongs to another run" in ended.complaint
+
+
 def test_port_in_use(call, found, tmp_path, busy_address):
     """A port that another program has is named, with what to do."""
     run = found(address=busy_address)

@@ -10,6 +10,7 @@ The trainer: one peer of one run, from the first address to the last checkpoint.
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -119,18 +120,26 @@ class Trainer:
         """
         torch.set_num_threads(1)
         self._token = trio.lowlevel.current_trio_token()
-        is_finished = False
+        try:
+            is_finished = await self._run_until_stopped()
+        except BaseException:
+            with suppress(ConfigError):  # why we are out matters more than why the disk is full
+                self._save_last()
+            raise
+        return await self._conclude(self._save_last(), is_finished=is_finished)
+
+    async def _run_until_stopped(self) -> bool:
+        """Return whether the training came to its end."""
         try:
             with self._scope:
                 if not self._is_stopping:
                     await self._take_part()
-                    is_finished = True
+                    return True
         except BaseExceptionGroup as group:
             raise find_cause(group) from None
         finally:
             self._reporter.flush()
-            checkpoint = self._save_last()
-        return await self._conclude(checkpoint, is_finished=is_finished)
+        return False
 
     def stop(self) -> None:
         """Let ``run`` end soon, checkpoint included; callable from any thread and from signal handlers."""

@@ -1,0 +1,244 @@
+"""The trainer: real peers in one program, over TCP and UDP on loopback."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import trio
+
+from btard.errors import ConfigError, Refused, Unreachable
+from btard.identity import Identity
+from btard.net import Address
+from btard.robust import compute_chunk_size
+from btard.rules.config import RunConfig, parse_run_file
+from btard.swarm.events import RunStarted
+from btard.training import (
+    RUN_FILE_KEY,
+    Endpoint,
+    Progress,
+    Ready,
+    Trainer,
+    TrainingEvent,
+    TrainingResult,
+    build_workload,
+    load_checkpoint,
+    run_in_asyncio,
+    run_in_thread,
+)
+from btard.training.trainer import time_gradient
+
+FOUNDER, MEMBER = Identity(b"\1" * 32), Identity(b"\2" * 32)
+
+
+@pytest.fixture(scope="module")
+def config() -> RunConfig:
+    """Two peers, three rounds of digits with tiny batches, wide radii."""
+    draft = RunConfig(
+        founder=FOUNDER.peer_id.hex(),
+        genesis_size=2,
+        rounds=3,
+        task_options={"batch_size": 4},
+        delta=50.0,
+        tolerance=1e-3,
+        state_interval=2,
+    )
+    job = build_workload(draft)
+    chunk_size = compute_chunk_size(job.elements, 2)
+    return replace(draft, elements=job.elements, dataset=job.task.fingerprint().hex(), chunk_size=chunk_size)
+
+
+Make = Callable[..., Trainer]
+
+
+@pytest.fixture
+def make(config: RunConfig, tmp_path: Path) -> Make:
+    """Return a function that makes a trainer in a directory of its own; by default the founder."""
+
+    def make(identity: Identity = FOUNDER, founder: Address | None = None, **options: object) -> Trainer:
+        endpoint = Endpoint(bootstrap=(founder,) if founder else (), patience_s=options.pop("patience_s", 60.0))
+        directory = tmp_path / identity.peer_id.hex()[:8]
+        return Trainer(options.pop("config", config), identity, directory, endpoint, **options)
+
+    return make
+
+
+class Watch:
+    """Collects events; ``address`` waits until a peer listens."""
+
+    def __init__(self) -> None:
+        self.events: list[TrainingEvent] = []
+        self.changed = trio.Event()
+
+    def __call__(self, event: TrainingEvent) -> None:
+        self.events.append(event)
+        self.changed.set()
+        self.changed = trio.Event()
+
+    async def address(self) -> Address:
+        """Return where the peer listens, once it does."""
+        while not (ready := [event for event in self.events if isinstance(event, Ready)]):
+            await self.changed.wait()
+        return ready[0].address
+
+
+async def run_two(make: Make, watch: Watch, **options: object) -> list[TrainingResult]:
+    """Return the results of a founder and a member that find each other."""
+    results: list[TrainingResult] = []
+
+    async def run(trainer: Trainer) -> None:
+        results.append(await trainer.run())
+
+    with trio.fail_after(100):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run, make(observe=watch, evaluate_every=2, **options))
+            address = await watch.address()
+            nursery.start_soon(run, make(MEMBER, address))
+    return results
+
+
+async def test_two_trainers_end_with_one_model(make, config):
+    """Both end with the same parameters, evaluated, and with a checkpoint that holds them and the whole run file."""
+    watch = Watch()
+    results = await run_two(make, watch)
+    for result in results:
+        assert result.is_finished
+        assert result.rounds == 3
+        assert result.state == results[0].state
+        assert torch.equal(result.parameters, results[0].parameters)
+        assert result.evaluation is not None
+        saved = load_checkpoint(result.checkpoint)
+        assert (saved.round, saved.state.step) == (3, 3)
+        assert torch.equal(saved.parameters, result.parameters)
+        assert parse_run_file(saved.metadata[RUN_FILE_KEY]) == config
+        assert (result.checkpoint.parent / "round-000002.safetensors").exists()
+
+
+async def test_events_come_in_order_and_evaluated_where_due(make):
+    """A watcher is told when the peer listens, who takes part, and every round, each second one with its loss."""
+    watch = Watch()
+    await run_two(make, watch)
+    kinds = [type(event) for event in watch.events]
+    assert kinds == [Ready, RunStarted, Progress, Progress, Progress]
+    evaluations = [event.evaluation for event in watch.events if isinstance(event, Progress)]
+    assert [item is not None for item in evaluations] == [False, True, False]
+
+
+async def test_stopped_trainer_keeps_its_state(make):
+    """A trainer that is stopped in the middle returns what it has, and has it on disk."""
+    results: list[TrainingResult] = []
+    founder: Trainer | None = None
+    watch = Watch()
+
+    def observe(event: TrainingEvent) -> None:
+        watch(event)
+        if isinstance(event, Progress) and event.round == 1:
+            founder.stop()
+
+    founder = make(observe=observe)
+    with trio.fail_after(100):
+        async with trio.open_nursery() as nursery:
+            member: Trainer | None = None
+
+            async def run() -> None:
+                results.append(await founder.run())
+                member.stop()
+
+            nursery.start_soon(run)
+            member = make(MEMBER, await watch.address())
+            nursery.start_soon(member.run)
+    (result,) = results
+    assert not result.is_finished
+    assert result.evaluation is None
+    assert result.rounds >= 1
+    assert load_checkpoint(result.checkpoint).round == result.rounds
+
+
+async def test_stopped_before_it_began(make):
+    """A trainer may be stopped before it runs; then it opens nothing and writes no checkpoint."""
+    trainer = make()
+    trainer.stop()
+    result = await trainer.run()
+    assert (result.is_finished, result.rounds, result.checkpoint) == (False, 0, None)
+
+
+async def test_founder_out_of_reach(make):
+    """Without an address, nobody is found."""
+    with pytest.raises(Unreachable, match="names no address"):
+        await make(MEMBER, patience_s=0.0).run()
+
+
+async def test_wildcard_must_be_announced_under_another_name(config, tmp_path):
+    """Who listens on every interface must say which address is its own."""
+    trainer = Trainer(config, FOUNDER, tmp_path, Endpoint(listen=Address("0.0.0.0", 0)))
+    with pytest.raises(ConfigError, match="--announce"):
+        await trainer.run()
+
+
+def test_other_data_are_refused(make, config):
+    """A run on other data, or with another model, is refused before anything is opened."""
+    with pytest.raises(Refused, match="data of task digits differ"):
+        make(config=replace(config, dataset="00" * 32))
+    with pytest.raises(Refused, match="60522 parameters here, 60523 in the run"):
+        make(config=replace(config, elements=60_523))
+
+
+def test_timing_leaves_out_the_first_gradient():
+    """The gradient that warms up does not count, and the time is rounded up to milliseconds."""
+    calls: list[str] = []
+    times = iter([1.0, 1.0101])
+
+    class Job:
+        def initial_parameters(self) -> None:
+            return None
+
+        def gradient(self, parameters: object, seed: bytes) -> None:
+            calls.append("gradient")
+
+    def clock() -> float:
+        calls.append("clock")
+        return next(times)
+
+    assert time_gradient(Job(), clock) == 11
+    assert calls == ["gradient", "clock", "gradient", "clock"]
+
+
+def test_threads_and_asyncio(make):
+    """One peer in a thread, the other in asyncio: both train to the end."""
+
+    async def train() -> tuple[TrainingResult, TrainingResult]:
+        loop = asyncio.get_running_loop()
+        address: asyncio.Future[Address] = loop.create_future()
+
+        def observe(event: TrainingEvent) -> None:
+            if isinstance(event, Ready):
+                loop.call_soon_threadsafe(address.set_result, event.address)
+
+        founder = run_in_thread(make(observe=observe))
+        member = await run_in_asyncio(make(MEMBER, await address))
+        return await asyncio.wrap_future(founder), member
+
+    founder, member = asyncio.run(asyncio.wait_for(train(), 100))
+    assert founder.is_finished
+    assert founder.state == member.state
+
+
+def test_cancelled_in_asyncio(make):
+    """A task that is cancelled in asyncio stops its trainer first, and its port is free again."""
+
+    async def train() -> Trainer:
+        ready = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        trainer = make(observe=lambda event: loop.call_soon_threadsafe(ready.set))
+        task = asyncio.create_task(run_in_asyncio(trainer))
+        await ready.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return trainer
+
+    trainer = asyncio.run(asyncio.wait_for(train(), 100))
+    with pytest.raises(trio.RunFinishedError):
+        trainer._token.run_sync_soon(print)
