@@ -123,7 +123,7 @@ def test_the_summary_says_what_to_do_next(plan, story):
     print_summary(console, report, "here")
     text = console.file.getvalue()
     assert "attackers that acted: 1, gone: 1" in text
-    assert "banned, round 6" in text
+    assert "banned in round 6: false-gradient" in text
     assert "failed: the honest peer 00000000 did not finish: training" in text
     assert "verdict: failed" in text
     assert f"btard-peer audit {plan.players[0].ledger}" in text

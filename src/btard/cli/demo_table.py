@@ -135,12 +135,13 @@ def _describe_state(story: Story, account: Account) -> str:
 
 def print_summary(console: Console, report: Report, directory: str) -> None:
     """Print what came of it, and what to look at next."""
-    table = Table(title="who attacked, and what became of it", title_justify="left")
-    for heading in ("peer", "is", "attacked from", "left", "cause", "end"):
+    table = Table(box=None, pad_edge=False)
+    for heading in ("peer", "is", "attacked", "end"):
         table.add_column(heading)
     for peer in report["peers"]:
         table.add_row(*_summarize_peer(peer, is_exempt=peer["id"] in report["exempt"]))
     console.print(table)
+    console.print()
     for line in summary_lines(report):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     console.print(f"\nEverything is in {directory}", markup=False, soft_wrap=True)
@@ -151,14 +152,19 @@ def print_summary(console: Console, report: Report, directory: str) -> None:
 
 
 def _summarize_peer(peer: PeerReport, *, is_exempt: bool) -> tuple[str, ...]:
-    acted, banned, removed = peer["attacked_from_round"], peer["banned_in_round"], peer["removed_in_round"]
-    left = f"banned, round {banned}" if banned is not None else f"removed, round {removed}" if removed else ""
-    if not left and is_exempt:
-        left = "exempt: cannot be proven"
-    elif not left and peer["byzantine"] and acted is not None:
-        left = "[bold red]still there[/]"
+    acted = peer["attacked_from_round"]
     attacked = "" if not peer["byzantine"] else f"round {acted}" if acted is not None else "never acted"
-    return peer["id"][:8], peer["attack"] or "honest", attacked, left, peer["cause"] or "", peer["ended"]
+    return peer["id"][:8], peer["attack"] or "honest", attacked, _summarize_end(peer, is_exempt=is_exempt)
+
+
+def _summarize_end(peer: PeerReport, *, is_exempt: bool) -> str:
+    if peer["banned_in_round"] is not None:
+        return f"banned in round {peer['banned_in_round']}: {peer['cause']}"
+    if peer["removed_in_round"] is not None:
+        return f"removed in round {peer['removed_in_round']}: {peer['cause']}"
+    if is_exempt:
+        return "exempt: nobody can prove it"
+    return "[bold red]still there[/]" if peer["attacked_from_round"] is not None else peer["ended"]
 
 
 def summary_lines(report: Report) -> Iterator[str]:
