@@ -11,6 +11,8 @@ from btard.rules.evidence import (
     AttestProof,
     Cause,
     CertificateProof,
+    CommitOpening,
+    ConfirmOpening,
     Departure,
     DepartureKind,
     EquivocationProof,
@@ -20,14 +22,26 @@ from btard.rules.evidence import (
 )
 from btard.wire import decode, encode
 
+openings = st.one_of(
+    st.builds(CommitOpening, st.just(b"") | ids, tuples(envelopes), tuples(envelopes), tuples(envelopes), counts),
+    st.builds(ConfirmOpening, tuples(envelopes), tuples(envelopes), tuples(envelopes)),
+)
 proofs = st.one_of(
     st.builds(EquivocationProof, envelopes, envelopes),
     st.builds(RevealProof, envelopes, envelopes),
     st.builds(
-        VoteProof, st.sampled_from(["gradient", "report"]), counts, ids, st.just(b"") | ids, counts, tuples(envelopes)
+        VoteProof,
+        st.sampled_from(["gradient", "report"]),
+        counts,
+        ids,
+        st.just(b"") | ids,
+        counts,
+        openings,
+        tuples(envelopes),
+        tuples(envelopes),
     ),
     st.builds(CertificateProof, tuples(envelopes), tuples(envelopes)),
-    st.builds(AttestProof, counts, tuples(envelopes)),
+    st.builds(AttestProof, counts, tuples(envelopes), tuples(envelopes), tuples(envelopes)),
     st.builds(StateProof, tuples(envelopes)),
 )
 departures = st.builds(

@@ -11,7 +11,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from btard.rules.messages import MAX_ROSTER, Bytes32, Count, Envelope, Peers
+from btard.rules.messages import MAX_ROSTER, Bytes32, Count, Envelope, OptionalDigest, Peers
 
 Envelopes = Annotated[tuple[Envelope, ...], Meta(max_length=MAX_ROSTER)]
 
@@ -89,14 +89,44 @@ class ColumnProof(Proof, frozen=True, tag=2):
     aggregate: Bytes32
 
 
+class CommitOpening(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=0):
+    """The COMMITs that opened disputes about the previous round, and what its validators were drawn from.
+
+    ``reason`` is the digest of why earlier attempts ended, hashed with the COMMITs into what the
+    publications follow. ``earlier`` are the previous round's COMMITs, which tell its contributors.
+    ``checks`` are its CHECKs where its column ``opened`` proved right, for the loud in it are first
+    among the targets; there are none where no column was opened.
+    """
+
+    reason: OptionalDigest
+    commits: Envelopes
+    earlier: Envelopes
+    checks: Envelopes
+    opened: Count
+
+
+class ConfirmOpening(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, tag=1):
+    """The CONFIRMs that opened disputes about their own round; for a column its CHECKs and AGGREGATEs too."""
+
+    confirms: Envelopes
+    checks: Envelopes
+    aggregates: Envelopes
+
+
 class VoteProof(Proof, frozen=True, tag=3):
-    """By majority: the agreed votes on the open disputes, and which dispute decided."""
+    """By majority: the agreed votes, what opened the disputes they answer, and which of these decided.
+
+    Dispute ``index`` of those that the opening gives is the one described. The votes follow the
+    publications, and these the opening: every voter signed both.
+    """
 
     kind: str
     round: Count
     accused: Bytes32
-    accuser: Annotated[bytes, Meta(max_length=32)]
+    accuser: OptionalDigest
     index: Count
+    opening: CommitOpening | ConfirmOpening
+    publications: Envelopes
     votes: Envelopes
 
 
@@ -108,9 +138,15 @@ class CertificateProof(Proof, frozen=True, tag=4):
 
 
 class AttestProof(Proof, frozen=True, tag=5):
-    """By majority: the agreed attestations; fewer than half held what complaint ``index`` asked for."""
+    """By majority: the agreed attestations; not even half held what complaint ``index`` asked for.
+
+    ``complaints`` are the AGGREGATEs or REVEALs that complain; the publications follow them, and the
+    attestations follow the publications: every attester signed both.
+    """
 
     index: Count
+    complaints: Envelopes
+    publications: Envelopes
     attests: Envelopes
 
 

@@ -77,6 +77,7 @@ async def confirm(services: Services, work: Work) -> Transcript:
         wait_s=services.deadlines.check,
         is_valid=lambda message: is_valid_confirm(message, work.contributors),
     )
+    work.confirms = confirms
     await ban_broken_reveals(services, work, work.checks, confirms)
     return confirms
 

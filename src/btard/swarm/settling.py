@@ -7,24 +7,20 @@ count over the agreed votes. Nothing here knows who attacks.
 
 from collections.abc import Callable, Sequence
 
-import structlog
-
-from btard.identity import Context, PeerId, digest, short
+from btard.identity import PeerId
 from btard.rules.complaints import Complaint, find_unattested
 from btard.rules.disputes import Dispute, DisputeKind, Ruling, settle_all
-from btard.rules.evidence import AttestProof, Cause, ColumnProof, DepartureKind, SliceProof, VoteProof
+from btard.rules.evidence import Cause, DepartureKind
 from btard.rules.judgement import Column, find_liars, is_wrong_aggregate
-from btard.rules.messages import Attest, DisputePublish, Opinion, Phase, Publish, Transcript, Vote
+from btard.rules.messages import Attest, DisputePublish, Opinion, Phase, Publish, Vote
 from btard.rules.parts import Part
 from btard.rules.validity import is_valid_attest, is_valid_vote
 from btard.swarm.events import DisputeOpened
 from btard.swarm.exchange import NewAttempt
+from btard.swarm.proving import Hearing, prove_attestations, prove_column, prove_votes
 from btard.swarm.services import Services
-from btard.swarm.state import Work, as_bytes, empty_part
+from btard.swarm.state import Work, empty_part
 from btard.swarm.validation import CONVICT, inspect_in_compute
-
-log = structlog.get_logger(__name__)
-
 
 # --- complaints ---
 
@@ -48,13 +44,13 @@ async def settle_scatter_complaints(services: Services, work: Work, complaints: 
         return services.slices.get(work.round, work.root_of(complaint.accused), chunks) is not None
 
     services.spawn(publish)
-    attests, unattested = await _attest(services, work, complaints, is_held, serial=0)
+    hearing, unattested = await _attest(services, work, complaints, is_held, serial=0)
     await services.exchange.agree(work, services.deadlines.check)
-    leaving = _remove_withholders(services, work, complaints, attests, unattested)
+    leaving = _remove_withholders(services, work, complaints, hearing, unattested)
     for peer in sorted(repeated - set(leaving)):
         services.record(work, peer, DepartureKind.REMOVAL, Cause.WITHHOLDING, None)
         leaving = (*leaving, peer)
-    raise NewAttempt(work.round, attests.digest, removed=leaving)
+    raise NewAttempt(work.round, hearing.answers.digest, removed=leaving)
 
 
 async def settle_gather_complaints(services: Services, work: Work, complaints: Sequence[Complaint]) -> None:
@@ -76,18 +72,18 @@ async def settle_gather_complaints(services: Services, work: Work, complaints: S
         return services.parts.get(work.round, work.attempt, part, roots[part.aggregator]) is not None
 
     services.spawn(publish)
-    attests, unattested = await _attest(services, work, complaints, is_held, serial=1)
+    hearing, unattested = await _attest(services, work, complaints, is_held, serial=1)
     if unattested:
         await services.exchange.agree(work, services.deadlines.check)
-        leaving = _remove_withholders(services, work, complaints, attests, unattested)
-        raise NewAttempt(work.round, attests.digest, removed=leaving)
+        leaving = _remove_withholders(services, work, complaints, hearing, unattested)
+        raise NewAttempt(work.round, hearing.answers.digest, removed=leaving)
 
 
 async def _attest(
     services: Services, work: Work, complaints: Sequence[Complaint], is_held: Callable[[Complaint], bool], serial: int
-) -> tuple[Transcript, tuple[int, ...]]:
+) -> tuple[Hearing, tuple[int, ...]]:
     deadlines = services.deadlines
-    await services.exchange.run(work, Phase.PUBLISH, Publish(), wait_s=deadlines.check, serial=serial)
+    published = await services.exchange.run(work, Phase.PUBLISH, Publish(), wait_s=deadlines.check, serial=serial)
     await services.exchange.wait_for(lambda: all(map(is_held, complaints)), deadlines.bulk_s)
     attests = await services.exchange.run(
         work,
@@ -97,16 +93,17 @@ async def _attest(
         serial=serial,
         is_valid=lambda message: is_valid_attest(message, len(complaints)),
     )
-    return attests, find_unattested(complaints, attests, work.roster)
+    asked = work.reveals if serial else work.aggregates
+    assert asked is not None
+    return Hearing(asked, published, attests), find_unattested(complaints, attests, work.roster)
 
 
 def _remove_withholders(
-    services: Services, work: Work, complaints: Sequence[Complaint], attests: Transcript, unattested: Sequence[int]
+    services: Services, work: Work, complaints: Sequence[Complaint], hearing: Hearing, unattested: Sequence[int]
 ) -> tuple[PeerId, ...]:
-    envelopes = tuple(message.envelope for message in attests.messages)
     culprits = {complaints[index].accused: index for index in reversed(unattested)}
     for peer in sorted(culprits):
-        proof = AttestProof(culprits[peer], envelopes)
+        proof = prove_attestations(culprits[peer], hearing)
         services.record(work, peer, DepartureKind.REMOVAL, Cause.WITHHOLDING, proof)
     return tuple(sorted(culprits))
 
@@ -128,8 +125,8 @@ async def send_whole(services: Services, work: Work, peer: PeerId, part: Part) -
 # --- disputes ---
 
 
-async def hold_disputes(services: Services, work: Work, disputes: Sequence[Dispute], serial: int) -> Transcript:
-    """Publish, look, and return the votes.
+async def hold_disputes(services: Services, work: Work, disputes: Sequence[Dispute], serial: int) -> Hearing:
+    """Publish, look, vote, and return what was published and voted.
 
     Raises:
         NewAttempt: a recovery decided meanwhile that somebody leaves.
@@ -138,9 +135,11 @@ async def hold_disputes(services: Services, work: Work, disputes: Sequence[Dispu
         services.observe(DisputeOpened(dispute.kind, dispute.round, dispute.accused, dispute.accuser))
         await _publish_for(services, work, dispute)
     deadlines = services.deadlines
-    await services.exchange.run(work, Phase.DISPUTE_PUBLISH, DisputePublish(), wait_s=deadlines.check, serial=serial)
+    published = await services.exchange.run(
+        work, Phase.DISPUTE_PUBLISH, DisputePublish(), wait_s=deadlines.check, serial=serial
+    )
     opinions = [await form_opinion(services, _work_of(work, dispute), work, dispute) for dispute in disputes]
-    return await services.exchange.run(
+    votes = await services.exchange.run(
         work,
         Phase.VOTE,
         Vote(tuple(opinions)),
@@ -148,6 +147,9 @@ async def hold_disputes(services: Services, work: Work, disputes: Sequence[Dispu
         serial=serial,
         is_valid=lambda message: is_valid_vote(message, len(disputes)),
     )
+    asked = work.confirms if serial else work.commits
+    assert asked is not None
+    return Hearing(asked, published, votes)
 
 
 async def rule_on(services: Services, work: Work, disputes: Sequence[Dispute], serial: int) -> tuple[Ruling, ...]:
@@ -157,14 +159,14 @@ async def rule_on(services: Services, work: Work, disputes: Sequence[Dispute], s
         NewAttempt: somebody leaves, by these rulings or by a recovery meanwhile; or the disputes were the earlier
             ones of the attempt.
     """
-    votes = await hold_disputes(services, work, disputes, serial)
-    rulings = settle_all(disputes, votes, work.roster)
+    hearing = await hold_disputes(services, work, disputes, serial)
+    rulings = settle_all(disputes, hearing.answers, work.roster)
     banned = tuple(sorted({peer for ruling in rulings for peer in ruling.banned}))
     removed = tuple(sorted({peer for ruling in rulings for peer in ruling.removed} - set(banned)))
     if banned or removed or serial == 0:
         await services.exchange.agree(work, services.deadlines.check)
         for index, ruling in enumerate(rulings):
-            _record_ruling(services, work, ruling, index, votes)
+            _record_ruling(services, work, ruling, index, hearing)
         work.settled |= set(disputes)
         work.reopen += sorted({part for ruling in rulings for part in ruling.parts} - set(work.reopen))
         raise NewAttempt(work.round, work.chain, banned=banned, removed=removed)
@@ -286,18 +288,17 @@ def name_cause(dispute: Dispute, peer: PeerId, false_parts: Sequence[int]) -> Ca
     return _CAUSES[dispute.kind, peer == dispute.accused]
 
 
-def _record_ruling(services: Services, work: Work, ruling: Ruling, index: int, votes: Transcript) -> None:
+def _record_ruling(services: Services, work: Work, ruling: Ruling, index: int, hearing: Hearing) -> None:
     dispute = ruling.dispute
-    accuser = dispute.accuser or b""
-    envelopes = tuple(message.envelope for message in votes.messages)
-    by_majority = VoteProof(dispute.kind.value, dispute.round, dispute.accused, accuser, index, envelopes)
+    by_majority = prove_votes(work, dispute, index, hearing)
     for peer in ruling.banned:
         if peer in work.banned:
             continue  # convicted by an earlier dispute about the same lie
         cause = name_cause(dispute, peer, ruling.parts)
         if cause is Cause.WRONG_AGGREGATE and _is_right_as_we_see(services, work, dispute):
             cause = Cause.FALSE_REPORT  # an aggregator that lied about its own slice
-        own = _prove_column(services, work, dispute) if cause in {Cause.FALSE_REPORT, Cause.WRONG_AGGREGATE} else None
+        by_column = cause in {Cause.FALSE_REPORT, Cause.WRONG_AGGREGATE} and dispute.part is not None
+        own = prove_column(services, _work_of(work, dispute), dispute) if by_column else None
         proof, blobs = own or (by_majority, {})
         services.record(work, peer, DepartureKind.BAN, cause, proof, blobs)
     for peer in ruling.removed:
@@ -313,48 +314,3 @@ def _is_right_as_we_see(services: Services, work: Work, dispute: Dispute) -> boo
     if any(services.slices.get(subject.round, root, part.chunks) is None for root in roots):
         return False
     return not is_wrong_aggregate(services.config, build_column(services, subject, part, subject.contributors))
-
-
-def _prove_column(
-    services: Services, work: Work, dispute: Dispute
-) -> tuple[ColumnProof, dict[bytes, memoryview]] | None:
-    """Return the self-contained proof of an opened column, if every slice is held with one proof."""
-    if dispute.part is None:
-        return None
-    subject = _work_of(work, dispute)
-    part = subject.parts[dispute.part]
-    wanted = (dispute.accused,) if dispute.kind is DisputeKind.REPORT else subject.contributors
-    blobs: dict[bytes, memoryview] = {}
-    slices = []
-    for peer in wanted:
-        piece = services.slices.find_piece(subject.round, subject.root_of(peer), part.chunks)
-        if piece is None:
-            log.info("no self-contained proof: a slice is held in pieces", contributor=short(peer))
-            return None
-        name = _name_blob(blobs, as_bytes(piece.values))
-        slices.append(SliceProof(peer, name, piece.proof))
-    values = services.parts.get(subject.round, subject.attempt, part, subject.aggregate_roots[part.aggregator])
-    aggregate = _name_blob(blobs, as_bytes(values if values is not None else empty_part()))
-    assert subject.commits and subject.aggregates and subject.reveals and subject.checks
-    proof = ColumnProof(
-        subject.round,
-        subject.attempt,
-        part.index,
-        subject.state.q,
-        subject.state.roster.members,
-        subject.roster.members,
-        subject.contributors,
-        tuple(subject.commits[peer].envelope for peer in wanted),
-        subject.aggregates[part.aggregator].envelope,
-        tuple(message.envelope for message in subject.reveals.messages),
-        tuple(subject.checks[peer].envelope for peer in wanted),
-        tuple(slices),
-        aggregate,
-    )
-    return proof, blobs
-
-
-def _name_blob(blobs: dict[bytes, memoryview], data: memoryview) -> bytes:
-    name = digest(Context.EVIDENCE, data)  # type: ignore[arg-type]
-    blobs[name] = data
-    return name

@@ -78,6 +78,7 @@ class Work:
         self.aggregates: Transcript | None = None
         self.checks: Transcript | None = None
         self.reveals: Transcript | None = None
+        self.confirms: Transcript | None = None
         self.aggregate: Tensor | None = None
         self._parts: tuple[Part, ...] | None = None
         self.directions: Directions | None = None
@@ -103,7 +104,7 @@ class Work:
         self.roster, self.banned, self.attempt = roster, banned, attempt
         self.reason = digest(Context.TRANSCRIPT, self.reason, reason)
         self.commits = self.commits and self.commits.without(gone)
-        self.aggregates = self.checks = self.reveals = None
+        self.aggregates = self.checks = self.reveals = self.confirms = None
         self.aggregate = self.directions = self._parts = None
 
     @property

@@ -260,7 +260,8 @@ import os, signal, sys
 from pathlib import Path
 from typing import Any
 sys.path.insert(0, sys.argv[2])
-from conftest import build_world, fill
+from tests.swarm.audit.conftest import fill
+from tests.swarm.audit.world import build_world
 fill(build_world(Path(sys.argv[1])))
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -268,7 +269,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 def test_ledger_of_a_killed_peer_audits_clean(tmp_path: Path) -> None:
     """After kill -9 everything recorded is there and proves itself."""
-    command = [sys.executable, "-c", KILLED, str(tmp_path), str(Path(__file__).parent)]
+    command = [sys.executable, "-c", KILLED, str(tmp_path), str(Path(__file__).parents[3])]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     result = audit_ledger(tmp_path)
     assert result.problems == ()

@@ -7,32 +7,17 @@ from typing import Any
 import msgspec
 import pytest
 import torch
+from tests.swarm.audit.asking import attest
+from tests.swarm.audit.column import OpenedColumn
+from tests.swarm.audit.world import expect, last
 
-from btard.identity import Identity, PeerId
+from btard.identity import PeerId
 from btard.rules.evidence import Cause, CertificateProof, Departure, DepartureKind, EquivocationProof, StateProof
-from btard.rules.messages import Opinion, Phase, Reveal, Vote
-from btard.swarm.audit import audit_ledger
+from btard.rules.messages import Phase, Reveal
 from btard.wire import sign_message
 
 BAN, REMOVAL = DepartureKind.BAN, DepartureKind.REMOVAL
 Play = Callable[[Any], Departure]
-
-
-def audit(world: Any) -> tuple[str, ...]:
-    """The problems of a world's ledger."""
-    return audit_ledger(world.directory).problems
-
-
-def expect(world: Any, words: str) -> None:
-    """Expect one problem with these words, or none where there are no words."""
-    problems = audit(world)
-    assert len(problems) == bool(words), problems
-    assert all(words in problem for problem in problems), problems
-
-
-def last(world: Any, place: int = 1) -> PeerId:
-    """A member that is not the ledger's owner."""
-    return world.start.members[-place]  # type: ignore[no-any-return]
 
 
 # --- equivocation ---
@@ -91,114 +76,6 @@ def test_promise_and_reveal_belong_to_one_attempt(make_world: Any) -> None:
     expect(world, "do not belong together")
 
 
-# --- votes: 6 members, 4 are more than half ---
-
-
-@pytest.mark.parametrize(
-    ("kind", "cause", "about"),
-    [
-        ("gradient", Cause.FALSE_GRADIENT, 1),
-        ("gradient", Cause.FALSE_REPORT, 1),
-        ("report", Cause.FALSE_REPORT, 0),
-        ("column", Cause.WRONG_AGGREGATE, 0),
-        ("column", Cause.WRONG_AGGREGATE, 1),
-    ],
-)
-@pytest.mark.parametrize("guilty", [3, 4])
-def test_more_than_half_convict_the_accused(make_world: Any, kind: str, cause: Cause, about: int, guilty: int) -> None:
-    """Four of six votes ban, three do not."""
-    world = make_world()
-    world.seal()
-    accused, accuser = last(world), None if kind == "column" else last(world, 2)
-    proof = world.vote(kind, accused, accuser, guilty, Opinion((accused,), (), ()), about)
-    world.depart(accused, BAN, cause, proof)
-    expect(world, "" if guilty == 4 else "do not convict")
-
-
-@pytest.mark.parametrize(
-    ("kind", "cause", "about"), [("gradient", Cause.FALSE_ACCUSATION, 1), ("report", Cause.FALSE_NAMING, 0)]
-)
-@pytest.mark.parametrize("guilty", [3, 4])
-def test_accusation_that_is_not_upheld_bans_its_author(
-    make_world: Any, kind: str, cause: Cause, about: int, guilty: int
-) -> None:
-    """Up to three of six votes for it, an accusation is false; with four it is true."""
-    world = make_world()
-    world.seal()
-    accused, accuser = last(world), last(world, 2)
-    proof = world.vote(kind, accused, accuser, guilty, Opinion((accused,), (), ()), about)
-    world.depart(accuser, BAN, cause, proof)
-    expect(world, "" if guilty == 3 else "uphold its accusation")
-
-
-def test_votes_cannot_be_left_out_against_an_accuser(make_world: Any) -> None:
-    """Without the votes that uphold it, an accusation is not shown to be false."""
-    world = make_world()
-    world.seal()
-    accused, accuser = last(world), last(world, 2)
-    opinion = Opinion((accused,), (), ())
-    proof = world.vote("gradient", accused, accuser, 4, opinion, 1, without=world.start.members[:4])
-    world.depart(accuser, BAN, Cause.FALSE_ACCUSATION, proof)
-    expect(world, "uphold its accusation")
-
-
-def test_withholding_in_a_dispute_removes(make_world: Any) -> None:
-    """Whom more than half call silent is removed; nobody is banned for it."""
-    world = make_world()
-    proof = world.vote("column", last(world), None, 4, Opinion((), (last(world, 2),), ()))
-    world.depart(last(world, 2), REMOVAL, Cause.WITHHOLDING, proof)
-    expect(world, "")
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"kind": "taste"}, "no disputes about"),
-        ({"kind": "report"}, "another round"),
-        ({"kind": "column"}, "accuser is missing or out of place"),
-        ({"round": 0}, "another round"),
-        ({"index": 0}, "do not convict"),
-        ({"index": 2}, "no such dispute"),
-        ({"accuser": b"?" * 32}, "was not a member"),
-        ({"accused": b"?" * 32}, "was not a member"),
-        ({"votes": ()}, "holds no VOTE"),
-    ],
-)
-def test_altered_vote_proof_is_refused(make_world: Any, changes: dict[str, Any], words: str) -> None:
-    """What is not signed in a vote proof must still fit the votes."""
-    world = make_world()
-    world.seal()
-    accused = last(world)
-    proof = world.vote("gradient", accused, last(world, 2), 4, Opinion((accused,), (), ()), 1)
-    world.depart(accused, BAN, Cause.FALSE_GRADIENT, msgspec.structs.replace(proof, **changes))
-    expect(world, words)
-
-
-def test_votes_are_counted_once(make_world: Any) -> None:
-    """The same vote twice is no majority."""
-    world = make_world()
-    world.seal()
-    accused = last(world)
-    proof = world.vote("gradient", accused, last(world, 2), 3, Opinion((accused,), (), ()), 1)
-    world.depart(
-        accused, BAN, Cause.FALSE_GRADIENT, msgspec.structs.replace(proof, votes=(*proof.votes, proof.votes[0]))
-    )
-    expect(world, "counts a VOTE message twice")
-
-
-def test_votes_of_strangers_do_not_count(make_world: Any) -> None:
-    """Who has left or never belonged has no vote."""
-    world = make_world()
-    stranger = Identity(b"?" * 32)
-    accused = last(world)
-    proof = world.vote("column", accused, None, 4, Opinion((accused,), (), ()))
-    stage, roster = world.stage(Phase.VOTE), world.roster.digest
-    extra = sign_message(stranger, world.config.run_id, roster, stage, b"", Vote(())).envelope
-    votes = (*proof.votes, extra)
-    world.depart(accused, BAN, Cause.WRONG_AGGREGATE, msgspec.structs.replace(proof, votes=votes))
-    expect(world, "was not a member")
-
-
 # --- recoveries ---
 
 
@@ -235,31 +112,7 @@ def test_certificate_belongs_to_its_attempt(make_world: Any) -> None:
     expect(world, "another attempt")
 
 
-# --- attestations and states ---
-
-
-@pytest.mark.parametrize("held", [3, 4])
-def test_unattested_data_removes_who_withheld_it(make_world: Any, held: int) -> None:
-    """Three of six attest: it was never published; four: it was."""
-    world = make_world()
-    world.depart(last(world), REMOVAL, Cause.WITHHOLDING, world.attest(held))
-    expect(world, "" if held == 3 else "may have held")
-
-
-def test_attestations_cannot_be_left_out(make_world: Any) -> None:
-    """Three attestations of six, all negative, prove nothing about the others'."""
-    world = make_world()
-    proof = world.attest(3)
-    kept = msgspec.structs.replace(proof, attests=proof.attests[3:5])
-    world.depart(last(world), REMOVAL, Cause.WITHHOLDING, kept)
-    expect(world, "may have held")
-
-
-def test_attestation_needs_its_complaint(make_world: Any) -> None:
-    """An index that nobody answered is no complaint."""
-    world = make_world()
-    world.depart(last(world), REMOVAL, Cause.WITHHOLDING, msgspec.structs.replace(world.attest(0), index=2))
-    expect(world, "nobody attests")
+# --- states ---
 
 
 @pytest.mark.parametrize(("common", "words"), [(5, ""), (4, ""), (3, "no state has a majority")])
@@ -287,7 +140,7 @@ def play_column(world: Any, cause: Cause, *, cheat: bool = True, **changes: Any)
     """Record a column in which the aggregate or one report is wrong, and the ban that follows."""
     liar = last(world) if cause is Cause.FALSE_REPORT and cheat else None
     bend = (lambda values: values + 1.0) if cause is Cause.WRONG_AGGREGATE and cheat else None
-    opened = world.open_column(2, bend, liar)
+    opened = OpenedColumn.build(world, 2, bend, liar)
     culprit = opened.aggregator if cause is Cause.WRONG_AGGREGATE else last(world)
     proof = msgspec.structs.replace(opened.proof, **{name: change(opened.proof) for name, change in changes.items()})
     world.depart(culprit, BAN, cause, proof, opened.blobs)
@@ -324,7 +177,7 @@ def test_one_slice_settles_a_report(make_world: Any) -> None:
     [
         ({"slices": lambda proof: proof.slices[1:]}, "slice is missing"),
         ({"slices": lambda proof: (*proof.slices, proof.slices[0])}, "shows a slice twice"),
-        ({"contributors": lambda proof: proof.contributors[2:]}, "leaves out contributors"),
+        ({"contributors": lambda proof: proof.contributors[3:]}, "leaves out contributors"),
         ({"commits": lambda proof: proof.commits[1:]}, "its commitment is missing"),
         ({"q": lambda proof: b"q" * 32}, "not that of the seal"),
         ({"first": lambda proof: proof.first[1:]}, "not that of the seal"),
@@ -362,7 +215,7 @@ def test_swapped_slices_are_refused(make_world: Any) -> None:
 def test_aggregate_that_is_not_finite_is_wrong(make_world: Any, value: float) -> None:
     """NaN, an infinity or a huge number under a signed root counts as zeros, which is not what the slices give."""
     world = make_world()
-    opened = world.open_column(2, lambda values: torch.full_like(values, value))
+    opened = OpenedColumn.build(world, 2, lambda values: torch.full_like(values, value))
     world.depart(opened.aggregator, BAN, Cause.WRONG_AGGREGATE, opened.proof, opened.blobs)
     expect(world, "")
 
@@ -394,5 +247,5 @@ def test_cause_needs_its_proof(make_world: Any, kind: DepartureKind, cause: Caus
 def test_proof_of_another_cause_is_refused(make_world: Any) -> None:
     """Attestations do not show a false gradient."""
     world = make_world()
-    world.depart(last(world), BAN, Cause.FALSE_GRADIENT, world.attest(0))
+    world.depart(last(world), BAN, Cause.FALSE_GRADIENT, attest(world, last(world), 0))
     expect(world, "no proof of false-gradient")

@@ -23,7 +23,7 @@ async def test_every_ledger_of_a_run_audits_clean(autojump_clock: object, tmp_pa
     swarm = SimulatedSwarm(config, LinearTask, tmp_path)
     for index, kind in ATTACKS.items():
         me = swarm.identities[index].peer_id
-        swarm._conducts[index] = make_attacker(kind, seed=0, first_round=2, config=swarm.config, me=me)
+        swarm.conducts[index] = make_attacker(kind, seed=0, first_round=2, config=swarm.config, me=me)
     outcome = await swarm.run()
     left = {event.cause for peer in outcome.honest for event in peer.departures}
     assert left == {Cause.WRONG_AGGREGATE, Cause.WITHHOLDING, Cause.EQUIVOCATION}

@@ -1,23 +1,19 @@
 """Proofs by majority: the signed word of more than half of a roster."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 
 from btard.errors import RemoteProtocolError
 from btard.identity import PeerId
-from btard.rules.disputes import Dispute, DisputeKind, settle
 from btard.rules.evidence import (
-    AttestProof,
-    Cause,
     CertificateProof,
     Departure,
     DepartureKind,
     EquivocationProof,
     StateProof,
-    VoteProof,
 )
-from btard.rules.messages import Attest, Commit, Opinion, Phase, SignedMessage, Transcript, View, Vote
+from btard.rules.messages import Commit, Phase, SignedMessage, Transcript, View
 from btard.rules.recovery import (
     Decision,
     Equivocation,
@@ -32,93 +28,12 @@ from btard.swarm.audit.opening import (
     Unproven,
     find_roster,
     is_from,
-    is_majority_certain,
     open_envelope,
     open_stage,
     require,
     require_roster,
 )
 from btard.wire import decode
-
-ACCUSED_OF = {
-    DisputeKind.GRADIENT: {Cause.FALSE_GRADIENT, Cause.FALSE_REPORT},
-    DisputeKind.REPORT: {Cause.FALSE_REPORT},
-    DisputeKind.COLUMN: {Cause.WRONG_AGGREGATE},
-}
-"""For what the accused of a dispute can be banned."""
-ACCUSER_OF = {
-    DisputeKind.GRADIENT: {Cause.FALSE_ACCUSATION},
-    DisputeKind.REPORT: {Cause.FALSE_NAMING},
-    DisputeKind.COLUMN: set[Cause](),
-}
-"""For what the accuser can."""
-BYSTANDER_OF = {
-    DisputeKind.GRADIENT: set[Cause](),
-    DisputeKind.REPORT: set[Cause](),
-    DisputeKind.COLUMN: {Cause.FALSE_REPORT},
-}
-"""For what others can: an opened column shows every contributor's report."""
-
-
-def check_votes(chain: Chain, departure: Departure, proof: VoteProof) -> None:
-    """Return if the agreed votes on a dispute ban or remove the departed, for the cause given.
-
-    Raises:
-        Unproven: they do not.
-    """
-    votes = open_stage(chain, proof.votes, Phase.VOTE)
-    require(votes.stage[:2] == (departure.round, departure.attempt), "the votes are of another round or attempt")
-    roster = find_roster(chain, votes.stage.round, votes.stage.attempt)
-    require_roster(votes, roster)
-    dispute = _read_dispute(chain, departure, proof)
-    opinions = _read_opinions(votes, proof.index)
-    if departure.kind is DepartureKind.BAN:
-        _require_ban(departure, dispute, opinions, len(votes.messages), roster)
-    else:
-        removed = settle(dispute, opinions, roster).removed
-        require(departure.kind is DepartureKind.REMOVAL and departure.peer in removed, "the votes do not remove it")
-
-
-def _read_dispute(chain: Chain, departure: Departure, proof: VoteProof) -> Dispute:
-    require(proof.kind in set(DisputeKind), f"there are no disputes about {proof.kind!r}")
-    kind = DisputeKind(proof.kind)
-    about = departure.round - proof.round
-    require(
-        about in {DisputeKind.GRADIENT: {1}, DisputeKind.REPORT: {0}}.get(kind, {0, 1}), "it disputes another round"
-    )
-    members = chain.roster_before(proof.round)
-    require(members and proof.accused in members, "the accused was not a member")
-    require(bool(proof.accuser) == (kind is not DisputeKind.COLUMN), "its accuser is missing or out of place")
-    require(not proof.accuser or (members and proof.accuser in members), "the accuser was not a member")
-    accuser = PeerId(proof.accuser) if proof.accuser else None
-    return Dispute(kind, proof.round, PeerId(proof.accused), accuser)
-
-
-def _read_opinions(votes: Transcript, index: int) -> list[Opinion]:
-    """The opinions on one dispute; a vote on another number of disputes than most others does not count."""
-    cast = [message.payload.opinions for message in votes.messages if isinstance(message.payload, Vote)]
-    usual = Counter(map(len, cast)).most_common(1)[0][0]
-    require(index < usual, "the votes know no such dispute")
-    return [opinions[index] for opinions in cast if len(opinions) == usual]
-
-
-def _require_ban(
-    departure: Departure, dispute: Dispute, opinions: Sequence[Opinion], votes: int, roster: Roster
-) -> None:
-    peer, kind = PeerId(departure.peer), dispute.kind
-    guilty = sum(peer in opinion.guilty for opinion in opinions) >= roster.majority
-    if peer == dispute.accused:
-        require(guilty, "the votes do not convict it")
-        allowed = ACCUSED_OF[kind]
-    elif peer == dispute.accuser:
-        against = votes - sum(dispute.accused in opinion.guilty for opinion in opinions)
-        require(guilty or is_majority_certain(against, roster), "the votes uphold its accusation")
-        require(peer in settle(dispute, opinions, roster).banned, "the votes do not convict it")
-        allowed = ACCUSER_OF[kind]
-    else:
-        require(guilty, "the votes do not convict it")
-        allowed = BYSTANDER_OF[kind]
-    require(departure.cause in allowed, f"a dispute about a {kind} does not ban it for {departure.cause}")
 
 
 def check_certificate(chain: Chain, departure: Departure, proof: CertificateProof) -> None:
@@ -169,24 +84,6 @@ def _open_equivocations(chain: Chain, view: View) -> Iterator[Equivocation]:
             continue  # a member may put anything into its view; what does not open has no effect
         if is_equivocation(first, second):
             yield Equivocation(first, second)
-
-
-def check_attestations(chain: Chain, departure: Departure, proof: AttestProof) -> None:
-    """Return if fewer than half of the roster held what the departed was asked to publish.
-
-    Raises:
-        Unproven: enough did, or too few of them are heard.
-    """
-    attests = open_stage(chain, proof.attests, Phase.ATTEST)
-    require(
-        attests.stage[:2] == (departure.round, departure.attempt), "the attestations are of another round or attempt"
-    )
-    roster = find_roster(chain, attests.stage.round, attests.stage.attempt)
-    require_roster(attests, roster)
-    held = [message.payload.held for message in attests.messages if isinstance(message.payload, Attest)]
-    require(any(proof.index < len(answers) for answers in held), "nobody attests about that complaint")
-    without = sum(not any(answers[proof.index : proof.index + 1]) for answers in held)
-    require(is_majority_certain(without, roster), "enough members may have held what it was asked for")
 
 
 def check_state(chain: Chain, departure: Departure, proof: StateProof) -> None:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from btard.errors import RemoteProtocolError
 from btard.identity import PeerId, short
-from btard.rules.messages import Phase, SignedMessage, Transcript
+from btard.rules.messages import Commit, Phase, SignedMessage, Stage, Transcript
+from btard.rules.parts import Part, cut_parts
 from btard.rules.roster import Roster
 from btard.swarm.audit.chain import Chain
 from btard.wire import open_message
@@ -74,6 +75,41 @@ def find_roster(chain: Chain, number: int, attempt: int) -> Roster:
     if roster is None:
         raise Unproven(f"there is no seal before round {number}")
     return roster
+
+
+def find_parts(chain: Chain, number: int, attempt: int) -> tuple[Part, ...]:
+    """Return the parts of an attempt, cut by the draw of the seal before its round.
+
+    Raises:
+        Unproven: there is no such seal, no vector, or nobody left.
+    """
+    remaining = find_roster(chain, number, attempt)
+    seal, first = chain.seal_before(number), chain.roster_before(number)
+    require(chain.config.elements and chain.config.chunk_size and len(remaining), "there is no vector or nobody left")
+    assert seal is not None
+    assert first is not None
+    return cut_parts(chain.config, seal.q, first, remaining)
+
+
+def open_commits(chain: Chain, envelopes: Sequence[bytes], number: int) -> Transcript:
+    """Return COMMITs of a round, which belong to its first attempt and to the roster at its start.
+
+    Raises:
+        Unproven: some do not.
+    """
+    commits = open_stage(chain, envelopes, Phase.COMMIT)
+    seal, start = chain.seal_before(number), chain.roster_before(number)
+    require(seal and start, f"there is no seal before round {number}")
+    assert seal is not None
+    assert start is not None
+    require(commits.stage == Stage(number, seal.attempt, Phase.COMMIT), "the commitments are of another round")
+    require_roster(commits, start)
+    return commits
+
+
+def find_contributors(commits: Transcript) -> tuple[PeerId, ...]:
+    """Return the members that stand for a gradient; validators and those who say goodbye commit to none."""
+    return tuple(m.sender for m in commits.messages if isinstance(m.payload, Commit) and m.payload.root)
 
 
 def is_majority_certain(against: int, roster: Roster) -> bool:

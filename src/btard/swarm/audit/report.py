@@ -26,7 +26,8 @@ from btard.swarm.audit.alone import check_equivocation, check_reveal
 from btard.swarm.audit.chain import Chain, find_departure_problems, find_seal_problems, is_sealed
 from btard.swarm.audit.column import check_column
 from btard.swarm.audit.contents import Contents, Unreadable, read_contents
-from btard.swarm.audit.majority import check_attestations, check_certificate, check_state, check_votes
+from btard.swarm.audit.hearing import check_attestations, check_votes
+from btard.swarm.audit.majority import check_certificate, check_state
 from btard.swarm.audit.opening import Unproven
 from btard.wire import is_seal_signed_by, open_message
 

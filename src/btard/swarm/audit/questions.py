@@ -1,0 +1,202 @@
+"""
+What attestations and votes were about, derived anew from the messages that opened it.
+
+Answers name the publications before them, and these name the transcript that asked, so whoever
+answered has signed the question too: no message can be added to it or left out of it afterwards.
+Where something beyond that transcript counts, it is said below what stays a claim.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from btard.identity import Context, PeerId, digest
+from btard.rules.checks import find_loud_contributors, find_suspicious_part, find_unbalanced_part, is_well_formed
+from btard.rules.complaints import Complaint, find_gather_complaints, find_scatter_complaints
+from btard.rules.disputes import Dispute, DisputeKind, find_accusations, find_namings
+from btard.rules.draws import Assignment, draw_validators
+from btard.rules.evidence import AttestProof, CommitOpening, ConfirmOpening, VoteProof
+from btard.rules.messages import Aggregate, Check, Phase, Report, Stage, Transcript
+from btard.rules.parts import Part
+from btard.rules.validity import is_valid_reveal
+from btard.swarm.audit.chain import Chain
+from btard.swarm.audit.opening import (
+    find_contributors,
+    find_parts,
+    find_roster,
+    open_commits,
+    open_stage,
+    require,
+    require_roster,
+)
+
+
+def find_complaints(chain: Chain, attests: Transcript, proof: AttestProof) -> tuple[Complaint, ...]:
+    """Return the complaints that attestations answer, in their order.
+
+    Raises:
+        Unproven: the proof shows other messages than those that were answered.
+    """
+    stage = attests.stage
+    asked = _find_asked(chain, attests, proof.publications, Phase.PUBLISH)
+    complaining = _open_members(chain, proof.complaints, stage, Phase.REVEAL if stage.serial else Phase.AGGREGATE)
+    require(complaining.digest == asked, "the attestations are about other complaints than those shown")
+    parts = find_parts(chain, stage.round, stage.attempt)
+    if complaining.stage.phase is Phase.AGGREGATE:
+        return find_scatter_complaints(complaining, parts)
+    require(all(is_valid_reveal(message, len(parts)) for message in complaining.messages), "a complaint does not count")
+    return find_gather_complaints(complaining, parts)
+
+
+def find_disputes(chain: Chain, votes: Transcript, proof: VoteProof) -> Sequence[Dispute]:
+    """Return the disputes that votes answer, in their order.
+
+    Raises:
+        Unproven: the proof shows other messages than those that were answered, or these open nothing of the kind.
+    """
+    asked = _find_asked(chain, votes, proof.publications, Phase.DISPUTE_PUBLISH)
+    if isinstance(proof.opening, CommitOpening):
+        require(votes.stage.serial == 0, "the votes were cast after CONFIRM, not after COMMIT")
+        return _find_opened_by_commits(chain, votes.stage, proof, proof.opening, asked)
+    require(votes.stage.serial == 1, "the votes were cast after COMMIT, not after CONFIRM")
+    return _find_opened_by_confirms(chain, votes.stage, proof, proof.opening, asked)
+
+
+def _find_asked(chain: Chain, answers: Transcript, publications: Sequence[bytes], phase: Phase) -> bytes:
+    """The digest that every answer follows, by way of the publications."""
+    published = open_stage(chain, publications, phase)
+    require(published.stage == answers.stage._replace(phase=phase), "its publications are of another attempt")
+    require_roster(published, find_roster(chain, answers.stage.round, answers.stage.attempt))
+    follows = all(message.previous == published.digest for message in answers.messages)
+    require(follows, "the answers follow other publications than those shown")
+    asked = {message.previous for message in published.messages}
+    require(len(asked) == 1, "its publications follow different messages")
+    return asked.pop()
+
+
+def _open_members(chain: Chain, envelopes: Sequence[bytes], where: Stage, phase: Phase) -> Transcript:
+    """One message each of all members of an attempt, for a phase of it."""
+    transcript = open_stage(chain, envelopes, phase)
+    roster = find_roster(chain, where.round, where.attempt)
+    wanted = Stage(where.round, where.attempt, phase)
+    require(transcript.stage == wanted, f"its {phase.name} messages are of another attempt")
+    require_roster(transcript, roster)
+    require(len(transcript.messages) == len(roster), f"it lacks a member's {phase.name} message")
+    return transcript
+
+
+# --- after COMMIT: accusations by validators, and the columns that these reopened ---
+
+
+def _find_opened_by_commits(
+    chain: Chain, stage: Stage, proof: VoteProof, opening: CommitOpening, asked: bytes
+) -> Sequence[Dispute]:
+    """A column is opened only when every accusation is settled; for which false report stays a claim."""
+    about = stage.round - 1
+    commits = open_commits(chain, opening.commits, stage.round)
+    shown = digest(Context.TRANSCRIPT, opening.reason, commits.digest)
+    require(shown == asked, "the votes are about other commitments than those shown")
+    accusations = find_accusations(commits, _draw(chain, about, opening), about)
+    if proof.kind != DisputeKind.COLUMN:
+        return accusations
+    remaining = find_roster(chain, stage.round, stage.attempt)
+    require(not any(item.accused in remaining for item in accusations), "an accusation had to be settled first")
+    return [_describe_column(_find_parts_of_seal(chain, about), about, proof)]
+
+
+def _draw(chain: Chain, number: int, opening: CommitOpening) -> tuple[Assignment, ...]:
+    """Who validated whom of a round: the draw of its seal, over its contributors.
+
+    That the column called opened was opened, and proved right, is a claim: no signature shows it.
+    """
+    seal, members = chain.seal_before(number + 1), chain.roster_before(number + 1)
+    require(seal and members and number, f"round {number} has no validators")
+    assert seal is not None
+    assert members is not None
+    commits = open_commits(chain, opening.earlier, number)
+    require([message.sender for message in commits.messages] == list(members.members), "an earlier COMMIT is missing")
+    contributors = find_contributors(commits)
+    loud = _find_loud(chain, number, opening, contributors) if opening.checks else ()
+    return draw_validators(seal.q, members, contributors, chain.config.validators, loud)
+
+
+def _find_loud(chain: Chain, number: int, opening: CommitOpening, contributors: Sequence[PeerId]) -> tuple[PeerId, ...]:
+    parts, stage = _find_parts_of_seal(chain, number), _find_last_stage(chain, number)
+    reports = _open_reports(chain, opening.checks, stage, len(parts))
+    require(set(reports) == set(contributors), "the reports are not those of the contributors")
+    require(opening.opened < len(parts), "there was no such column")
+    return find_loud_contributors(reports, parts[opening.opened])
+
+
+def _find_last_stage(chain: Chain, number: int) -> Stage:
+    """Where a sealed round ended."""
+    seal = chain.seal_before(number + 1)
+    assert seal is not None
+    return Stage(number, seal.attempt, Phase.CONFIRM)
+
+
+def _find_parts_of_seal(chain: Chain, number: int) -> tuple[Part, ...]:
+    return find_parts(chain, number, _find_last_stage(chain, number).attempt)
+
+
+# --- after CONFIRM: reports that aggregators name, and the column that Verification 1 or 2 opens ---
+
+
+def _find_opened_by_confirms(
+    chain: Chain, stage: Stage, proof: VoteProof, opening: ConfirmOpening, asked: bytes
+) -> Sequence[Dispute]:
+    """Whoever is named contributes, else its namer's CONFIRM would not have counted."""
+    confirms = _open_members(chain, opening.confirms, stage, Phase.CONFIRM)
+    require(confirms.digest == asked, "the votes are about other messages than those shown")
+    parts = find_parts(chain, stage.round, stage.attempt)
+    members = find_roster(chain, stage.round, stage.attempt).members
+    namings = find_namings(confirms, parts, members, stage.round)
+    if namings or proof.kind != DisputeKind.COLUMN:
+        return namings
+    column = _describe_column(parts, stage.round, proof)
+    _require_due(chain, stage, opening, confirms, parts, column.part)
+    return [column]
+
+
+def _describe_column(parts: Sequence[Part], number: int, proof: VoteProof) -> Dispute:
+    """The dispute about the one part that the accused reduced."""
+    indices = [part.index for part in parts if part.aggregator == proof.accused]
+    require(indices, "the accused did not aggregate anything")
+    return Dispute(DisputeKind.COLUMN, number, parts[indices[0]].aggregator, part=indices[0])
+
+
+def _require_due(
+    chain: Chain, stage: Stage, opening: ConfirmOpening, confirms: Transcript, parts: Sequence[Part], index: int | None
+) -> None:
+    """Go on only if the reports call for a column; which parts were exempt from Verification 2 stays a claim."""
+    reports = _open_reports(chain, opening.checks, stage, len(parts))
+    checks = open_stage(chain, opening.checks, Phase.CHECK)
+    follows = all(message.previous == checks.digest for message in confirms.messages)
+    require(follows, "the CONFIRMs follow other reports than those shown")
+    norms = _open_norms(chain, opening.aggregates, stage)
+    due = find_unbalanced_part(chain.config, parts, reports, [norms[part.aggregator] for part in parts])
+    if due is None:
+        tolerated = find_roster(chain, stage.round, stage.attempt).tolerated(chain.config.byzantine_bound)
+        others = [part.index for part in parts if part.index != index]
+        due = find_suspicious_part(parts, reports, tolerated, others)
+    require(due == index, "the reports do not call for this column")
+
+
+def _open_reports(
+    chain: Chain, envelopes: Sequence[bytes], where: Stage, parts: int
+) -> Mapping[PeerId, tuple[Report, ...]]:
+    """The reports of an attempt's contributors; the others' CHECKs hold none."""
+    checks = _open_members(chain, envelopes, where, Phase.CHECK)
+    reports = {m.sender: m.payload.reports for m in checks.messages if isinstance(m.payload, Check)}
+    told = {peer: rows for peer, rows in reports.items() if rows}
+    require(
+        told and all(is_well_formed(rows, parts, chain.config.projections) for rows in told.values()),
+        "a report does not count",
+    )
+    return told
+
+
+def _open_norms(chain: Chain, envelopes: Sequence[bytes], where: Stage) -> Mapping[PeerId, float]:
+    aggregates = _open_members(chain, envelopes, where, Phase.AGGREGATE)
+    norms = {m.sender: m.payload.norm for m in aggregates.messages if isinstance(m.payload, Aggregate)}
+    require(all(math.isfinite(norm) and norm >= 0 for norm in norms.values()), "an aggregate does not count")
+    return norms
