@@ -16,6 +16,7 @@ from btard.rules.evidence import (
     Departure,
     DepartureKind,
     EquivocationProof,
+    RepeatProof,
     RevealProof,
     StateProof,
     VoteProof,
@@ -43,6 +44,7 @@ proofs = st.one_of(
     st.builds(CertificateProof, tuples(envelopes), tuples(envelopes)),
     st.builds(AttestProof, counts, tuples(envelopes), tuples(envelopes), tuples(envelopes)),
     st.builds(StateProof, tuples(envelopes)),
+    st.builds(RepeatProof, envelopes, envelopes),
 )
 departures = st.builds(
     Departure, ids, counts, counts, st.sampled_from(DepartureKind), st.sampled_from(Cause), st.none() | proofs

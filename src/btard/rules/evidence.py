@@ -156,7 +156,23 @@ class StateProof(Proof, frozen=True, tag=6):
     commits: Envelopes
 
 
-AnyProof = EquivocationProof | RevealProof | ColumnProof | VoteProof | CertificateProof | AttestProof | StateProof
+class RepeatProof(Proof, frozen=True, tag=7):
+    """Self-contained: two AGGREGATEs of one sender that complain about the same contributor in the same roster."""
+
+    first: Envelope
+    second: Envelope
+
+
+AnyProof = (
+    EquivocationProof
+    | RevealProof
+    | ColumnProof
+    | VoteProof
+    | CertificateProof
+    | AttestProof
+    | StateProof
+    | RepeatProof
+)
 
 
 class Departure(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

@@ -5,17 +5,20 @@ An answer alone does not say what was asked. A proof by majority therefore holds
 of which names the one before: what opened the question, the publications, and the answers.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
 
-from btard.identity import Context, digest, short
+from btard.identity import Context, PeerId, digest, short
+from btard.rules.complaints import Complaint
 from btard.rules.disputes import Dispute, DisputeKind
 from btard.rules.evidence import (
     AttestProof,
     ColumnProof,
     CommitOpening,
     ConfirmOpening,
+    RepeatProof,
     SliceProof,
     VoteProof,
 )
@@ -38,6 +41,18 @@ class Hearing:
 def prove_attestations(index: int, hearing: Hearing) -> AttestProof:
     """Return the proof that not even half held what complaint ``index`` asked for."""
     return AttestProof(index, _envelopes(hearing.asked), _envelopes(hearing.published), _envelopes(hearing.answers))
+
+
+def find_repetitions(work: Work, complaints: Sequence[Complaint]) -> dict[PeerId, RepeatProof]:
+    """Return who complains again about the same slice in the same roster, each with its proof; remember the others."""
+    assert work.aggregates is not None
+    repeated: dict[PeerId, RepeatProof] = {}
+    for complaint in complaints:
+        message = work.aggregates[complaint.complainer]
+        earlier = work.complaints.setdefault((work.roster.digest, complaint), message)
+        if earlier is not message:
+            repeated.setdefault(complaint.complainer, RepeatProof(earlier.envelope, message.envelope))
+    return repeated
 
 
 def prove_votes(work: Work, dispute: Dispute, index: int, hearing: Hearing) -> VoteProof:

@@ -17,7 +17,7 @@ from btard.rules.parts import Part
 from btard.rules.validity import is_valid_attest, is_valid_vote
 from btard.swarm.events import DisputeOpened
 from btard.swarm.exchange import NewAttempt
-from btard.swarm.proving import Hearing, prove_attestations, prove_column, prove_votes
+from btard.swarm.proving import Hearing, find_repetitions, prove_attestations, prove_column, prove_votes
 from btard.swarm.services import Services
 from btard.swarm.state import Work, empty_part
 from btard.swarm.validation import CONVICT, inspect_in_compute
@@ -31,8 +31,7 @@ async def settle_scatter_complaints(services: Services, work: Work, complaints: 
     Raises:
         NewAttempt: always; whoever did not publish leaves, and so does who complains twice about the same.
     """
-    repeated = {c.complainer for c in complaints if (work.roster.digest, c) in work.complaints}
-    work.complaints |= {(work.roster.digest, complaint) for complaint in complaints}
+    repeated = find_repetitions(work, complaints)
 
     async def publish() -> None:
         for complaint in complaints:
@@ -47,8 +46,8 @@ async def settle_scatter_complaints(services: Services, work: Work, complaints: 
     hearing, unattested = await _attest(services, work, complaints, is_held, serial=0)
     await services.exchange.agree(work, services.deadlines.check)
     leaving = _remove_withholders(services, work, complaints, hearing, unattested)
-    for peer in sorted(repeated - set(leaving)):
-        services.record(work, peer, DepartureKind.REMOVAL, Cause.WITHHOLDING, None)
+    for peer in sorted(set(repeated) - set(leaving)):
+        services.record(work, peer, DepartureKind.REMOVAL, Cause.WITHHOLDING, repeated[peer])
         leaving = (*leaving, peer)
     raise NewAttempt(work.round, hearing.answers.digest, removed=leaving)
 

@@ -23,7 +23,7 @@ from btard.rules.config import RunConfig
 from btard.rules.disputes import Dispute
 from btard.rules.draws import Assignment
 from btard.rules.merkle import MerkleTree, compute_leaves
-from btard.rules.messages import Commit, Phase, Report, Stage, Transcript, Verdict
+from btard.rules.messages import Commit, Phase, Report, SignedMessage, Stage, Transcript, Verdict
 from btard.rules.parts import Part, cut_parts, find_part_of
 from btard.rules.roster import Roster
 from btard.rules.seal import Seal
@@ -85,7 +85,7 @@ class Work:
         self.sealed = False
         self.settled: set[Dispute] = set()
         self.verdicts: tuple[Verdict, ...] | None = None
-        self.complaints: set[tuple[bytes, Complaint]] = set()
+        self.complaints: dict[tuple[bytes, Complaint], SignedMessage] = {}
         self.column_reports: dict[PeerId, Report] = {}
         self.reopen: list[int] = []
 

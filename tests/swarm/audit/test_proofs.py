@@ -9,11 +9,19 @@ import pytest
 import torch
 from tests.swarm.audit.asking import attest
 from tests.swarm.audit.column import OpenedColumn
-from tests.swarm.audit.world import expect, last
+from tests.swarm.audit.world import World, expect, last
 
 from btard.identity import PeerId
-from btard.rules.evidence import Cause, CertificateProof, Departure, DepartureKind, EquivocationProof, StateProof
-from btard.rules.messages import Phase, Reveal
+from btard.rules.evidence import (
+    Cause,
+    CertificateProof,
+    Departure,
+    DepartureKind,
+    EquivocationProof,
+    RepeatProof,
+    StateProof,
+)
+from btard.rules.messages import Aggregate, Phase, Reveal
 from btard.wire import sign_message
 
 BAN, REMOVAL = DepartureKind.BAN, DepartureKind.REMOVAL
@@ -74,6 +82,59 @@ def test_promise_and_reveal_belong_to_one_attempt(make_world: Any) -> None:
     mixed = msgspec.structs.replace(new, commitment=old.commitment)
     world.depart(last(world), BAN, Cause.BROKEN_REVEAL, mixed)
     expect(world, "do not belong together")
+
+
+# --- repeated complaints ---
+
+
+def complain_twice(world: World, about: tuple[int, int] = (2, 2), **changes: bytes) -> RepeatProof:
+    """The last member lacks a slice in two attempts; ``about`` are the places of the contributors."""
+    envelopes = []
+    for place in about:
+        missing = Aggregate(b"", 0.0, (last(world, place),), b"n" * 32)
+        envelopes.append(world.say(last(world), Phase.AGGREGATE, missing).envelope)
+        world.attempt += 1
+    world.attempt -= 1
+    return msgspec.structs.replace(RepeatProof(*envelopes), **changes)
+
+
+@pytest.mark.parametrize(("about", "words"), [((2, 2), ""), ((2, 3), "about different members")])
+def test_complaint_made_twice_removes(make_world: Any, about: tuple[int, int], words: str) -> None:
+    """Once settled, a complaint about the same contributor in the same roster cannot be made again."""
+    world = make_world()
+    world.depart(last(world), REMOVAL, Cause.WITHHOLDING, complain_twice(world, about))
+    expect(world, words)
+
+
+def test_complaint_may_be_made_again_in_another_roster(make_world: Any) -> None:
+    """When somebody left in between, parts are cut anew and so are complaints."""
+    world = make_world()
+    complaint = Aggregate(b"", 0.0, (last(world, 2),), b"n" * 32)
+    first = world.say(last(world), Phase.AGGREGATE, complaint)
+    world.depart(last(world, 3), BAN, Cause.EQUIVOCATION, world.equivocate(last(world, 3)))
+    second = world.say(last(world), Phase.AGGREGATE, complaint)
+    world.depart(last(world), REMOVAL, Cause.WITHHOLDING, RepeatProof(first.envelope, second.envelope))
+    expect(world, "different rosters")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "words"),
+    [(1, 1, "not made before"), (1, 0, "another attempt"), (0, 0, "another attempt")],
+)
+def test_one_complaint_is_no_repetition(make_world: Any, first: int, second: int, words: str) -> None:
+    """The complaints are of two attempts, the second that of the removal."""
+    world = make_world()
+    proof = complain_twice(world)
+    pair = (proof.first, proof.second)
+    world.depart(last(world), REMOVAL, Cause.WITHHOLDING, RepeatProof(pair[first], pair[second]))
+    expect(world, words)
+
+
+def test_complaints_of_another_member_remove_nobody(make_world: Any) -> None:
+    """Each complaint must be the departed's own."""
+    world = make_world()
+    world.depart(last(world, 2), REMOVAL, Cause.WITHHOLDING, complain_twice(world))
+    expect(world, "somebody else's")
 
 
 # --- recoveries ---
@@ -234,7 +295,7 @@ def test_aggregate_that_is_not_finite_is_wrong(make_world: Any, value: float) ->
         (DepartureKind.GOODBYE, Cause.SILENCE, "no reason for a goodbye"),
         (BAN, Cause.OTHER_STATE, "no reason for a ban"),
         (DepartureKind.GOODBYE, Cause.GOODBYE, ""),
-        (REMOVAL, Cause.WITHHOLDING, ""),
+        (REMOVAL, Cause.WITHHOLDING, "no proof of withholding"),
     ],
 )
 def test_cause_needs_its_proof(make_world: Any, kind: DepartureKind, cause: Cause, words: str) -> None:

@@ -2,11 +2,18 @@
 
 from pathlib import Path
 
+import pytest
+
 from btard.attacks import make_attacker
+from btard.identity import PeerId
 from btard.rules.evidence import Cause
+from btard.rules.parts import Part
 from btard.sim import LinearTask, SimulatedSwarm
+from btard.swarm import aggregation
 from btard.swarm.audit import AuditResult, audit_ledger
 from btard.swarm.ledger import LEDGER_FILE
+from btard.swarm.services import Services
+from btard.swarm.state import Work
 
 ATTACKS = {2: "wrong-aggregate", 3: "withhold", 5: "equivocate"}
 ROUNDS = 4
@@ -34,3 +41,24 @@ async def test_every_ledger_of_a_run_audits_clean(autojump_clock: object, tmp_pa
         (2, 1, 2, 1)
     }
     assert len(whole) == len(outcome.honest)
+
+
+async def test_member_that_complains_twice_leaves_with_a_proof(
+    autojump_clock: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One aggregator claims for ever to lack a slice that all others hold; both its complaints are in the ledgers."""
+    swarm = SimulatedSwarm({"genesis_size": 5, "rounds": 2, "tau": 2.0, "delta": 20.0}, LinearTask, tmp_path)
+    liar = swarm.identities[3].peer_id
+    collect = aggregation._collect_slices
+
+    async def complain(services: Services, work: Work, part: Part) -> tuple[PeerId, ...]:
+        missing = await collect(services, work, part)
+        others = [peer for peer in work.contributors if peer != liar]
+        return (others[0],) if services.me == liar and work.round == 2 else missing
+
+    monkeypatch.setattr(aggregation, "_collect_slices", complain)
+    outcome = await swarm.run()
+    assert [(e.peer, e.round, e.cause) for e in outcome.peers[0].departures] == [(liar, 2, Cause.WITHHOLDING)]
+    results = audit_all(tmp_path)
+    assert [result.problems for result in results] == 5 * [()]
+    assert {(result.removals, result.self_contained) for result in results if result.seals == 3} == {(1, 1)}

@@ -16,13 +16,14 @@ from btard.rules.evidence import (
     Departure,
     DepartureKind,
     EquivocationProof,
+    RepeatProof,
     RevealProof,
     StateProof,
     VoteProof,
 )
 from btard.rules.messages import Commit, SignedMessage
 from btard.rules.seal import Seal
-from btard.swarm.audit.alone import check_equivocation, check_reveal
+from btard.swarm.audit.alone import check_equivocation, check_repetition, check_reveal
 from btard.swarm.audit.chain import Chain, find_departure_problems, find_seal_problems, is_sealed
 from btard.swarm.audit.column import check_column
 from btard.swarm.audit.contents import Contents, Unreadable, read_contents
@@ -55,6 +56,7 @@ PROOF_RULES: Mapping[type, ProofRule] = {
     CertificateProof: ProofRule(Standing.BY_MAJORITY, check_certificate),
     AttestProof: ProofRule(Standing.BY_MAJORITY, check_attestations),
     StateProof: ProofRule(Standing.BY_MAJORITY, check_state),
+    RepeatProof: ProofRule(Standing.SELF_CONTAINED, check_repetition),
 }
 
 
@@ -77,7 +79,7 @@ CAUSE_RULES: Mapping[Cause, CauseRule] = {
     Cause.FALSE_ACCUSATION: CauseRule(_BAN, (VoteProof,)),
     Cause.FALSE_NAMING: CauseRule(_BAN, (VoteProof,)),
     Cause.SILENCE: CauseRule(_REMOVAL, (CertificateProof,)),
-    Cause.WITHHOLDING: CauseRule(_REMOVAL, (AttestProof, VoteProof, type(None))),  # None: who complains twice
+    Cause.WITHHOLDING: CauseRule(_REMOVAL, (AttestProof, VoteProof, RepeatProof)),
     Cause.OTHER_STATE: CauseRule(_REMOVAL, (StateProof,)),
     Cause.GOODBYE: CauseRule(frozenset({DepartureKind.GOODBYE}), (type(None),)),
 }
@@ -195,9 +197,6 @@ def _find_notes(contents: Contents, chain: Chain) -> Iterator[str]:
         yield "there is no seal yet: the run had not started"
     elif not is_sealed(chain, last, contents.signatures):
         yield f"seal {last} is the newest and lacks signatures: the next round's were not received"
-    bare = sum(item.kind is DepartureKind.REMOVAL and item.proof is None for item in contents.departures)
-    if bare:
-        yield f"{bare} removals of members who complained twice rest on the seals alone"
     pending = sum(departure.round > last for departure in contents.departures)
     if pending:
         yield f"{pending} departures of round {last + 1} are not sealed yet"
