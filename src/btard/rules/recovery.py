@@ -55,8 +55,11 @@ class Equivocation:
 
 
 def is_equivocation(first: SignedMessage, second: SignedMessage) -> bool:
-    """Return whether two verified messages fill one slot with different signed bytes."""
-    return first.slot == second.slot and first.digest != second.digest
+    """Return whether two verified messages fill one slot with different signed bytes.
+
+    HELLO aside: it belongs to no ledger, and whoever starts twice before genesis says it twice.
+    """
+    return first.slot == second.slot and first.digest != second.digest and first.slot.stage.phase is not Phase.HELLO
 
 
 def compute_views_digest(views: Mapping[PeerId, SignedMessage]) -> bytes:

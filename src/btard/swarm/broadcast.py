@@ -71,6 +71,7 @@ class Broadcast:
         self.board, self.place = Board(), Place()
         self._run_id, self._identity, self._hub, self._ledger = config.run_id, identity, hub, ledger
         self._conduct, self._early = conduct, 2 * config.genesis_size
+        self._genesis_size, self._early_senders = config.genesis_size, set[PeerId]()
         hub.on_control[Kind.MESSAGE] = self._receive
         hub.serve[Kind.PULL_STAGE] = self._serve_stage
 
@@ -178,6 +179,18 @@ class Broadcast:
         place = self.place
         if self._may_speak(message) and is_in_window(message.slot.stage, place.round, place.attempt, place.serial):
             self.board.post(message)
+
+    def is_member(self, peer: PeerId) -> bool:
+        """Return whether ``peer`` belongs to the roster, as far as it is known."""
+        return peer in self.place.roster
+
+    def may_send(self, peer: PeerId) -> bool:
+        """Members may send data; before genesis is known, as many peers as will be members, first come."""
+        if len(self.place.roster):
+            return self.is_member(peer)
+        if len(self._early_senders) < self._genesis_size:
+            self._early_senders.add(peer)
+        return peer in self._early_senders
 
     def _may_speak(self, message: SignedMessage) -> bool:
         """Members may; before genesis is known, a few COMMITs of whoever turns out to be one."""

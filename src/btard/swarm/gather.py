@@ -18,7 +18,7 @@ from btard.rules.config import RunConfig
 from btard.rules.merkle import compute_root
 from btard.rules.parts import Part
 from btard.swarm.frames import Kind, PartHead
-from btard.swarm.state import as_bytes
+from btard.swarm.state import as_bytes, read_values
 from btard.wire import decode, encode
 
 log = structlog.get_logger(__name__)
@@ -30,12 +30,13 @@ PULL_SOURCES = 3
 class Parts:
     """The aggregates this peer holds of the attempts in progress."""
 
-    def __init__(self, config: RunConfig, hub: Hub, notify: Callable[[], None]) -> None:
-        self._config, self._hub, self._notify = config, hub, notify
+    def __init__(
+        self, config: RunConfig, hub: Hub, notify: Callable[[], None], admits: Callable[[PeerId], bool]
+    ) -> None:
+        self._config, self._hub, self._notify, self._admits = config, hub, notify, admits
         self._layout = Layout(config.elements, config.chunk_size)
         self._held: dict[tuple[int, int, int, PeerId], Tensor] = {}
         self._proven: dict[tuple[int, int, int], Tensor] = {}
-        self._arriving: dict[PeerId, Tensor] = {}
         self._round, self._attempt, self._largest = 0, 0, 4 * config.elements
         hub.bulk[Kind.PART] = self
         hub.serve[Kind.PULL_PART] = self._serve
@@ -51,19 +52,18 @@ class Parts:
 
     def sink(self, peer: PeerId, head: bytes, size: int) -> memoryview | None:
         """Memory for a part of this or the next attempt; one per sender and attempt."""
+        if not self._admits(peer) or not 0 < size <= self._largest or size % 4:
+            return None
         part = decode(head, PartHead)
         near = self._round <= part.round <= self._round + 1 and self._attempt <= part.attempt <= self._attempt + 1
-        if not near or size > self._largest or size % 4 or (part.round, part.attempt, part.part, peer) in self._held:
+        if not near or any((key[0], key[1], key[3]) == (part.round, part.attempt, peer) for key in self._held):
             return None
-        if any((key[0], key[1], key[3]) == (part.round, part.attempt, peer) for key in self._held):
-            return None
-        self._arriving[peer] = torch.empty(size // 4, dtype=torch.float32)
-        return as_bytes(self._arriving[peer])
+        return as_bytes(torch.empty(size // 4, dtype=torch.float32))
 
     def done(self, peer: PeerId, head: bytes, payload: memoryview) -> None:
         """Keep a part until its commitment is known."""
         part = decode(head, PartHead)
-        self._held[part.round, part.attempt, part.part, peer] = self._arriving.pop(peer)
+        self._held[part.round, part.attempt, part.part, peer] = read_values(payload)
         self._notify()
 
     def keep_own(self, number: int, attempt: int, part: Part, aggregate: Tensor) -> None:

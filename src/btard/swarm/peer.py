@@ -149,7 +149,8 @@ class Transfers:
         config = member.config
         broadcast = Broadcast(config, member.identity, hub, ledger, member.conduct)
         notify = broadcast.board.signal
-        transfers = cls(broadcast, Slices(config, hub, notify, member.conduct.sends_slice), Parts(config, hub, notify))
+        slices = Slices(config, hub, notify, member.conduct.sends_slice, broadcast.may_send)
+        transfers = cls(broadcast, slices, Parts(config, hub, notify, broadcast.is_member))
         transfers.slices.begin_round(0, config.genesis_size)
         transfers.parts.begin_attempt(0, 0, config.genesis_size)
         return transfers

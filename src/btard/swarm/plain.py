@@ -24,7 +24,7 @@ from btard.swarm.compute import Compute
 from btard.swarm.conduct import Conduct
 from btard.swarm.events import Observer, RoundDone
 from btard.swarm.frames import Kind, PartHead
-from btard.swarm.state import Gradient, State, as_bytes, compute_state_root
+from btard.swarm.state import Gradient, State, as_bytes, compute_state_root, read_values
 from btard.swarm.workload import Workload
 from btard.wire import decode, encode
 
@@ -41,7 +41,6 @@ class Inbox:
     def __init__(self, config: RunConfig, hub: Hub, kind: Kind, notify: Callable[[], None]) -> None:
         self._limit, self._notify = 4 * config.elements, notify
         self._held: dict[tuple[int, PeerId], Tensor] = {}
-        self._arriving: dict[PeerId, Tensor] = {}
         self.round = 1
         hub.bulk[kind] = self
 
@@ -49,14 +48,13 @@ class Inbox:
         """Memory for one vector per sender and round."""
         part = decode(head, PartHead)
         wanted = self.round <= part.round <= self.round + 1 and (part.round, peer) not in self._held
-        if not wanted or size > self._limit or size % 4:
+        if not wanted or not 0 < size <= self._limit or size % 4:
             return None
-        self._arriving[peer] = torch.empty(size // 4, dtype=torch.float32)
-        return as_bytes(self._arriving[peer])
+        return as_bytes(torch.empty(size // 4, dtype=torch.float32))
 
     def done(self, peer: PeerId, head: bytes, payload: memoryview) -> None:
         """Keep it."""
-        self._held[decode(head, PartHead).round, peer] = self._arriving.pop(peer)
+        self._held[decode(head, PartHead).round, peer] = read_values(payload)
         self._notify()
 
     def get(self, peer: PeerId, elements: int) -> Tensor | None:
@@ -116,7 +114,7 @@ class PlainRun:
         mine = find_part_of(parts, self.me)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._scatter, state.round, own, parts)
-            rows = await self._receive(self._slices, {peer: mine for peer in state.roster.members})
+            rows = await self._receive(self._slices, dict.fromkeys(state.roster.members, mine))
             rows[self.me] = own[mine.start : mine.stop]
             average = compute_mean([rows[peer] for peer in sorted(rows)])
             average = self.conduct.aggregate(state.round, 0, mine, average)

@@ -92,7 +92,8 @@ class Recovery:
         }
 
     def _find_halt(self) -> SignedMessage | None:
-        halts = self._held(Phase.HALT)
+        """A HALT of this recovery; before our first stage there is nothing that could be halted."""
+        halts = self._held(Phase.HALT) if self._broadcast.place.current else {}
         return halts[min(halts)] if halts else None
 
     async def run(self) -> None:

@@ -21,7 +21,7 @@ from btard.robust import Layout
 from btard.rules.config import RunConfig
 from btard.rules.merkle import compute_leaves, is_in_tree
 from btard.swarm.frames import Kind, SliceHead, SliceRequest
-from btard.swarm.state import Gradient, as_bytes
+from btard.swarm.state import Gradient, as_bytes, empty_part, read_values
 from btard.wire import decode, encode
 
 log = structlog.get_logger(__name__)
@@ -43,14 +43,18 @@ class Slices:
     """All slices this peer holds of the rounds in progress, its own gradients among them."""
 
     def __init__(
-        self, config: RunConfig, hub: Hub, notify: Callable[[], None], offers: Callable[[int, PeerId], bool]
+        self,
+        config: RunConfig,
+        hub: Hub,
+        notify: Callable[[], None],
+        offers: Callable[[int, PeerId], bool],
+        admits: Callable[[PeerId], bool],
     ) -> None:
-        self._hub, self._notify, self._offers = hub, notify, offers
+        self._hub, self._notify, self._offers, self._admits = hub, notify, offers, admits
         self._layout = Layout(config.elements, config.chunk_size)
         self._pieces: dict[tuple[int, bytes], list[Piece]] = {}
         self._own: dict[tuple[int, bytes], Gradient] = {}
         self._sent: dict[tuple[int, bytes, PeerId], set[int]] = {}
-        self._arriving: dict[PeerId, Tensor] = {}
         self._received: dict[tuple[int, PeerId], int] = {}
         self._round, self._largest = 0, self._layout.chunks
         hub.bulk[Kind.SLICE] = self
@@ -72,6 +76,8 @@ class Slices:
 
     def sink(self, peer: PeerId, head: bytes, size: int) -> memoryview | None:
         """Memory for a slice of a round in progress, or None when it is not wanted."""
+        if not self._admits(peer):
+            return None
         slice_head = decode(head, SliceHead)
         chunks = range(slice_head.first, slice_head.stop)
         used = self._received.get((slice_head.round, peer), 0)
@@ -80,12 +86,11 @@ class Slices:
         if size != self._count_bytes(chunks) or used + len(chunks) > SLICES_PER_SENDER * self._largest:
             return None
         self._received[slice_head.round, peer] = used + len(chunks)
-        self._arriving[peer] = torch.empty(size // 4, dtype=torch.float32)
-        return as_bytes(self._arriving[peer])
+        return as_bytes(torch.empty(size // 4, dtype=torch.float32))
 
     def done(self, peer: PeerId, head: bytes, payload: memoryview) -> None:
         """Keep a slice that proves itself."""
-        self._keep(decode(head, SliceHead), self._arriving.pop(peer), peer)
+        self._keep(decode(head, SliceHead), read_values(payload), peer)
 
     def _keep(self, head: SliceHead, values: Tensor, sender: PeerId) -> bool:
         chunks = range(head.first, head.stop)
@@ -108,6 +113,8 @@ class Slices:
 
     def get(self, number: int, root: bytes, chunks: range) -> Tensor | None:
         """The values of committed chunks, if all of them are held; shape (elements of the chunks,)."""
+        if not chunks:
+            return empty_part()
         own = self._own.get((number, root))
         if own is not None:
             return own.values[self._layout.elements_of(chunks)]

@@ -172,6 +172,11 @@ def as_bytes(values: Tensor) -> memoryview:
     return array.data.cast("B") if values.numel() else memoryview(b"")
 
 
+def read_values(payload: memoryview) -> Tensor:
+    """The float32 vector in received bytes, without a copy; ``payload`` is the memory of that transfer alone."""
+    return torch.frombuffer(payload, dtype=torch.float32)
+
+
 def compute_state_root(parameters: Tensor, chunk_size: int) -> bytes:
     """Return the Merkle root over the chunks of x, signed in every seal."""
     return commit_to(parameters, chunk_size).tree.root

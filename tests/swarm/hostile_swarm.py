@@ -1,0 +1,59 @@
+"""A simulated swarm in which a test holds everybody's hub: what it sends through one, that peer has sent."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from btard.identity import PeerId
+from btard.net import Hub
+from btard.rules.messages import AnyPayload, Stage
+from btard.sim import LinearTask, Outcome, SimulatedSwarm
+from btard.swarm.conduct import Conduct
+from btard.swarm.events import Event
+from btard.swarm.frames import Kind
+from btard.swarm.workload import Workload
+from btard.wire import sign_message
+
+SETTINGS = {"tau": 2.0, "delta": 20.0, "rounds": 3}
+
+
+class HostileSwarm:
+    """Peers whose hubs are at hand; ``watch(index, event)`` is called for what every peer observes."""
+
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        directory: Path,
+        config: Mapping[str, object],
+        *,
+        conducts: Mapping[int, Conduct] | None = None,
+        watch: Callable[[int, Event], None] = lambda index, event: None,
+        make_workload: Callable[[], Workload] = LinearTask,
+        leave_after: Mapping[int, int] | None = None,
+    ) -> None:
+        self.hubs: dict[PeerId, Hub] = {}
+        monkeypatch.setattr("btard.sim.swarm.Hub", self._make_hub)
+        self.swarm = SimulatedSwarm(
+            {**SETTINGS, **config}, make_workload, directory, conducts=conducts, watch=watch, leave_after=leave_after
+        )
+        self.identities, self.config = self.swarm.identities, self.swarm.config
+        self.peers = [identity.peer_id for identity in self.identities]
+
+    def _make_hub(self, transport: object, me: PeerId) -> Hub:
+        self.hubs[me] = Hub(transport, me)  # type: ignore[arg-type]
+        return self.hubs[me]
+
+    async def run(self) -> Outcome:
+        """Run all peers to their ends."""
+        return await self.swarm.run()
+
+    def sign(self, index: int, roster: bytes, stage: Stage, payload: AnyPayload, previous: bytes = b"") -> bytes:
+        """Return a message signed by a peer, whatever its ledger says."""
+        return sign_message(self.identities[index], self.config.run_id, roster, stage, previous, payload).envelope
+
+    def tell(self, index: int, envelope: bytes, recipients: list[int] | None = None) -> None:
+        """Send a message from a peer's hub to some of the others, or to all of them."""
+        for recipient, peer in enumerate(self.peers):
+            if recipient != index and (recipients is None or recipient in recipients):
+                self.hubs[self.peers[index]].send(peer, Kind.MESSAGE, envelope)
