@@ -10,11 +10,12 @@ import torch
 import trio
 
 from btard.errors import ConfigError, Refused, Unreachable
-from btard.identity import Identity
-from btard.net import Address
+from btard.identity import Identity, PeerId
+from btard.net import Address, Hub, Terms, open_tcp
 from btard.robust import compute_chunk_size
 from btard.rules.config import RunConfig, parse_run_file
 from btard.swarm.events import RunStarted
+from btard.swarm.frames import Kind
 from btard.training import (
     RUN_FILE_KEY,
     Endpoint,
@@ -168,6 +169,26 @@ async def test_founder_out_of_reach(make):
     """Without an address, nobody is found."""
     with pytest.raises(Unreachable, match="names no address"):
         await make(MEMBER, patience_s=0.0).run()
+
+
+async def test_founder_that_leaves_before_the_beginning(make, config, nursery):
+    """A member whose founder goes away before training begins says so, and what to do."""
+
+    async def be_founder(*, task_status: trio.TaskStatus[Address]) -> None:
+        async with open_tcp(FOUNDER, Terms(config.run_id), Address("127.0.0.1", 0)) as tcp:
+            hub = Hub(tcp, FOUNDER.peer_id)
+
+            async def leave(peer: PeerId, body: bytes) -> tuple[bytes, None]:
+                hub.close(peer, "gone")
+                return b"", None
+
+            hub.serve[Kind.HELLO] = leave
+            task_status.started(tcp.address)
+            await hub.run()
+
+    address = await nursery.start(be_founder)
+    with pytest.raises(Unreachable, match="training had not begun: join again"):
+        await make(MEMBER, address).run()
 
 
 async def test_wildcard_must_be_announced_under_another_name(config, tmp_path):

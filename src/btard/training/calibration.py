@@ -15,10 +15,12 @@ from torch import Tensor
 from btard.identity import Context, digest
 from btard.robust import Calibration, Layout, calibrate, compute_mean
 from btard.rules.config import RunConfig
-from btard.training.workload import TaskWorkload
+from btard.swarm.workload import Workload
 
 SAMPLED_STEPS = (0, 1, 2, 5, 10, 20, 40)
 """Updates after which gradients are measured."""
+ROWS_MIN = 8
+"""Gradients taken at each of these steps, also for fewer peers: enough slices to know their spread."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +34,13 @@ class Measurement:
     deviation: float
 
 
-def calibrate_run(config: RunConfig, workload: TaskWorkload, members: int) -> Measurement:
+def calibrate_run(config: RunConfig, workload: Workload, members: int) -> Measurement:
     """Return the constants for a run of ``members`` peers; ``config`` gives the chunk size.
 
     Raises:
         ConfigError: gradients are not finite, do not differ, or are too few.
     """
-    samples = _collect(workload, max(2, members))
+    samples = _collect(workload, max(ROWS_MIN, members))
     layout = Layout(config.elements, config.chunk_size)
     deviation = _measure_deviation(workload)
     norms = [float(torch.linalg.vector_norm(row)) for rows in samples for row in rows]
@@ -51,7 +53,7 @@ def calibrate_run(config: RunConfig, workload: TaskWorkload, members: int) -> Me
     )
 
 
-def _collect(workload: TaskWorkload, members: int) -> Sequence[Sequence[Tensor]]:
+def _collect(workload: Workload, members: int) -> Sequence[Sequence[Tensor]]:
     """Return honest gradients, ``members`` at each sampled step of a training without attackers."""
     parameters, state = workload.initial_parameters(), workload.initial_optimizer()
     samples = []
@@ -67,7 +69,7 @@ def _seed(step: int, member: int) -> bytes:
     return digest(Context.MINIBATCH, b"calibration", step.to_bytes(4, "little"), member.to_bytes(4, "little"))
 
 
-def _measure_deviation(workload: TaskWorkload) -> float:
+def _measure_deviation(workload: Workload) -> float:
     """Return the relative difference of one gradient computed twice here; other hardware cannot be seen from here."""
     parameters, seed = workload.initial_parameters(), _seed(0, 0)
     first, second = workload.gradient(parameters, seed), workload.gradient(parameters, seed)

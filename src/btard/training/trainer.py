@@ -20,23 +20,24 @@ import torch
 import trio
 from torch import Tensor
 
-from btard.dht import open_directory
-from btard.errors import ConfigError
+from btard.dht import Directory, open_directory
+from btard.errors import ConfigError, NetworkError, Unreachable
 from btard.identity import Context, Identity, digest
-from btard.net import Hub, Terms, Traffic, open_tcp
+from btard.net import Address, Hub, TcpTransport, Terms, Traffic, open_tcp
 from btard.rules.config import RunConfig, format_run_file
 from btard.swarm.compute import ThreadCompute
 from btard.swarm.conduct import Conduct
 from btard.swarm.events import Event, GradientOverflow, RoundDone
 from btard.swarm.peer import Membership, find_cause, run_peer
 from btard.swarm.state import State
+from btard.swarm.workload import Workload
 from btard.training.checkpoints import save_checkpoint
 from btard.training.meeting import DhtDirectory, Endpoint, reach_founder, serve_config
 from btard.training.optimizers import OptimizerState
 from btard.training.own_gradient import WatchedConduct
 from btard.training.progress import Ready, Reporter, TrainingObserver, ignore_events
 from btard.training.tasks import Evaluation
-from btard.training.workload import TaskWorkload, load_workload
+from btard.training.workload import load_workload
 
 CHECKPOINT_DIRECTORY = "checkpoints"
 SEQUENCE_FILE = "contact.sequence"
@@ -151,36 +152,40 @@ class Trainer:
                 log.debug("stopped after its end")
 
     async def _take_part(self) -> None:
+        """Be on the network, TCP and UDP on one port number, and train."""
         config, endpoint, listen = self.config, self._endpoint, self._endpoint.listen
         terms = Terms(config.run_id, config.field_digests)
         bootstrap = [(address.host, address.port) for address in endpoint.bootstrap]
+        sequence = self._data_dir / SEQUENCE_FILE
         async with open_tcp(self.identity, terms, listen) as tcp:
             self._traffic = tcp.traffic
             port = tcp.address.port
             announced = endpoint.reachable_at(port)
-            async with (
-                open_directory(
-                    self.identity,
-                    config.run_id,
-                    (listen.host, port),
-                    bootstrap,
-                    state_path=self._data_dir / SEQUENCE_FILE,
-                ) as directory,
-                trio.open_nursery() as nursery,
-            ):
-                hub = Hub(tcp, self.identity.peer_id)
-                serve_config(hub, config)
-                await nursery.start(hub.run)
-                nursery.start_soon(self._reporter.run)
-                nursery.start_soon(directory.announce, [(announced.host, announced.port)])
-                member = await self._prepare()
-                self._reporter.tell(Ready(self.identity.peer_id, announced, member.gradient_ms))
-                links = DhtDirectory(directory)
-                if not member.is_founder:
-                    await reach_founder(hub, links, config.founder_id, endpoint)
-                self._last = await run_peer(member, hub, links)
-                await self._reporter.finish()
-                nursery.cancel_scope.cancel()
+            async with open_directory(
+                self.identity, config.run_id, (listen.host, port), bootstrap, state_path=sequence
+            ) as directory:
+                await self._train(tcp, directory, announced)
+
+    async def _train(self, tcp: TcpTransport, directory: Directory, announced: Address) -> None:
+        async with trio.open_nursery() as nursery:
+            hub = Hub(tcp, self.identity.peer_id)
+            serve_config(hub, self.config)
+            await nursery.start(hub.run)
+            nursery.start_soon(self._reporter.run)
+            nursery.start_soon(directory.announce, [(announced.host, announced.port)])
+            member = await self._prepare()
+            self._reporter.tell(Ready(self.identity.peer_id, announced, member.gradient_ms))
+            await self._run_peer(member, hub, DhtDirectory(directory))
+            await self._reporter.finish()
+            nursery.cancel_scope.cancel()
+
+    async def _run_peer(self, member: Membership, hub: Hub, directory: DhtDirectory) -> None:
+        if not member.is_founder:
+            await reach_founder(hub, directory, self.config.founder_id, self._endpoint)
+        try:
+            self._last = await run_peer(member, hub, directory)
+        except NetworkError as error:  # only before the genesis: afterwards silence is the swarm's business
+            raise Unreachable(f"{error}; training had not begun: join again when the founder is back") from None
 
     async def _prepare(self) -> Membership:
         """Our part in the run, once we know how long a gradient takes us."""
@@ -252,7 +257,7 @@ class Trainer:
         )
 
 
-def time_gradient(workload: TaskWorkload, clock: Callable[[], float] = time.perf_counter) -> int:
+def time_gradient(workload: Workload, clock: Callable[[], float] = time.perf_counter) -> int:
     """Return how many milliseconds a gradient takes here, rounded up; the first one, which warms up, does not count."""
     parameters = workload.initial_parameters()
     seed = digest(Context.MINIBATCH, b"timing")
