@@ -71,7 +71,11 @@ class ColumnProof(Proof, frozen=True, tag=2):
     """Self-contained: commitments, draw of directions, reports, slices and aggregate of one part.
 
     ``first`` is the roster of the round, ``remaining`` that of the attempt; ``q`` the previous
-    round's draw, by which the parts were cut. ``aggregate`` and the slices name blobs by digest.
+    round's draw, by which the parts were cut. ``commits`` are those of all who remain: whoever
+    committed to a gradient is a contributor, and nobody else. ``reason`` is the digest of why earlier
+    attempts ended: hashed with the COMMITs it is what the AGGREGATEs follow, and the REVEALs follow
+    these, so whoever is convicted has signed what it is measured by. For a report about one slice that
+    slice and its contributor's CHECK suffice. ``aggregate`` and the slices name blobs by digest.
     """
 
     round: Count
@@ -80,9 +84,9 @@ class ColumnProof(Proof, frozen=True, tag=2):
     q: Bytes32
     first: Peers
     remaining: Peers
-    contributors: Peers
+    reason: OptionalDigest
     commits: Envelopes
-    aggregate_message: Envelope
+    aggregates: Envelopes
     reveals: Envelopes
     checks: Envelopes
     slices: Annotated[tuple[SliceProof, ...], Meta(max_length=MAX_ROSTER)]

@@ -110,7 +110,7 @@ def prove_column(
         slices.append(SliceProof(peer, _name_blob(blobs, as_bytes(piece.values)), piece.proof))
     values = services.parts.get(subject.round, subject.attempt, part, subject.aggregate_roots[part.aggregator])
     aggregate = _name_blob(blobs, as_bytes(values if values is not None else empty_part()))
-    assert subject.commits and subject.aggregates and subject.checks
+    assert subject.checks is not None
     proof = ColumnProof(
         subject.round,
         subject.attempt,
@@ -118,9 +118,9 @@ def prove_column(
         subject.state.q,
         subject.state.roster.members,
         subject.roster.members,
-        subject.contributors,
-        tuple(subject.commits[peer].envelope for peer in wanted),
-        subject.aggregates[part.aggregator].envelope,
+        subject.reason,
+        _envelopes(subject.commits),
+        _envelopes(subject.aggregates),
         _envelopes(subject.reveals),
         tuple(subject.checks[peer].envelope for peer in wanted),
         tuple(slices),

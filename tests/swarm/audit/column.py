@@ -20,7 +20,7 @@ Bend = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class OpenedColumn:
-    """A column as a proof and its blobs; ``contributors`` by part's aggregator and so on are in the proof."""
+    """A column as a proof and its blobs; the second member is a validator and no contributor."""
 
     proof: ColumnProof
     blobs: dict[bytes, bytes]
@@ -34,15 +34,23 @@ class OpenedColumn:
         part = parts[index]
         gradients = {peer: _draw_gradient(world, peer) for peer in roster.members}
         trees = {peer: _build_tree(gradient) for peer, gradient in gradients.items()}
-        commits = world.say_all(Phase.COMMIT, lambda peer: world.commit(peer, trees[peer].root))
-        rows = {peer: gradient[part.start : part.stop].clone() for peer, gradient in gradients.items()}
+        idle = roster.members[1:2]
+        commits = world.say_all(
+            Phase.COMMIT, lambda peer: world.commit(peer, b"" if peer in idle else trees[peer].root)
+        )
+        contributors = [peer for peer in roster.members if peer not in idle]
+        rows = {peer: gradients[peer][part.start : part.stop].clone() for peer in contributors}
         right = compute_centered_clip(list(rows.values()), part.tau, config.epsilon).aggregate
         aggregate = bend(right) if bend else right
         root, norm = compute_root(_bytes(aggregate), 4 * CHUNK), float(aggregate.double().norm())
         aggregates = world.say_all(
-            Phase.AGGREGATE, lambda peer: Aggregate(root, norm, (), world.promise(peer, Phase.REVEAL))
+            Phase.AGGREGATE,
+            lambda peer: Aggregate(root, norm, (), world.promise(peer, Phase.REVEAL)),
+            digest(Context.TRANSCRIPT, b"", commits.digest),
         )
-        reveals = world.say_all(Phase.REVEAL, lambda peer: Reveal(world.nonce(peer, Phase.REVEAL), ()))
+        reveals = world.say_all(
+            Phase.REVEAL, lambda peer: Reveal(world.nonce(peer, Phase.REVEAL), ()), aggregates.digest
+        )
         directions = Directions(combine_nonces(reveals), config.elements, config.projections)
 
         def report(peer: PeerId) -> tuple[Report, ...]:
@@ -50,7 +58,7 @@ class OpenedColumn:
             told = Report(tuple(value + 1.0 for value in true.projections), true.norm) if peer == liar else true
             return tuple(told if other is part else Report(true.projections, 0.0) for other in parts)
 
-        checks = world.say_all(Phase.CHECK, lambda peer: Check(report(peer), b"n" * 32))
+        checks = world.say_all(Phase.CHECK, lambda peer: Check(() if peer in idle else report(peer), b"n" * 32))
         blobs = {peer: bytes(_bytes(row)) for peer, row in rows.items()}
         proof = ColumnProof(
             world.round,
@@ -59,12 +67,12 @@ class OpenedColumn:
             world.seals[-1].q,
             world.start.members,
             roster.members,
-            roster.members,
+            b"",
             collect(commits),
-            aggregates[part.aggregator].envelope,
+            collect(aggregates),
             collect(reveals),
             collect(checks),
-            tuple(SliceProof(peer, _name(blobs[peer]), trees[peer].prove(part.chunks)) for peer in roster.members),
+            tuple(SliceProof(peer, _name(blobs[peer]), trees[peer].prove(part.chunks)) for peer in contributors),
             _name(bytes(_bytes(aggregate))),
         )
         contents = [*blobs.values(), bytes(_bytes(aggregate))]

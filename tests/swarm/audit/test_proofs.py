@@ -22,7 +22,7 @@ from btard.rules.evidence import (
     StateProof,
 )
 from btard.rules.messages import Aggregate, Phase, Reveal
-from btard.wire import sign_message
+from btard.wire import open_message, sign_message
 
 BAN, REMOVAL = DepartureKind.BAN, DepartureKind.REMOVAL
 Play = Callable[[Any], Departure]
@@ -220,15 +220,13 @@ def test_column_convicts_only_the_guilty(make_world: Any, cause: Cause, words: s
 
 
 def test_one_slice_settles_a_report(make_world: Any) -> None:
-    """A report dispute shows the accused's slice, commitment and report alone."""
+    """A report dispute shows the accused's slice and report alone, beside the messages of all."""
     world = make_world()
     play_column(
         world,
         Cause.FALSE_REPORT,
         slices=lambda proof: proof.slices[-1:],
-        commits=lambda proof: proof.commits[-1:],
         checks=lambda proof: proof.checks[-1:],
-        contributors=lambda proof: proof.contributors,
     )
     expect(world, "")
 
@@ -238,17 +236,17 @@ def test_one_slice_settles_a_report(make_world: Any) -> None:
     [
         ({"slices": lambda proof: proof.slices[1:]}, "slice is missing"),
         ({"slices": lambda proof: (*proof.slices, proof.slices[0])}, "shows a slice twice"),
-        ({"contributors": lambda proof: proof.contributors[3:]}, "leaves out contributors"),
-        ({"commits": lambda proof: proof.commits[1:]}, "its commitment is missing"),
+        ({"commits": lambda proof: proof.commits[1:]}, "COMMIT is missing"),
+        ({"commits": lambda proof: proof.commits[:1] + proof.commits[2:]}, "COMMIT is missing"),
+        ({"reason": lambda proof: b"r" * 32}, "follow other commitments"),
+        ({"aggregates": lambda proof: proof.aggregates[1:]}, "AGGREGATE is missing"),
         ({"q": lambda proof: b"q" * 32}, "not that of the seal"),
         ({"first": lambda proof: proof.first[1:]}, "not that of the seal"),
         ({"remaining": lambda proof: proof.remaining[1:]}, "not that of the attempt"),
-        ({"part": lambda proof: 3}, "not that of its aggregator"),
+        ({"part": lambda proof: 3}, "wrong length"),
         ({"part": lambda proof: 6}, "no such part"),
         ({"attempt": lambda proof: 1}, "another attempt"),
         ({"round": lambda proof: 0}, "no seal before"),
-        ({"reveals": lambda proof: proof.reveals[1:]}, "a reveal is missing"),
-        ({"checks": lambda proof: proof.reveals}, "not of one stage"),
         ({"aggregate": lambda proof: proof.slices[0].blob}, "aggregate is not the committed one"),
         ({"aggregate": lambda proof: b"?" * 32}, "missing or altered"),
     ],
@@ -257,6 +255,52 @@ def test_altered_column_is_refused(make_world: Any, changes: dict[str, Any], wor
     """Every piece of a column's proof is tied to a commitment or a seal."""
     world = make_world()
     play_column(world, Cause.WRONG_AGGREGATE, **changes)
+    expect(world, words)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"reveals": lambda proof: proof.reveals[1:]}, "REVEAL is missing"),
+        ({"checks": lambda proof: proof.reveals}, "not of one stage"),
+        ({"checks": lambda proof: proof.checks[:-1]}, "report is missing"),
+        ({"slices": lambda proof: proof.slices[:-1]}, "report is missing"),
+    ],
+)
+def test_altered_report_is_refused(make_world: Any, changes: dict[str, Any], words: str) -> None:
+    """A report is false only in the directions that all revealed, and against its author's own slice."""
+    world = make_world()
+    play_column(world, Cause.FALSE_REPORT, **changes)
+    expect(world, words)
+
+
+@pytest.mark.parametrize(
+    ("cause", "phase", "words"),
+    [
+        (Cause.WRONG_AGGREGATE, Phase.COMMIT, "follow other commitments"),
+        (Cause.FALSE_REPORT, Phase.AGGREGATE, "follow other aggregates"),
+        (Cause.FALSE_REPORT, Phase.REVEAL, "not the promised one"),
+    ],
+)
+def test_message_signed_after_the_fact_convicts_nobody(make_world: Any, cause: Cause, phase: Phase, words: str) -> None:
+    """A colluder that signs another commitment, aggregate or nonce later does not make the departed's own wrong."""
+    world = make_world()
+    opened = OpenedColumn.build(world, 2)
+    colluder = opened.aggregator if phase is Phase.AGGREGATE else last(world, 2)
+    field = {Phase.COMMIT: "commits", Phase.AGGREGATE: "aggregates", Phase.REVEAL: "reveals"}[phase]
+    messages = list(getattr(opened.proof, field))
+    place = world.start.members.index(colluder)
+    old = open_message(world.config.run_id, messages[place])
+    other = {
+        Phase.COMMIT: lambda: world.commit(colluder, b"o" * 32),
+        Phase.AGGREGATE: lambda: msgspec.structs.replace(old.payload, norm=0.0),
+        Phase.REVEAL: lambda: Reveal(b"o" * 32, ()),
+    }[phase]()
+    key, run_id = world.keys[colluder], world.config.run_id
+    messages[place] = sign_message(key, run_id, old.roster, old.slot.stage, old.previous, other).envelope
+    culprit = opened.aggregator if cause is Cause.WRONG_AGGREGATE else last(world)
+    proof = msgspec.structs.replace(opened.proof, **{field: tuple(messages)})
+    world.depart(culprit, BAN, cause, proof, opened.blobs)
     expect(world, words)
 
 

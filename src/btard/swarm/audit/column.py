@@ -6,27 +6,34 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from btard.identity import PeerId, short
+from btard.identity import Context, PeerId, digest, short
 from btard.robust import Directions, Layout
 from btard.rules.checks import is_well_formed
-from btard.rules.draws import combine_nonces
+from btard.rules.draws import combine_nonces, find_broken_reveals
 from btard.rules.evidence import Cause, ColumnProof, Departure, SliceProof
 from btard.rules.judgement import Column, find_liars, is_wrong_aggregate
 from btard.rules.merkle import compute_leaves, compute_root, is_in_tree
-from btard.rules.messages import Aggregate, Check, Commit, Phase, Report, SignedMessage, Stage, Transcript
-from btard.rules.parts import Part, cut_parts
+from btard.rules.messages import Aggregate, Check, Commit, Phase, Report, Stage, Transcript
+from btard.rules.parts import Part
 from btard.rules.roster import Roster
 from btard.swarm.audit.chain import Chain
-from btard.swarm.audit.opening import find_roster, open_envelope, open_stage, require, require_roster
+from btard.swarm.audit.opening import (
+    find_contributors,
+    find_parts,
+    find_roster,
+    open_commits,
+    open_stage,
+    require,
+    require_roster,
+)
 
 
 @dataclass(frozen=True)
 class _Attempt:
-    """Where a column belongs, as the seals say: the rosters of its round and attempt, and the cut."""
+    """Where a column belongs, as the seals say: the roster of its attempt, and the cut."""
 
     chain: Chain
     stage: Stage
-    first: Roster
     remaining: Roster
     parts: tuple[Part, ...]
 
@@ -41,24 +48,23 @@ def check_column(chain: Chain, departure: Departure, proof: ColumnProof) -> None
     require(proof.part < len(attempt.parts), "there is no such part")
     part = attempt.parts[proof.part]
     require(part.elements, "its part is empty")
-    commitment, aggregate = _open_aggregate(attempt, part, proof)
-    roots = _open_roots(attempt, proof) if proof.slices else {}
+    commits = _open_commits(attempt, proof)
+    aggregates = _open_aggregates(attempt, proof, commits)
+    roots = {peer: _root_of(commits, peer) for peer in find_contributors(commits)}
     slices = {PeerId(item.contributor): _open_slice(chain, part, item, roots) for item in proof.slices}
     require(len(slices) == len(proof.slices), "it shows a slice twice")
-    column = Column(part, slices, aggregate, commitment.norm)
-    reports = _open_reports(attempt, proof) if proof.checks else {}
-    directions = _open_directions(attempt, proof) if proof.reveals else None
+    promise = _promise_of(aggregates, part)
+    column = Column(part, slices, _open_aggregate(chain, part, proof, promise), promise.norm)
+    directions, reports = _open_directions(attempt, proof, aggregates), _open_reports(attempt, proof)
     peer = PeerId(departure.peer)
     if departure.cause is Cause.WRONG_AGGREGATE:
         require(peer == part.aggregator, "it did not aggregate this part")
-        require(set(slices) == set(proof.contributors), "a contributor's slice is missing")
+        require(set(slices) == set(roots), "a contributor's slice is missing")
         require(is_wrong_aggregate(chain.config, column), "the aggregate is right")
     else:
-        require(peer in slices and peer in reports and directions, "its slice, report or directions are missing")
-        assert directions
-        require(
-            is_well_formed(reports[peer], len(attempt.parts), chain.config.projections), "its report does not count"
-        )
+        require(peer in slices and peer in reports, "its slice or report is missing")
+        count = chain.config.projections
+        require(is_well_formed(reports[peer], len(attempt.parts), count), "its report does not count")
         own = replace(column, slices={peer: slices[peer]})
         require(find_liars(own, directions, {peer: reports[peer][part.index]}), "its report is true")
 
@@ -73,9 +79,8 @@ def _locate(chain: Chain, departure: Departure, proof: ColumnProof) -> _Attempt:
     require(proof.q == seal.q, "its draw is not that of the seal")
     require(proof.first == first.members, "its first roster is not that of the seal")
     require(proof.remaining == remaining.members, "its roster is not that of the attempt")
-    require(chain.config.elements and chain.config.chunk_size and len(remaining), "there is no vector or nobody left")
     stage = Stage(proof.round, proof.attempt, Phase.COMMIT)
-    return _Attempt(chain, stage, first, remaining, cut_parts(chain.config, proof.q, first, remaining))
+    return _Attempt(chain, stage, remaining, find_parts(chain, proof.round, proof.attempt))
 
 
 def _require_stage(attempt: _Attempt, transcript: Transcript, phase: Phase) -> None:
@@ -85,16 +90,48 @@ def _require_stage(attempt: _Attempt, transcript: Transcript, phase: Phase) -> N
     require_roster(transcript, attempt.remaining)
 
 
-def _open_aggregate(attempt: _Attempt, part: Part, proof: ColumnProof) -> tuple[Aggregate, Tensor]:
-    """The aggregator's commitment and the float32 vector it stands for."""
-    message = open_envelope(attempt.chain, proof.aggregate_message)
-    _require_stage(attempt, Transcript(message.slot.stage, (message,)), Phase.AGGREGATE)
-    require(message.sender == part.aggregator, "the aggregate is not that of its aggregator")
-    assert isinstance(message.payload, Aggregate)
-    data = _find_blob(attempt.chain, proof.aggregate, part)
-    root = compute_root(memoryview(data), 4 * attempt.chain.config.chunk_size)
-    require(root == message.payload.root, "the aggregate is not the committed one")
-    return message.payload, _read_vector(data)
+def _open_commits(attempt: _Attempt, proof: ColumnProof) -> Transcript:
+    """The COMMITs of all who remain."""
+    commits = open_commits(attempt.chain, proof.commits, proof.round)
+    _require_all(attempt, commits)
+    return commits
+
+
+def _require_all(attempt: _Attempt, transcript: Transcript) -> None:
+    senders = [message.sender for message in transcript.messages]
+    phase = transcript.stage.phase.name
+    require(senders == list(attempt.remaining.members), f"a member's {phase} is missing or one too many")
+
+
+def _open_aggregates(attempt: _Attempt, proof: ColumnProof, commits: Transcript) -> Transcript:
+    """The AGGREGATEs of all who remain; every aggregator has signed from which commitments it reduced."""
+    aggregates = open_stage(attempt.chain, proof.aggregates, Phase.AGGREGATE)
+    _require_stage(attempt, aggregates, Phase.AGGREGATE)
+    _require_all(attempt, aggregates)
+    followed = digest(Context.TRANSCRIPT, proof.reason, commits.digest)
+    follows = all(message.previous == followed for message in aggregates.messages)
+    require(follows, "the aggregates follow other commitments than those shown")
+    return aggregates
+
+
+def _promise_of(aggregates: Transcript, part: Part) -> Aggregate:
+    payload = aggregates[part.aggregator].payload
+    assert isinstance(payload, Aggregate)
+    return payload
+
+
+def _root_of(commits: Transcript, peer: PeerId) -> bytes:
+    payload = commits[peer].payload
+    assert isinstance(payload, Commit)
+    return payload.root
+
+
+def _open_aggregate(chain: Chain, part: Part, proof: ColumnProof, promise: Aggregate) -> Tensor:
+    """The float32 vector that the aggregator committed to."""
+    data = _find_blob(chain, proof.aggregate, part)
+    root = compute_root(memoryview(data), 4 * chain.config.chunk_size)
+    require(root == promise.root, "the aggregate is not the committed one")
+    return _read_vector(data)
 
 
 def _find_blob(chain: Chain, name: bytes, part: Part) -> bytes:
@@ -109,29 +146,10 @@ def _read_vector(data: bytes) -> Tensor:
     return torch.frombuffer(bytearray(data), dtype=torch.float32)
 
 
-def _open_roots(attempt: _Attempt, proof: ColumnProof) -> Mapping[PeerId, bytes]:
-    """The roots in the commitments shown; members who are no contributors have none, or are validators."""
-    commits = open_stage(attempt.chain, proof.commits, Phase.COMMIT)
-    require(commits.stage.round == proof.round, "its commitments are of another round")
-    require(commits.stage.attempt <= proof.attempt, "its commitments are of a later attempt")
-    require_roster(commits, attempt.first)
-    roots = {message.sender: _root_of(message) for message in commits.messages}
-    contributors = set(proof.contributors)
-    require(contributors <= set(attempt.remaining.members), "a contributor was not a member")
-    left_out = [peer for peer in attempt.remaining.members if peer not in contributors and roots.get(peer) != b""]
-    require(len(left_out) <= attempt.chain.config.validators, "it leaves out contributors")
-    return {peer: root for peer, root in roots.items() if peer in contributors}
-
-
-def _root_of(message: SignedMessage) -> bytes:
-    assert isinstance(message.payload, Commit)
-    return message.payload.root
-
-
 def _open_slice(chain: Chain, part: Part, item: SliceProof, roots: Mapping[PeerId, bytes]) -> Tensor:
     """A contributor's float32 slice, proven against its root."""
     root = roots.get(PeerId(item.contributor))
-    require(root, f"{short(item.contributor)} is no contributor, or its commitment is missing")
+    require(root, f"{short(item.contributor)} is no contributor")
     assert root
     data = _find_blob(chain, item.blob, part)
     layout = Layout(chain.config.elements, chain.config.chunk_size)
@@ -149,8 +167,12 @@ def _open_reports(attempt: _Attempt, proof: ColumnProof) -> Mapping[PeerId, tupl
     }
 
 
-def _open_directions(attempt: _Attempt, proof: ColumnProof) -> Directions:
+def _open_directions(attempt: _Attempt, proof: ColumnProof, aggregates: Transcript) -> Directions:
+    """The directions of the attempt; everyone, the departed too, revealed a nonce after these very AGGREGATEs."""
     reveals = open_stage(attempt.chain, proof.reveals, Phase.REVEAL)
     _require_stage(attempt, reveals, Phase.REVEAL)
-    require(len(reveals.messages) == len(attempt.remaining), "a reveal is missing")
+    _require_all(attempt, reveals)
+    follows = all(message.previous == aggregates.digest for message in reveals.messages)
+    require(follows, "the reveals follow other aggregates than those shown")
+    require(not find_broken_reveals(aggregates, reveals), "a nonce is not the promised one")
     return Directions(combine_nonces(reveals), attempt.chain.config.elements, attempt.chain.config.projections)
