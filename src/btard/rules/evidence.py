@@ -37,12 +37,11 @@ class Cause(StrEnum):
     SILENCE = "silence"
     WITHHOLDING = "withholding"
     OTHER_STATE = "other-state"
-    MALFORMED = "malformed"
     GOODBYE = "goodbye"
 
 
 class Proof(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """One piece of evidence; ``attempt`` tells which roster its messages belong to."""
+    """One piece of evidence; the round and attempt of its departure tell which roster its messages belong to."""
 
 
 class EquivocationProof(Proof, frozen=True, tag=0):
