@@ -14,11 +14,11 @@ import pytest
 from btard.errors import ConfigError, LocalProtocolError
 from btard.identity import Context, Identity, digest
 from btard.rules.config import RunConfig, format_run_file
-from btard.rules.evidence import Cause, Departure, DepartureKind
+from btard.rules.evidence import Cause, CertificateProof, Departure, DepartureKind
 from btard.rules.messages import Phase, Reveal, SignedMessage, Stage
 from btard.rules.seal import Seal, SealSignature
-from btard.swarm.ledger import EVIDENCE_DIRECTORY, LEDGER_FILE, SMALL_BLOB, Ledger, evidence_file_name
-from btard.wire import sign_message, sign_seal
+from btard.swarm.ledger import EVIDENCE_DIRECTORY, LEDGER_FILE, MAX_DEPARTURE, SMALL_BLOB, Ledger, evidence_file_name
+from btard.wire import MAX_MESSAGE, sign_message, sign_seal
 
 ME = Identity(b"m" * 32)
 CONFIG = RunConfig(founder=ME.peer_id.hex(), elements=64, chunk_size=8)
@@ -42,9 +42,11 @@ def make_seal(round_number: int, state: bytes = b"s" * 32) -> Seal:
     return Seal(CONFIG.run_id, round_number, 0, b"", state, b"", peers, (), b"", b"q" * 32, 5)
 
 
-def make_departure(round_number: int = 1, cause: Cause = Cause.SILENCE) -> Departure:
-    """Somebody's removal, without a proof."""
-    return Departure(b"p" * 32, round_number, 0, DepartureKind.REMOVAL, cause, None)
+def make_departure(
+    round_number: int = 1, cause: Cause = Cause.SILENCE, proof: CertificateProof | None = None
+) -> Departure:
+    """Somebody's removal, by default without a proof."""
+    return Departure(b"p" * 32, round_number, 0, DepartureKind.REMOVAL, cause, proof)
 
 
 def sign(seal: Seal) -> SealSignature:
@@ -145,6 +147,24 @@ def test_first_record_of_a_departure_stands(ledger: Ledger) -> None:
     ledger.record_departure(make_departure(cause=Cause.WITHHOLDING))
     ledger.record_departure(make_departure(2))
     assert list(ledger.departures()) == [make_departure(), make_departure(2)]
+
+
+def test_departure_beyond_one_message_is_read_back(ledger: Ledger) -> None:
+    """A certificate is as large as the messages of a whole roster."""
+    departure = make_departure(proof=CertificateProof((bytes(MAX_MESSAGE),), 3 * (bytes(MAX_MESSAGE),)))
+    ledger.record_departure(departure)
+    assert list(ledger.departures()) == [departure]
+
+
+@pytest.mark.parametrize(("size", "limit"), [(MAX_MESSAGE + 1, MAX_DEPARTURE), (5000, 5000)])
+def test_departure_that_could_not_be_read_is_refused(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, size: int, limit: int
+) -> None:
+    """A message larger than the wire carries, or a departure above the limit, is not written."""
+    monkeypatch.setattr("btard.swarm.ledger.MAX_DEPARTURE", limit)
+    with pytest.raises(LocalProtocolError, match="cannot be stored"):
+        ledger.record_departure(make_departure(proof=CertificateProof((), (bytes(size),))))
+    assert list(ledger.departures()) == []
 
 
 @pytest.mark.parametrize("size", [8, SMALL_BLOB, SMALL_BLOB + 4])

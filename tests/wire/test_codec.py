@@ -104,6 +104,15 @@ def test_message_of_the_largest_size_is_read_and_one_byte_more_is_not() -> None:
         decode(fits + b"\x00", Envelope)
 
 
+@pytest.mark.parametrize("limit", [MAX_MESSAGE + 1000, 2000])
+def test_limit_may_be_another_one(limit: int) -> None:
+    """What comes from our own disk may be longer than a message, what is known to be short need not."""
+    whole = encode([b"x" * (limit // 2 - 10), b"y" * (limit // 2 - 10)])
+    assert len(decode(whole, list[bytes], limit=limit)) == 2
+    with pytest.raises(RemoteProtocolError, match=f"than the {len(whole) - 1} allowed"):
+        decode(whole, list[bytes], limit=len(whole) - 1)
+
+
 @pytest.mark.parametrize(
     "fields",
     [

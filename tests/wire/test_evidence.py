@@ -21,7 +21,7 @@ from btard.rules.evidence import (
     StateProof,
     VoteProof,
 )
-from btard.wire import decode, encode
+from btard.wire import MAX_MESSAGE, decode, encode
 
 openings = st.one_of(
     st.builds(CommitOpening, st.just(b"") | ids, tuples(envelopes), tuples(envelopes), tuples(envelopes), counts),
@@ -62,6 +62,13 @@ def test_random_bytes_are_no_proof(data: bytes) -> None:
     """Evidence comes from peers too: only RemoteProtocolError comes out of the decoder."""
     with pytest.raises(RemoteProtocolError):
         decode(data, AnyProof)
+
+
+def test_whatever_fits_on_the_wire_can_become_evidence() -> None:
+    """Two versions of the largest message convict their signer."""
+    largest = bytes(MAX_MESSAGE)
+    proof = EquivocationProof(largest, largest)
+    assert decode(encode(proof), EquivocationProof, limit=3 * MAX_MESSAGE) == proof
 
 
 def test_proof_of_one_kind_is_not_read_as_another() -> None:

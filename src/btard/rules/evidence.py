@@ -11,8 +11,11 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from btard.rules.messages import MAX_ROSTER, Bytes32, Count, Envelope, OptionalDigest, Peers
+from btard.rules.messages import MAX_ROSTER, Bytes32, Count, OptionalDigest, Peers
 
+MAX_ENVELOPE = 768 * 1024
+"""Whatever fits on the wire can become evidence: this is the largest message there."""
+Envelope = Annotated[bytes, Meta(max_length=MAX_ENVELOPE)]
 Envelopes = Annotated[tuple[Envelope, ...], Meta(max_length=MAX_ROSTER)]
 
 

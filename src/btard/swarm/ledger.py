@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from btard.errors import ConfigError, LocalProtocolError
+from btard.errors import ConfigError, LocalProtocolError, RemoteProtocolError
 from btard.identity import Context, PeerId, digest, short
 from btard.rules.config import RunConfig, format_run_file
 from btard.rules.evidence import Departure
@@ -32,6 +32,8 @@ EVIDENCE_DIRECTORY = "evidence"
 FORMAT = b"btard ledger 1"
 SMALL_BLOB = 64 * 1024
 """Largest evidence, in bytes, that is kept inside the database; beyond it a file is faster."""
+MAX_DEPARTURE = 256 * 1024 * 1024
+"""Largest departure, in bytes: 256 members' VIEWs and BALLOTs, each as large as the wire carries it, fit."""
 TABLES = {
     "meta": "CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT",
     "messages": (
@@ -163,8 +165,9 @@ class Ledger:
         ``blobs`` are the raw float32 bytes that a proof names by digest.
 
         Raises:
-            LocalProtocolError: a blob's name is not its digest.
+            LocalProtocolError: a blob's name is not its digest, or the departure could not be read back.
         """
+        record = _encode_departure(departure)
         contents = {name: bytes(data) for name, data in (blobs or {}).items()}
         for name, data in contents.items():
             if digest(Context.EVIDENCE, data) != name:
@@ -172,7 +175,7 @@ class Ledger:
         with self._writing():
             for name, data in contents.items():
                 self._store_blob(name, data)
-            row = (departure.round, departure.peer, departure.kind.value, encode(departure))
+            row = (departure.round, departure.peer, departure.kind.value, record)
             self._database.execute("INSERT OR IGNORE INTO departures VALUES (?, ?, ?, ?)", row)
 
     def _store_blob(self, name: bytes, data: bytes) -> None:
@@ -200,8 +203,7 @@ class Ledger:
         """Everyone who left, in the order of rounds."""
         query = "SELECT departure FROM departures ORDER BY round, rowid"
         for (data,) in self._database.execute(query).fetchall():
-            departure: Departure = decode(data, Departure)
-            yield departure
+            yield decode_departure(data)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -217,6 +219,28 @@ class Ledger:
         except (sqlite3.Error, OSError) as error:
             path = self._directory / LEDGER_FILE
             raise ConfigError(f"cannot write {path}: {error}; free space on its disk and start again") from None
+
+
+def decode_departure(data: bytes) -> Departure:
+    """Return a departure as it is stored.
+
+    Raises:
+        RemoteProtocolError: the bytes are none.
+    """
+    departure: Departure = decode(data, Departure, limit=MAX_DEPARTURE)
+    return departure
+
+
+def _encode_departure(departure: Departure) -> bytes:
+    """The bytes to store; what could not be read back would be a loss of evidence that nobody notices."""
+    data = encode(departure)
+    try:
+        is_same = decode_departure(data) == departure
+    except RemoteProtocolError as error:
+        raise LocalProtocolError(f"the departure of {short(departure.peer)} cannot be stored: {error}") from None
+    if not is_same:
+        raise LocalProtocolError(f"the departure of {short(departure.peer)} would be read back as another one")
+    return data
 
 
 def _lock_directory(directory: Path) -> int:

@@ -25,14 +25,14 @@ def encode(value: msgspec.Struct | list[Any] | tuple[Any, ...]) -> bytes:
     return packed
 
 
-def decode(data: bytes | memoryview, wanted: type[T]) -> T:
-    """Return the value of type ``wanted`` that ``data`` encodes.
+def decode(data: bytes | memoryview, wanted: type[T], *, limit: int = MAX_MESSAGE) -> T:
+    """Return the value of type ``wanted`` that ``data``, of at most ``limit`` bytes, encodes.
 
     Raises:
         RemoteProtocolError: too long, not MessagePack, trailing bytes, or not of that type.
     """
-    if len(data) > MAX_MESSAGE:
-        raise RemoteProtocolError(f"a message of {len(data)} bytes is longer than the {MAX_MESSAGE} allowed")
+    if len(data) > limit:
+        raise RemoteProtocolError(f"a message of {len(data)} bytes is longer than the {limit} allowed")
     try:
         plain = msgpack.unpackb(
             data,

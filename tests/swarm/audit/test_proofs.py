@@ -22,7 +22,7 @@ from btard.rules.evidence import (
     StateProof,
 )
 from btard.rules.messages import Aggregate, Phase, Reveal
-from btard.wire import open_message, sign_message
+from btard.wire import MAX_MESSAGE, open_message, sign_message
 
 BAN, REMOVAL = DepartureKind.BAN, DepartureKind.REMOVAL
 Play = Callable[[Any], Departure]
@@ -144,6 +144,16 @@ def test_certificate_removes_the_silent(make_world: Any) -> None:
     """More than half agree on what they hold, and nobody holds the message of the silent one."""
     world = make_world()
     world.depart(last(world), REMOVAL, Cause.SILENCE, world.recover(last(world)))
+    expect(world, "")
+
+
+def test_certificate_of_the_largest_views_is_kept(make_world: Any) -> None:
+    """Members that fill their VIEWs up to what the wire carries cannot make the evidence unreadable."""
+    world = make_world()
+    proof = world.recover(last(world), supplied=(b"x" * (MAX_MESSAGE // 2 - 2048), b"y" * (MAX_MESSAGE // 2 - 2048)))
+    assert len(proof.views[0]) > MAX_MESSAGE - 4096
+    world.depart(last(world), REMOVAL, Cause.SILENCE, proof)
+    assert [item.proof for item in world.ledger.departures()] == [proof]
     expect(world, "")
 
 

@@ -187,11 +187,11 @@ class World:
             reveal = self.say(peer, Phase.CONFIRM, Confirm(nonce, ()))
         return RevealProof(commitment.envelope, reveal.envelope)
 
-    def recover(self, missing: PeerId, overdue: bool = True) -> CertificateProof:
+    def recover(self, missing: PeerId, overdue: bool = True, supplied: tuple[bytes, ...] = ()) -> CertificateProof:
         """A recovery in which nobody holds the AGGREGATE of ``missing``, who is silent."""
         position = Position(self.round, self.attempt, int(Phase.AGGREGATE), 0)
         held = tuple(b"" if peer == missing else b"d" * 32 for peer in self.roster.members)
-        view = View(position, overdue, (Holding(position, held),), (), (), b"")
+        view = View(position, overdue, (Holding(position, held),), supplied, (), b"")
         others = [peer for peer in self.roster.members if peer != missing]
         views = {peer: self.say(peer, Phase.VIEW, view) for peer in others}
         ballot = Ballot((missing,), compute_views_digest(views))

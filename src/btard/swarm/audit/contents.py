@@ -19,8 +19,16 @@ from btard.rules.config import RunConfig, format_run_file, parse_run_file
 from btard.rules.evidence import Departure
 from btard.rules.messages import Phase, Stage
 from btard.rules.seal import Seal, SealSignature
-from btard.swarm.ledger import EVIDENCE_DIRECTORY, FORMAT, LEDGER_FILE, SMALL_BLOB, TABLES, evidence_file_name
-from btard.wire import decode, decode_seal
+from btard.swarm.ledger import (
+    EVIDENCE_DIRECTORY,
+    FORMAT,
+    LEDGER_FILE,
+    SMALL_BLOB,
+    TABLES,
+    decode_departure,
+    evidence_file_name,
+)
+from btard.wire import decode_seal
 
 COPY_ATTEMPTS = 5
 _QUERIES = {table: f"SELECT * FROM {table} ORDER BY 1, 2" for table in TABLES}  # noqa: S608 - fixed names
@@ -197,7 +205,7 @@ def _build_signature(number: int, signer: bytes, signature: bytes) -> tuple[int,
 
 
 def _build_departure(number: int, peer: bytes, kind: bytes, data: bytes) -> Departure:
-    departure: Departure = decode(data, Departure)
+    departure = decode_departure(data)
     if (departure.round, departure.peer, departure.kind.value.encode()) != (number, peer, kind):
         raise ValueError(f"peer {short(peer)}: the departure stored here is another one")
     return departure
