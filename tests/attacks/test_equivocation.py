@@ -3,11 +3,11 @@
 import pytest
 from tests.attacks.scenario import run_scenario
 
-from btard.attacks import Equivocate
+from btard.attacks import Attacker, Equivocate
 from btard.attacks.equivocation import alter
 from btard.identity import Identity
 from btard.rules.evidence import Cause
-from btard.rules.messages import Agree, Phase, Stage
+from btard.rules.messages import Agree, Halt, Phase, Position, Stage
 from btard.wire import sign_message
 
 HELPERS = {
@@ -33,6 +33,46 @@ async def test_equivocation_is_banned_in_every_phase(autojump_clock, tmp_path, p
     scenario.require_banned(1, Cause.EQUIVOCATION)
     for index in attackers:
         assert scenario.departures(index)
+
+
+async def test_two_views_are_evidence(autojump_clock, tmp_path):
+    """Who shows half of the members one view and half another blocks one recovery, and is banned by the next."""
+    attackers = {1: lambda *_: Equivocate(2, phase=Phase.VIEW), 3: "withhold-reveal"}
+    scenario = await run_scenario(tmp_path, attackers)
+    scenario.require_sound()
+    assert scenario.departure(1).cause is Cause.EQUIVOCATION
+    assert scenario.departure(3).cause is Cause.SILENCE
+
+
+@pytest.mark.parametrize("phase", [Phase.BALLOT, Phase.HALT], ids=lambda phase: phase.name)
+async def test_two_votes_split_nobody(autojump_clock, tmp_path, phase):
+    """A ballot that only half of the members hold makes a certificate all the same, for certificates are relayed."""
+    attackers = {1: lambda *_: Equivocate(2, phase=phase), 3: "withhold-reveal"}
+    scenario = await run_scenario(tmp_path, attackers)
+    scenario.require_sound()
+    assert scenario.departure(3).cause is Cause.SILENCE
+
+
+class HaltsForOne(Attacker):
+    """Tells one member in place of its CHECK that the round cannot go on, in every round."""
+
+    def deliver(self, message, recipient, identity, run_id):
+        """Return the HALT for the first recipient, the message for all others."""
+        stage = message.slot.stage
+        if stage.phase is not Phase.CHECK or not self.is_due(stage.round):
+            return message.envelope
+        if self.acted_in_round != stage.round:
+            self.acted_in_round = stage.round
+            halt = Halt(Position(*map(int, stage)), (), ())
+            place = Stage(0, stage.attempt, Phase.HALT, stage.round - self.first_round)
+            return sign_message(identity, run_id, message.roster, place, b"", halt).envelope
+        return message.envelope
+
+
+async def test_unfounded_halts_delay_and_stop_nothing(autojump_clock, tmp_path):
+    """A HALT said to a single member reaches all; recoveries that settle nothing do not add up to an end."""
+    scenario = await run_scenario(tmp_path, {1: lambda *_: HaltsForOne(2)}, rounds=14)
+    scenario.require_sound()
 
 
 async def test_last_round_is_no_refuge(autojump_clock, tmp_path):

@@ -14,7 +14,7 @@ import trio
 
 from btard.errors import NetworkError, RemoteProtocolError
 from btard.identity import Identity, PeerId, short
-from btard.net import Hub
+from btard.net import MAX_CONTROL, Hub
 from btard.rules.config import RunConfig
 from btard.rules.messages import AnyPayload, Phase, Position, SignedMessage, Slot, Stage, Transcript
 from btard.rules.recovery import is_later, is_position
@@ -72,7 +72,9 @@ class Broadcast:
         self._run_id, self._identity, self._hub, self._ledger = config.run_id, identity, hub, ledger
         self._conduct, self._early = conduct, 2 * config.genesis_size
         self._genesis_size, self._early_senders = config.genesis_size, set[PeerId]()
+        self.on_certificate: Callable[[bytes], None] = lambda body: None
         hub.on_control[Kind.MESSAGE] = self._receive
+        hub.on_control[Kind.CERTIFICATE] = self._receive_certificate
         hub.serve[Kind.PULL_STAGE] = self._serve_stage
 
     @property
@@ -107,6 +109,18 @@ class Broadcast:
         envelope = self._conduct.deliver(message, peer, self._identity, self._run_id)
         if envelope is not None:
             self._hub.send(peer, Kind.MESSAGE, envelope)
+
+    def relay(self, message: SignedMessage) -> None:
+        """Pass on another member's message, so that its sender cannot leave anybody out."""
+        for peer in self.others:
+            if message.sender not in {peer, self.me}:
+                self._hub.send(peer, Kind.MESSAGE, message.envelope)
+
+    def tell_certificate(self, body: bytes) -> None:
+        """Send all others the certificate by which we go on; one too large for a message is left to the next serial."""
+        for peer in self.others:
+            if len(body) <= MAX_CONTROL:
+                self._hub.send(peer, Kind.CERTIFICATE, body)
 
     def resend(self, peer: PeerId) -> None:
         """Send our latest messages again, to a member whose link was made anew."""
@@ -201,6 +215,10 @@ class Broadcast:
 
     def _receive(self, peer: PeerId, envelope: bytes) -> None:
         self._post(envelope)
+
+    def _receive_certificate(self, peer: PeerId, body: bytes) -> None:
+        if peer in self.place.roster:
+            self.on_certificate(body)
 
     async def _serve_stage(self, peer: PeerId, body: bytes) -> tuple[bytes, None]:
         request = decode(body, Position)

@@ -19,6 +19,7 @@ class Kind(IntEnum):
     PULL_PART = 6
     CONFIG = 7
     HELLO = 8
+    CERTIFICATE = 10
     PLAIN_SLICE = 11
     PLAIN_PART = 12
 

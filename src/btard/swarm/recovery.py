@@ -3,12 +3,15 @@ Recovery: one task that settles, with all others, how a halted round goes on (de
 
 HALT starts it; every member broadcasts one VIEW of what it holds, then one BALLOT for the views it
 got; ballots of everyone outside the silent are a certificate, from which rules/recovery.py draws the
-same decision everywhere. While a recovery runs, no phase completes here. Where no certificate comes
-the next serial tries again, a bounded number of times; the Dolev–Strong fallback takes that place
-later.
+same decision everywhere. While a recovery runs, no phase completes here. HALTs and certificates are
+relayed: nobody is left out of a recovery, and whoever missed a ballot adopts what the others
+concluded. Where no certificate comes the next serial tries again, a bounded number of times; those
+who are proven to equivocate have no view in it. The Dolev–Strong fallback takes that place later.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from statistics import median_low
 
 import structlog
 import trio
@@ -33,6 +36,7 @@ from btard.rules.recovery import (
     find_certificate,
     is_equivocation,
 )
+from btard.swarm.board import RECOVERY_PHASES
 from btard.swarm.broadcast import Broadcast, Expectation
 from btard.swarm.events import Departed, Halted, Observer, Recovered
 from btard.swarm.ledger import Ledger
@@ -40,8 +44,37 @@ from btard.wire import decode, encode, open_message
 
 log = structlog.get_logger(__name__)
 
-MAX_SERIALS = 8
-"""Recoveries of one attempt before the run stops: more means that the swarm cannot agree."""
+MAX_FAILURES = 8
+"""Recoveries in a row without a certificate before the run stops: more means that the swarm cannot agree."""
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Equal ballots of everyone outside the silent, and the views they name."""
+
+    views: Mapping[PeerId, SignedMessage]
+    ballots: tuple[SignedMessage, ...]
+
+    @property
+    def attempt(self) -> int:
+        """The attempt it belongs to."""
+        return self.ballots[0].slot.stage.attempt
+
+    @property
+    def serial(self) -> int:
+        """Which recovery of that attempt."""
+        return self.ballots[0].slot.stage.serial
+
+    @property
+    def roster(self) -> bytes:
+        """The digest of the members that voted."""
+        return self.ballots[0].roster
+
+    @property
+    def proof(self) -> CertificateProof:
+        """What the ledger keeps and others are told."""
+        views = tuple(self.views[peer].envelope for peer in sorted(self.views))
+        return CertificateProof(tuple(ballot.envelope for ballot in self.ballots), views)
 
 
 class Recovery:
@@ -53,19 +86,22 @@ class Recovery:
         self._decision: Decision | None = None
         self._decided_by = b""
         self._running = False
+        self._failures = 0
+        self._relayed: Certificate | None = None
+        self._adopted: tuple[int, int] | None = None
+        broadcast.on_certificate = self._receive_certificate
 
     @property
     def is_pending(self) -> bool:
         """Whether the round must wait: a recovery runs, or its decision has not been taken up yet."""
-        return self._running or self._decision is not None or self._find_halt() is not None
+        started = self._find_halt() is not None or self._find_relayed() is not None
+        return self._running or self._decision is not None or started
 
     async def settled(self) -> tuple[Decision, bytes]:
         """Wait for the decision and take it up; with the digest by which the next attempt names it."""
         while self._decision is None:
             await self._board.changed()
         decision, self._decision = self._decision, None
-        if not decision.changes_roster:
-            self._broadcast.place.serial += 1
         return decision, self._decided_by
 
     def halt(self, expectation: Expectation, missing: tuple[PeerId, ...], evidence: tuple[Equivocation, ...]) -> None:
@@ -99,33 +135,45 @@ class Recovery:
     async def run(self) -> None:
         """Serve one recovery after another, for ever."""
         while True:
-            if self._decision is None and (halt := self._find_halt()):
+            if self._decision is None and (certificate := self._find_relayed()):
+                self._conclude(certificate, trio.current_time())
+            elif self._decision is None and (halt := self._find_halt()):
                 await self._recover(halt)
             else:
                 await self._board.changed()
 
     async def _recover(self, halt: SignedMessage) -> None:
-        self._running, entered = True, trio.current_time()
-        place = self._broadcast.place
-        if place.serial >= MAX_SERIALS:
-            raise Undecided(f"no agreement after {MAX_SERIALS} recoveries of one attempt; the swarm stops")
-        self._say(self._stage(Phase.VIEW), self._build_view(halt))
-        await self._wait_until(lambda: len(self._held(Phase.VIEW)) == len(place.roster), 2 * self._config.delay_s)
-        views = self._held(Phase.VIEW)
-        silent = tuple(peer for peer in place.roster.members if peer not in views)
-        self._say(self._stage(Phase.BALLOT), Ballot(silent, compute_views_digest(views)))
-        await self._wait_until(lambda: self._certificate() is not None, 4 * self._config.delay_s)
+        self._running, entered, delay_s = True, trio.current_time(), self._config.delay_s
+        if self._failures >= MAX_FAILURES:
+            raise Undecided(f"no agreement after {MAX_FAILURES} recoveries in a row; the swarm stops")
+        self._broadcast.relay(halt)
+        roster, views = self._broadcast.place.roster, self._stage(Phase.VIEW)
+        self._say(views, self._build_view(halt))
+        if not await self._wait_until(lambda: len(self._views()) == len(roster), 2 * delay_s):
+            await self._broadcast.pull(views, self._broadcast.others, delay_s)
+        held = self._views()
+        silent = tuple(peer for peer in roster.members if peer not in held)
+        self._say(self._stage(Phase.BALLOT), Ballot(silent, compute_views_digest(held)))
+        await self._wait_until(lambda: self._certificate() is not None, 4 * delay_s)
         certificate = self._certificate()
-        decision = self._adopt(*certificate) if certificate else Decision((), (), place.round, ())
+        if certificate is None:  # somebody told us and others different things: find out who
+            await self._broadcast.pull(views, self._broadcast.others, delay_s)
+        self._conclude(certificate or self._certificate(), entered)
+
+    def _conclude(self, certificate: Certificate | None, entered: float) -> None:
+        place = self._broadcast.place
+        self._failures = 0 if certificate else self._failures + 1
+        decision = self._adopt(certificate) if certificate else Decision((), (), place.round, ())
+        place.serial = max(place.serial, certificate.serial + 1) if certificate else place.serial + 1
         self._observe(Recovered(place.round, decision.removed, decision.banned, trio.current_time() - entered))
-        self._running, self._decision = False, decision
+        self._running, self._decision, self._relayed = False, decision, None
         self._board.signal()
 
-    async def _wait_until(self, is_done: "object", seconds: float) -> None:
-        assert callable(is_done)
+    async def _wait_until(self, is_done: Callable[[], bool], seconds: float) -> bool:
         with trio.move_on_after(seconds):
             while not is_done():
                 await self._board.changed()
+        return is_done()
 
     def _build_view(self, halt: SignedMessage) -> View:
         place = self._broadcast.place
@@ -181,22 +229,68 @@ class Recovery:
                 opened.append(Equivocation(first, second))
         return opened
 
-    def _certificate(
-        self,
-    ) -> tuple[tuple[PeerId, ...], Mapping[PeerId, SignedMessage], tuple[SignedMessage, ...]] | None:
-        """The certificate, once its ballots and all views they name are here."""
-        place = self._broadcast.place
-        found = find_certificate(place.roster, self._held(Phase.BALLOT))
+    def _views(self) -> dict[PeerId, SignedMessage]:
+        """The views that count: not of those who are proven to equivocate, as far as any view shows it."""
+        views = self._held(Phase.VIEW)
+        shown = [item for view in views.values() for item in self._open_evidence(view.payload.evidence)]  # type: ignore[union-attr]
+        culprits = {
+            item.culprit for item in (*shown, *self._board.equivocations()) if item.stage.phase in RECOVERY_PHASES
+        }
+        return {peer: view for peer, view in views.items() if peer not in culprits}
+
+    def _certificate(self) -> Certificate | None:
+        """The certificate, once its ballots and all views they name are here, or another member has sent it."""
+        return self._find_relayed() or self._assemble(self._held(Phase.BALLOT), self._held(Phase.VIEW))
+
+    def _assemble(
+        self, ballots: Mapping[PeerId, SignedMessage], views: Mapping[PeerId, SignedMessage]
+    ) -> Certificate | None:
+        found = find_certificate(self._broadcast.place.roster, ballots)
         if found is None:
             return None
-        silent, views_digest, ballots = found
-        views = {peer: view for peer, view in self._held(Phase.VIEW).items() if peer not in silent}
-        return (silent, views, ballots) if compute_views_digest(views) == views_digest else None
+        silent, views_digest, votes = found
+        named = {peer: view for peer, view in views.items() if peer not in silent}
+        return Certificate(named, votes) if compute_views_digest(named) == views_digest else None
 
-    def _adopt(
-        self, silent: tuple[PeerId, ...], views: Mapping[PeerId, SignedMessage], ballots: tuple[SignedMessage, ...]
-    ) -> Decision:
-        """Draw the decision from certified views, write it down, supply what was missing."""
+    def _find_relayed(self) -> Certificate | None:
+        """A certificate of the attempt in progress that another member has sent."""
+        relayed, place = self._relayed, self._broadcast.place
+        is_ours = relayed is not None and (relayed.attempt, relayed.roster) == (place.attempt, place.roster.digest)
+        return relayed if is_ours else None
+
+    def _receive_certificate(self, body: bytes) -> None:
+        """Keep a certificate that another member has come to, if it holds and belongs to our attempt."""
+        proof = decode(body, CertificateProof)
+        ballots, views = (
+            {message.sender: message for message in (open_message(self._config.run_id, item) for item in envelopes)}
+            for envelopes in (proof.ballots, proof.views)
+        )
+        stages = {message.slot.stage for message in ballots.values()}
+        if len(stages) != 1 or not self._is_of_attempt(next(iter(stages)), (*ballots.values(), *views.values())):
+            return
+        certificate = self._assemble(ballots, views)
+        if certificate and self._decision is None and self._is_news(certificate):
+            self._relayed = self._relayed or certificate
+            self._board.signal()
+
+    def _is_news(self, certificate: Certificate) -> bool:
+        """Whether we have not come to it ourselves, and it is about the rounds that we could go back to."""
+        adopted, place = self._adopted, self._broadcast.place
+        is_known = adopted is not None and (certificate.attempt, certificate.serial) <= adopted
+        rounds = [view.payload.position.round for view in certificate.views.values()]  # type: ignore[union-attr]
+        return not is_known and abs(median_low(rounds) - place.round) <= 1
+
+    def _is_of_attempt(self, stage: Stage, messages: Iterable[SignedMessage]) -> bool:
+        """Whether all messages are ballots and views of one recovery of our attempt."""
+        place = self._broadcast.place
+        stages = {stage._replace(phase=phase) for phase in (Phase.VIEW, Phase.BALLOT)}
+        return (stage.round, stage.attempt, stage.phase) == (0, place.attempt, Phase.BALLOT) and all(
+            message.slot.stage in stages and message.roster == place.roster.digest for message in messages
+        )
+
+    def _adopt(self, certificate: Certificate) -> Decision:
+        """Draw the decision from certified views, write it down, tell everyone, supply what was missing."""
+        views = certificate.views
         place = self._broadcast.place
         opened = {peer: message.payload for peer, message in views.items()}
         shown = [
@@ -208,9 +302,8 @@ class Recovery:
         tolerated = place.roster.tolerated(self._config.byzantine_bound)
         supplied = self._open_supplied(view for view in opened.values() if isinstance(view, View))
         decision = decide(place.roster, opened, shown, tolerated, supplied)  # type: ignore[arg-type]
-        certificate = CertificateProof(
-            tuple(ballot.envelope for ballot in ballots), tuple(views[peer].envelope for peer in sorted(views))
-        )
+        self._adopted = certificate.attempt, certificate.serial
+        self._broadcast.tell_certificate(encode(certificate.proof))
         for peer in decision.banned:
             item = equivocations[peer]
             proof = EquivocationProof(item.first.envelope, item.second.envelope)
@@ -219,7 +312,9 @@ class Recovery:
             )
         for peer in decision.removed:
             self._depart(
-                Departure(peer, decision.resume_round, place.attempt, DepartureKind.REMOVAL, Cause.SILENCE, certificate)
+                Departure(
+                    peer, decision.resume_round, place.attempt, DepartureKind.REMOVAL, Cause.SILENCE, certificate.proof
+                )
             )
         for message in supplied:
             self._board.post(message)
