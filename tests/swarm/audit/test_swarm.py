@@ -6,12 +6,12 @@ import pytest
 
 from btard.attacks import make_attacker
 from btard.identity import PeerId
-from btard.rules.evidence import Cause
+from btard.rules.evidence import Cause, CommitOpening, VoteProof
 from btard.rules.parts import Part
 from btard.sim import LinearTask, SimulatedSwarm
 from btard.swarm import aggregation
 from btard.swarm.audit import AuditResult, audit_ledger
-from btard.swarm.ledger import LEDGER_FILE
+from btard.swarm.ledger import LEDGER_FILE, Ledger
 from btard.swarm.services import Services
 from btard.swarm.state import Work
 
@@ -62,3 +62,19 @@ async def test_member_that_complains_twice_leaves_with_a_proof(
     results = audit_all(tmp_path)
     assert [result.problems for result in results] == 5 * [()]
     assert {(result.removals, result.self_contained) for result in results if result.seals == 3} == {(1, 1)}
+
+
+async def test_accusation_shows_who_was_loud(autojump_clock: object, tmp_path: Path) -> None:
+    """With a tiny norm bound columns are opened and prove right; the draw of validators is still derived."""
+    config = {"genesis_size": 7, "rounds": 5, "tau": 2.0, "delta": 0.01, "exemption": 1, "validators": 2}
+    swarm = SimulatedSwarm({**config, "max_byzantine": 2}, LinearTask, tmp_path)
+    for index in (1, 3):
+        me = swarm.identities[index].peer_id
+        swarm.conducts[index] = make_attacker("false-accusation", seed=0, first_round=2, config=swarm.config, me=me)
+    outcome = await swarm.run()
+    assert {event.cause for event in outcome.peers[0].departures} == {Cause.FALSE_ACCUSATION}
+    assert [result.problems for result in audit_all(tmp_path)] == 7 * [()]
+    with Ledger.create(tmp_path / "peer-0", swarm.config, swarm.identities[0].peer_id) as ledger:
+        proofs = [departure.proof for departure in ledger.departures()]
+    openings = [proof.opening for proof in proofs if isinstance(proof, VoteProof)]
+    assert any(isinstance(opening, CommitOpening) and opening.checks for opening in openings)
