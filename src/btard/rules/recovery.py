@@ -90,6 +90,8 @@ def decide(
     equivocations: Sequence[Equivocation],
     tolerated: int,
     supplied: Collection[SignedMessage] = (),
+    *,
+    is_first: bool = True,
 ) -> Decision:
     """Return what the agreed views settle; ``supplied`` are the messages in them, opened.
 
@@ -98,17 +100,23 @@ def decide(
     views claim to hold it (attacks C3), only if at least f+1 agreed views say that the deadline had
     passed, and not while it is itself a stage behind (attacks A6). Where somebody equivocated nobody
     is removed: members that were told different things wait in different stages.
+
+    Only the first recovery of an attempt (``is_first``) excuses by what is supplied and by who is
+    behind. Afterwards every member has had what it lacked and another deadline: a message that is
+    still not held by f+1 does not count with them, and whoever is still behind stays there on purpose.
     """
     banned = tuple(sorted({item.culprit for item in equivocations if item.culprit in roster}))
     views = {peer: view for peer, view in views.items() if is_position(view.position.stage)}
     if not views:
         return Decision((), (), 0, ())
     stages = _find_stages(views)
-    held = [_find_held(roster, views, stage, tolerated, supplied) for stage in stages]
+    excuses = supplied if is_first else ()
+    held = [_find_held(roster, views, stage, tolerated, excuses) for stage in stages]
     position, present = next(
         (pair for pair in zip(stages, held, strict=True) if len(pair[1]) < len(roster)), (stages[-1], held[-1])
     )
-    behind = {peer for peer, view in views.items() if view.position.stage in stages[: stages.index(position)]}
+    lower = stages[: stages.index(position)] if is_first else []
+    behind = {peer for peer, view in views.items() if view.position.stage in lower}
     overdue = sum(view.overdue for view in views.values() if view.position.stage == position)
     excused = present | behind
     missing = tuple(peer for peer in roster.members if peer not in excused)

@@ -62,7 +62,7 @@ async def _collect_slices(services: Services, work: Work, part: Part) -> tuple[P
         get = services.slices.get
         return tuple(p for p in work.contributors if get(work.round, work.root_of(p), part.chunks) is None)
 
-    if not part.elements or await services.exchange.wait_for(lambda: not lacking(), services.deadlines.bulk_s):
+    if not part.elements or await services.exchange.wait_for(work, lambda: not lacking(), services.deadlines.bulk_s):
         return ()
     # A lost link is no crime: ask the contributor, then whoever holds what it published.
     with trio.move_on_after(2 * services.config.delay_s):
@@ -132,7 +132,7 @@ async def _gather(services: Services, work: Work) -> tuple[int, ...]:
     for peer in services.others(work):
         if mine.elements and services.conduct.sends_part(work.round, peer):
             services.spawn(services.parts.send, work.round, work.attempt, mine, peer)
-    if await services.exchange.wait_for(lambda: not _lacking_parts(services, work), services.deadlines.bulk_s):
+    if await services.exchange.wait_for(work, lambda: not _lacking_parts(services, work), services.deadlines.bulk_s):
         return ()
     await _pull_parts(services, work, services.others(work)[:PULL_SOURCES])
     return tuple(part.index for part in _lacking_parts(services, work))

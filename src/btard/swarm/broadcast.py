@@ -169,6 +169,11 @@ class Broadcast:
         missing = self.find_missing(expectation)
         return tuple(peer for peer in missing if peer in heard and peer not in self.board.of(expectation.stage))
 
+    def find_past(self, expectation: Expectation) -> tuple[PeerId, ...]:
+        """The members that have said a later stage: they hold all of this one, and must serve it (attacks A6)."""
+        heard = self.board.find_speakers(lambda stage: is_position(stage) and is_later(stage, expectation.stage))
+        return tuple(peer for peer in expectation.roster.members if peer in heard)
+
     async def pull(self, stage: Stage, sources: tuple[PeerId, ...], timeout_s: float) -> None:
         """Ask every source for the messages it holds of a stage and post them; waits at most ``timeout_s``."""
         async with trio.open_nursery() as nursery:
@@ -190,6 +195,10 @@ class Broadcast:
         limit = None if message.slot.stage.phase is Phase.VIEW else MAX_ORDINARY_MESSAGE
         if limit is not None and len(envelope) > limit:
             raise RemoteProtocolError(f"a {message.slot.stage.phase.name} of {len(envelope)} bytes", message.sender)
+        self.take(message)
+
+    def take(self, message: SignedMessage) -> None:
+        """Post a verified message if it may be of use: of a member, and neither far ahead nor long past."""
         place = self.place
         if self._may_speak(message) and is_in_window(message.slot.stage, place.round, place.attempt, place.serial):
             self.board.post(message)

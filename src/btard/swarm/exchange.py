@@ -13,6 +13,7 @@ import trio
 
 from btard.identity import Context, PeerId, digest
 from btard.rules.messages import Agree, AnyPayload, Phase, SignedMessage, Stage, Transcript
+from btard.rules.recovery import Decision
 from btard.swarm.board import Board
 from btard.swarm.broadcast import Broadcast, Expectation
 from btard.swarm.recovery import Recovery
@@ -86,6 +87,7 @@ class Exchange:
         self._broadcast, self._recovery, self._stalls = broadcast, recovery, stalls
         self._delay_s, self._spawn = delay_s, spawn
         self._reconciled: set[tuple[Stage, PeerId]] = set()
+        self._postponed: tuple[Decision, bytes] | None = None
 
     @property
     def board(self) -> Board:
@@ -107,13 +109,14 @@ class Exchange:
         Raises:
             NewAttempt: a recovery decided that somebody leaves.
         """
+        self._follow_postponed(work)
         is_commit = phase is Phase.COMMIT
         signed_roster = work.state.roster.digest if is_commit else work.roster.digest
         previous = work.state.chain if is_commit else work.chain
         expectation = Expectation(work.stage(phase, serial), work.roster, signed_roster, previous, is_valid)
         self._move_to(expectation)
         self._broadcast.say(expectation.stage, signed_roster, previous, payload)
-        transcript = await self._collect(expectation, wait_s)
+        transcript = await self._collect(work, expectation, wait_s)
         work.chain = transcript.digest
         return transcript
 
@@ -129,16 +132,18 @@ class Exchange:
         place = self._broadcast.place
         if place.current is not None and place.current.stage != expectation.stage:
             place.last = place.current
+            self._reconciled.clear()
         place.current, place.overdue = expectation, False
 
-    async def _collect(self, expectation: Expectation, wait_s: float) -> Transcript:
+    async def _collect(self, work: Work, expectation: Expectation, wait_s: float) -> Transcript:
         patience = self._patience(wait_s)
         stalled = self._stalls.total_s
         while True:
             if self._recovery.is_pending:
-                await self._take_up_decision()
+                await self._take_up_decision(work)
                 patience, self._broadcast.place.overdue = self._patience(wait_s), False
             elif transcript := self._broadcast.complete(expectation):
+                self._recovery.note_progress()
                 return transcript
             elif evidence := [e for e in self.board.equivocations() if e.culprit in expectation.roster]:
                 self._recovery.halt(expectation, (), tuple(evidence))
@@ -161,17 +166,20 @@ class Exchange:
         if patience.pulls < 2:
             patience.pulls += 1
             for stage in (expectation.stage, *self._find_earlier_stages(expectation.stage)):
-                self._spawn(self._broadcast.pull, stage, self._broadcast.others, self._delay_s)
+                self._spawn(self._broadcast.pull, stage, self._broadcast.others, 2 * self._delay_s)
         else:
             self._recovery.halt(expectation, self._broadcast.find_missing(expectation), ())
+            patience.deadline, patience.pulls = trio.current_time() + self._delay_s, 0  # should nobody follow it
 
     def _reconcile(self, expectation: Expectation) -> None:
         """Compare what we hold with members who followed another transcript than we, or are in another stage."""
-        for peer in (*self._broadcast.find_strayed(expectation), *self._broadcast.find_ahead(expectation)):
+        broadcast = self._broadcast
+        others = (*broadcast.find_strayed(expectation), *broadcast.find_ahead(expectation))
+        for peer in (*others, *broadcast.find_past(expectation)):
             if (expectation.stage, peer) not in self._reconciled:
                 self._reconciled.add((expectation.stage, peer))
                 for stage in (expectation.stage, *self._find_earlier_stages(expectation.stage)):
-                    self._spawn(self._broadcast.pull, stage, (peer,), self._delay_s)
+                    self._spawn(self._broadcast.pull, stage, (peer,), 2 * self._delay_s)
 
     def _find_earlier_stages(self, stage: Stage) -> tuple[Stage, ...]:
         last = self._broadcast.place.last
@@ -179,12 +187,20 @@ class Exchange:
         held = [item for item in commits if self.board.of(item) and item != stage]
         return tuple({*held, *([last.stage] if last else [])})
 
-    async def _take_up_decision(self) -> None:
+    async def _take_up_decision(self, work: Work) -> None:
         decision, reason = await self._recovery.settled()
         if decision.changes_roster:
-            raise NewAttempt(decision.resume_round, reason, banned=decision.banned, removed=decision.removed)
+            self._postponed = decision, reason
+            self._follow_postponed(work)
 
-    async def wait_for(self, is_done: Callable[[], bool], wait_s: float) -> bool:
+    def _follow_postponed(self, work: Work) -> None:
+        """Act on a decision once we are in its round; whoever was a round behind finishes its own first."""
+        if self._postponed is None or self._postponed[0].resume_round > work.round:
+            return
+        (decision, reason), self._postponed = self._postponed, None
+        raise NewAttempt(decision.resume_round, reason, banned=decision.banned, removed=decision.removed)
+
+    async def wait_for(self, work: Work, is_done: Callable[[], bool], wait_s: float) -> bool:
         """Wait for private data, at most ``wait_s`` seconds; return whether it came.
 
         Raises:
@@ -193,7 +209,7 @@ class Exchange:
         with trio.move_on_after(wait_s):
             while not is_done():
                 if self._recovery.is_pending:
-                    await self._take_up_decision()
+                    await self._take_up_decision(work)
                 else:
                     await self.board.changed()
         return is_done()

@@ -9,6 +9,7 @@ concluded. Where no certificate comes the next serial tries again, a bounded num
 who are proven to equivocate have no view in it. The Dolev–Strong fallback takes that place later.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from statistics import median_low
@@ -44,8 +45,8 @@ from btard.wire import decode, encode, open_message
 
 log = structlog.get_logger(__name__)
 
-MAX_FAILURES = 8
-"""Recoveries in a row without a certificate before the run stops: more means that the swarm cannot agree."""
+MAX_FRUITLESS = 8
+"""Recoveries in one phase without a certificate before the run stops: more means that the swarm cannot agree."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,8 @@ class Recovery:
         self._decision: Decision | None = None
         self._decided_by = b""
         self._running = False
-        self._failures = 0
+        self._fruitless = 0
+        self._marked: set[frozenset[PeerId]] = set()
         self._relayed: Certificate | None = None
         self._adopted: tuple[int, int] | None = None
         broadcast.on_certificate = self._receive_certificate
@@ -103,6 +105,10 @@ class Recovery:
             await self._board.changed()
         decision, self._decision = self._decision, None
         return decision, self._decided_by
+
+    def note_progress(self) -> None:
+        """A phase is complete: whatever recoveries it took, the swarm goes on."""
+        self._fruitless = 0
 
     def halt(self, expectation: Expectation, missing: tuple[PeerId, ...], evidence: tuple[Equivocation, ...]) -> None:
         """Say that the round cannot go on, and why."""
@@ -130,7 +136,24 @@ class Recovery:
     def _find_halt(self) -> SignedMessage | None:
         """A HALT of this recovery; before our first stage there is nothing that could be halted."""
         halts = self._held(Phase.HALT) if self._broadcast.place.current else {}
-        return halts[min(halts)] if halts else None
+        return next((halts[peer] for peer in sorted(halts) if self._counts(halts[peer], halts)), None)
+
+    def _counts(self, halt: SignedMessage, halts: Mapping[PeerId, SignedMessage]) -> bool:
+        """Whether a HALT starts a recovery: it has a reason that its sender has not used up, or f+1 members want it.
+
+        Who halted over another without anybody leaving has used up that pair (attacks B1): nobody halts the
+        swarm for nothing more often than it has partners, and nobody escapes by being halted over.
+        """
+        assert isinstance(halt.payload, Halt)
+        roster = self._broadcast.place.roster
+        enough = roster.tolerated(self._config.byzantine_bound) + 1
+        named = Counter(peer for item in halts.values() for peer in set(item.payload.missing))  # type: ignore[union-attr]
+        has_reason = any(
+            peer in roster and (named[peer] >= enough or frozenset({halt.sender, PeerId(peer)}) not in self._marked)
+            for peer in halt.payload.missing
+        )
+        entered = self._held(Phase.VIEW).keys() - {self._broadcast.me}
+        return has_reason or len(entered) >= enough or bool(self._known_equivocations())
 
     async def run(self) -> None:
         """Serve one recovery after another, for ever."""
@@ -144,26 +167,27 @@ class Recovery:
 
     async def _recover(self, halt: SignedMessage) -> None:
         self._running, entered, delay_s = True, trio.current_time(), self._config.delay_s
-        if self._failures >= MAX_FAILURES:
-            raise Undecided(f"no agreement after {MAX_FAILURES} recoveries in a row; the swarm stops")
+        if self._fruitless >= MAX_FRUITLESS:
+            raise Undecided(f"no agreement after {MAX_FRUITLESS} recoveries in one phase; the swarm stops")
         self._broadcast.relay(halt)
         roster, views = self._broadcast.place.roster, self._stage(Phase.VIEW)
         self._say(views, self._build_view(halt))
         if not await self._wait_until(lambda: len(self._views()) == len(roster), 2 * delay_s):
-            await self._broadcast.pull(views, self._broadcast.others, delay_s)
+            await self._broadcast.pull(views, self._broadcast.others, 2 * delay_s)
         held = self._views()
         silent = tuple(peer for peer in roster.members if peer not in held)
         self._say(self._stage(Phase.BALLOT), Ballot(silent, compute_views_digest(held)))
         await self._wait_until(lambda: self._certificate() is not None, 4 * delay_s)
         certificate = self._certificate()
         if certificate is None:  # somebody told us and others different things: find out who
-            await self._broadcast.pull(views, self._broadcast.others, delay_s)
+            await self._broadcast.pull(views, self._broadcast.others, 2 * delay_s)
         self._conclude(certificate or self._certificate(), entered)
 
     def _conclude(self, certificate: Certificate | None, entered: float) -> None:
         place = self._broadcast.place
-        self._failures = 0 if certificate else self._failures + 1
         decision = self._adopt(certificate) if certificate else Decision((), (), place.round, ())
+        # Those with a certificate are bounded by the pairs that they mark, and end nothing.
+        self._fruitless = 0 if decision.changes_roster else self._fruitless + (certificate is None)
         place.serial = max(place.serial, certificate.serial + 1) if certificate else place.serial + 1
         self._observe(Recovered(place.round, decision.removed, decision.banned, trio.current_time() - entered))
         self._running, self._decision, self._relayed = False, decision, None
@@ -301,7 +325,8 @@ class Recovery:
         equivocations = {item.culprit: item for item in sorted(shown, key=lambda item: item.order, reverse=True)}
         tolerated = place.roster.tolerated(self._config.byzantine_bound)
         supplied = self._open_supplied(view for view in opened.values() if isinstance(view, View))
-        decision = decide(place.roster, opened, shown, tolerated, supplied)  # type: ignore[arg-type]
+        is_first = certificate.serial == 0
+        decision = decide(place.roster, opened, shown, tolerated, supplied, is_first=is_first)  # type: ignore[arg-type]
         self._adopted = certificate.attempt, certificate.serial
         self._broadcast.tell_certificate(encode(certificate.proof))
         for peer in decision.banned:
@@ -317,9 +342,22 @@ class Recovery:
                 )
             )
         for message in supplied:
-            self._board.post(message)
+            self._broadcast.take(message)
+        if not decision.changes_roster:
+            self._mark_pairs((view for view in opened.values() if isinstance(view, View)), certificate)
         self._decided_by = digest(Context.VIEWS, compute_views_digest(views))
         return decision
+
+    def _mark_pairs(self, views: Iterable[View], certificate: Certificate) -> None:
+        """Remember who halted over whom without anybody leaving, as the agreed views show it."""
+        stage = certificate.ballots[0].slot.stage._replace(phase=Phase.HALT)
+        for envelope in {view.halt for view in views}:
+            try:
+                halt = open_message(self._config.run_id, envelope)
+            except RemoteProtocolError:
+                continue
+            if isinstance(halt.payload, Halt) and halt.slot.stage == stage:
+                self._marked |= {frozenset({halt.sender, PeerId(peer)}) for peer in halt.payload.missing}
 
     def _open_supplied(self, views: Iterable[View]) -> list[SignedMessage]:
         """The messages that agreed views supply; what is no message was supplied by a cheat."""

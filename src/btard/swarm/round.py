@@ -22,7 +22,7 @@ from btard.rules.seal import Seal
 from btard.swarm.aggregation import aggregate, reveal
 from btard.swarm.checking import Verified, check, confirm, verify
 from btard.swarm.committing import commit
-from btard.swarm.sealing import part_with_leavers, settle_previous
+from btard.swarm.sealing import keep_signatures, part_with_leavers, settle_previous
 from btard.swarm.services import Services
 from btard.swarm.state import State, Work, compute_full_state_root, compute_state_root
 from btard.swarm.workload import OptimizerState
@@ -40,6 +40,7 @@ async def run_round(services: Services, work: Work) -> State:
     await settle_previous(services, work)
     await part_with_leavers(services, work)
     await aggregate(services, work)
+    keep_signatures(services, work)
     await reveal(services, work)
     await check(services, work)
     confirms = await confirm(services, work)
@@ -51,6 +52,7 @@ async def close_run(services: Services, work: Work) -> None:
     """One COMMIT without a gradient after the last round, so that no round stays unsealed or unvalidated."""
     await commit(services, work, is_closing=True)
     await settle_previous(services, work)
+    keep_signatures(services, work)
 
 
 async def update(services: Services, work: Work, verified: Verified) -> State:

@@ -23,7 +23,7 @@ async def settle_previous(services: Services, work: Work) -> None:
         NewAttempt: somebody computes another state, or was convicted.
     """
     if not work.sealed:
-        seal_previous(services, work)
+        seal_previous(work)
         work.sealed = True
     await _part_with_strangers(services, work)
     for disputes in (find_open_accusations(work), find_open_columns(work)[:1]):
@@ -62,7 +62,7 @@ async def part_with_leavers(services: Services, work: Work) -> None:
         raise NewAttempt(work.round, work.commits.digest, left=left)
 
 
-def seal_previous(services: Services, work: Work) -> None:
+def seal_previous(work: Work) -> None:
     """Collect the signatures over the previous round's tuple, if our own state is the common one.
 
     Raises:
@@ -75,7 +75,7 @@ def seal_previous(services: Services, work: Work) -> None:
             for peer, commit in commits.items()
             if is_seal_signed_by(peer, seal, commit.seal)
         ]
-        _record_signatures(services, work, signed)
+        work.signatures = _require_quorum(work, signed)
 
 
 def _read_commits(work: Work) -> dict[PeerId, Commit]:
@@ -113,9 +113,19 @@ async def _part_with_strangers(services: Services, work: Work) -> None:
         raise NewAttempt(work.round, work.commits.digest, removed=others)
 
 
-def _record_signatures(services: Services, work: Work, signed: Sequence[SealSignature]) -> None:
+def keep_signatures(services: Services, work: Work) -> None:
+    """Write down the signatures over the previous round's seal; from now on that round is not run again.
+
+    Not before everyone is known to hold the COMMITs: until then a recovery may still resume that round.
+    """
+    if work.signatures:
+        services.ledger.record_signatures(work.round - 1, work.signatures)
+        work.signatures = ()
+
+
+def _require_quorum(work: Work, signed: Sequence[SealSignature]) -> Sequence[SealSignature]:
     if work.previous is None:
-        return  # seal 0 is the founder's alone
+        return ()  # seal 0 is the founder's alone
     if not has_quorum(frozenset(item.signer for item in signed), work.previous.state.roster):
         raise Undecided(f"round {work.round - 1}: its seal has no majority of signatures; the swarm stops")
-    services.ledger.record_signatures(work.round - 1, signed)
+    return signed

@@ -83,7 +83,7 @@ async def _attest(
 ) -> tuple[Hearing, tuple[int, ...]]:
     deadlines = services.deadlines
     published = await services.exchange.run(work, Phase.PUBLISH, Publish(), wait_s=deadlines.check, serial=serial)
-    await services.exchange.wait_for(lambda: all(map(is_held, complaints)), deadlines.bulk_s)
+    await services.exchange.wait_for(work, lambda: all(map(is_held, complaints)), deadlines.bulk_s)
     attests = await services.exchange.run(
         work,
         Phase.ATTEST,
@@ -236,7 +236,7 @@ async def _obtain(
             p for p in wanted if part.elements and held(subject.round, subject.root_of(p), part.chunks) is None
         )
 
-    await services.exchange.wait_for(lambda: not lacking(), services.deadlines.bulk_s)
+    await services.exchange.wait_for(work, lambda: not lacking(), services.deadlines.bulk_s)
     for peer in lacking():
         sources = (part.aggregator, *services.others(work)[:3])
         root = subject.root_of(peer)

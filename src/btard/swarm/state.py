@@ -6,7 +6,7 @@ what one peer computes and receives during one round; the previous round's work 
 validators have reported.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,7 +26,7 @@ from btard.rules.merkle import MerkleTree, compute_leaves
 from btard.rules.messages import Commit, Phase, Report, SignedMessage, Stage, Transcript, Verdict
 from btard.rules.parts import Part, cut_parts, find_part_of
 from btard.rules.roster import Roster
-from btard.rules.seal import Seal
+from btard.rules.seal import Seal, SealSignature
 from btard.swarm.workload import OptimizerState
 
 
@@ -83,6 +83,7 @@ class Work:
         self._parts: tuple[Part, ...] | None = None
         self.directions: Directions | None = None
         self.sealed = False
+        self.signatures: Sequence[SealSignature] = ()
         self.settled: set[Dispute] = set()
         self.verdicts: tuple[Verdict, ...] | None = None
         self.complaints: dict[tuple[bytes, Complaint], SignedMessage] = {}

@@ -63,7 +63,8 @@ def _decide(chain: Chain, roster: Roster, views: Transcript) -> Decision:
     }
     found = {item.culprit: item for view in payloads.values() for item in _open_equivocations(chain, view)}
     tolerated = roster.tolerated(chain.config.byzantine_bound)
-    return decide(roster, payloads, tuple(found.values()), tolerated, _read_supplied(chain, payloads.values()))
+    supplied, is_first = _read_supplied(chain, payloads.values()), views.stage.serial == 0
+    return decide(roster, payloads, tuple(found.values()), tolerated, supplied, is_first=is_first)
 
 
 def _read_supplied(chain: Chain, views: Iterable[View]) -> list[SignedMessage]:
