@@ -7,8 +7,9 @@ import pytest
 
 from btard.identity import PeerId
 from btard.net import Hub
-from btard.rules.messages import AnyPayload, Stage
+from btard.rules.messages import AnyPayload, SignedMessage, Stage
 from btard.sim import LinearTask, Outcome, SimulatedSwarm
+from btard.swarm.broadcast import Broadcast
 from btard.swarm.conduct import Conduct
 from btard.swarm.events import Event
 from btard.swarm.frames import Kind
@@ -57,3 +58,21 @@ class HostileSwarm:
         for recipient, peer in enumerate(self.peers):
             if recipient != index and (recipients is None or recipient in recipients):
                 self.hubs[self.peers[index]].send(peer, Kind.MESSAGE, envelope)
+
+    def successors(self, index: int) -> list[int]:
+        """The other members in the order in which a member asks them for data."""
+        order = sorted(range(len(self.peers)), key=self.peers.__getitem__)
+        place = order.index(index)
+        return [*order[place + 1 :], *order[:place]]
+
+
+def alter_said(
+    monkeypatch: pytest.MonkeyPatch, hostile: HostileSwarm, change: Callable[[int, Stage, AnyPayload], AnyPayload]
+) -> None:
+    """Let peers sign what ``change(index, stage, payload)`` returns instead of what they should."""
+    say = Broadcast.say
+
+    def say_other(self: Broadcast, stage: Stage, roster: bytes, previous: bytes, payload: AnyPayload) -> SignedMessage:
+        return say(self, stage, roster, previous, change(hostile.peers.index(self.me), stage, payload))
+
+    monkeypatch.setattr(Broadcast, "say", say_other)

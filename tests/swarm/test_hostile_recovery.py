@@ -38,6 +38,7 @@ class Altered(Conduct):
 
 
 def sign_again(message: SignedMessage, identity: Identity, run_id: bytes, **changes: object) -> bytes:
+    """Return a message signed anew with some fields changed."""
     payload, previous = message.payload, changes.pop("previous", message.previous)
     return sign_message(
         identity, run_id, message.roster, message.slot.stage, previous, replace(payload, **changes)
@@ -45,6 +46,7 @@ def sign_again(message: SignedMessage, identity: Identity, run_id: bytes, **chan
 
 
 def is_due(message: SignedMessage, phase: Phase) -> bool:
+    """Return whether a message is of a phase, and of round 2 or later."""
     stage = message.slot.stage
     return stage.phase is phase and (stage.round == 0 or stage.round >= 2)
 
@@ -71,6 +73,7 @@ def alter_views(monkeypatch: pytest.MonkeyPatch, hostile: HostileSwarm, change: 
 
 
 def require_only_z_left(outcome: Outcome, rounds: int = 3) -> None:
+    """No honest member left, all finished, with one state."""
     assert [peer.error for peer in outcome.honest] == [None] * len(outcome.honest)
     assert {len({done.round for done in peer.rounds}) for peer in outcome.honest} == {rounds}
     gone = {**outcome.departures(DepartureKind.BAN), **outcome.departures(DepartureKind.REMOVAL)}

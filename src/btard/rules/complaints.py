@@ -24,28 +24,33 @@ class Complaint:
 
 
 def find_scatter_complaints(aggregates: Transcript, parts: Collection[Part]) -> tuple[Complaint, ...]:
-    """Return the aggregators' complaints about contributors, in order of part and accused."""
-    index = {part.aggregator: part.index for part in parts}
+    """Return the aggregators' complaints about contributors, in order of part and accused; none about an empty part."""
+    index = {part.aggregator: part.index for part in parts if part.elements}
     return tuple(
         sorted(
             Complaint(index[message.sender], PeerId(peer), message.sender)
             for message in aggregates.messages
-            if isinstance(message.payload, Aggregate)
+            if isinstance(message.payload, Aggregate) and message.sender in index
             for peer in message.payload.missing
         )
     )
 
 
 def find_gather_complaints(reveals: Transcript, parts: Collection[Part]) -> tuple[Complaint, ...]:
-    """Return the complaints about aggregators: one for every part that anyone lacks."""
-    aggregator = {part.index: part.aggregator for part in parts}
+    """Return the complaints about aggregators: one for every part that anyone lacks, empty parts aside."""
+    aggregator = {part.index: part.aggregator for part in parts if part.elements}
     first: dict[int, Complaint] = {}
     for message in reveals.messages:
         if isinstance(message.payload, Reveal):
             for part in message.payload.missing:
-                if message.sender != aggregator[part]:
+                if part in aggregator and message.sender != aggregator[part]:
                     first.setdefault(part, Complaint(part, aggregator[part], message.sender))
     return tuple(first[part] for part in sorted(first))
+
+
+def find_attesters(attests: Transcript, index: int) -> tuple[PeerId, ...]:
+    """Return who attests to hold, and must serve, what complaint ``index`` is about."""
+    return tuple(m.sender for m in attests.messages if isinstance(m.payload, Attest) and m.payload.held[index])
 
 
 def find_unattested(complaints: Collection[Complaint], attests: Transcript, roster: Roster) -> tuple[int, ...]:

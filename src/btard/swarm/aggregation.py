@@ -20,8 +20,8 @@ from btard.rules.validity import is_valid_aggregate, is_valid_reveal
 from btard.swarm.exchange import NewAttempt
 from btard.swarm.gather import PULL_SOURCES
 from btard.swarm.services import Services
-from btard.swarm.settling import settle_gather_complaints, settle_scatter_complaints
-from btard.swarm.state import Work, as_bytes, empty_part
+from btard.swarm.settling import pull_part, pull_slice, settle_gather_complaints, settle_scatter_complaints
+from btard.swarm.state import Work, as_bytes
 
 
 def scatter(services: Services, work: Work) -> None:
@@ -37,6 +37,7 @@ def scatter(services: Services, work: Work) -> None:
 async def aggregate(services: Services, work: Work) -> None:
     """Reduce our part by CenteredClip and commit to the result (Algorithm 2, steps 4 and 5)."""
     services.parts.begin_attempt(work.round, work.attempt, len(work.roster))
+    services.slices.begin_attempt(len(work.roster))
     scatter(services, work)
     mine = work.part_of(services.me)
     missing = await _collect_slices(services, work, mine)
@@ -65,21 +66,11 @@ async def _collect_slices(services: Services, work: Work, part: Part) -> tuple[P
     if not part.elements or await services.exchange.wait_for(work, lambda: not lacking(), services.deadlines.bulk_s):
         return ()
     # A lost link is no crime: ask the contributor, then whoever holds what it published.
-    with trio.move_on_after(2 * services.config.delay_s):
-        async with trio.open_nursery() as nursery:
-            for peer in lacking():
-                sources = (peer, *services.others(work)[:PULL_SOURCES])
-                nursery.start_soon(pull_slice, services, work, part, peer, sources)
+    async with trio.open_nursery() as nursery:
+        for peer in lacking():
+            sources = (peer, *services.others(work)[:PULL_SOURCES])
+            nursery.start_soon(pull_slice, services, work, part, peer, sources)
     return tuple(sorted(lacking()))
-
-
-async def pull_slice(
-    services: Services, subject: Work, part: Part, contributor: PeerId, sources: Sequence[PeerId]
-) -> None:
-    """Ask others for a contributor's slice of a part."""
-    root = subject.root_of(contributor)
-    others = [source for source in sources if source != services.me]
-    await services.slices.pull(subject.round, root, part.chunks, others, services.config.delay_s)
 
 
 def read_column(services: Services, work: Work, part: Part) -> list[Tensor]:
@@ -93,8 +84,8 @@ async def _reduce(services: Services, work: Work, part: Part) -> tuple[bytes, fl
     rows = read_column(services, work, part)
 
     def compute() -> tuple[Tensor, bytes, float]:
-        own = empty_part()
-        if part.elements:
+        own = torch.zeros(part.elements)
+        if part.elements and rows:
             own = compute_centered_clip(rows, part.tau, config.epsilon).aggregate
         own = services.conduct.aggregate(work.round, work.attempt, part, own)
         norm = float(torch.linalg.vector_norm(own, dtype=torch.float64))
@@ -121,6 +112,7 @@ async def reveal(services: Services, work: Work) -> None:
     complaints = find_gather_complaints(work.reveals, work.parts)
     if complaints:
         await settle_gather_complaints(services, work, complaints)
+        work.is_delayed = True
         await _pull_parts(services, work, services.others(work))
     work.aggregate = _merge_parts(services, work)
     work.directions = Directions(combine_nonces(work.reveals), services.config.elements, services.config.projections)
@@ -144,9 +136,9 @@ def _lacking_parts(services: Services, work: Work) -> list[Part]:
 
 
 async def _pull_parts(services: Services, work: Work, sources: Sequence[PeerId]) -> None:
-    for part in _lacking_parts(services, work):
-        root = work.aggregate_roots[part.aggregator]
-        await services.parts.pull(work.round, work.attempt, part, root, sources, services.config.delay_s)
+    async with trio.open_nursery() as nursery:
+        for part in _lacking_parts(services, work):
+            nursery.start_soon(pull_part, services, work, part, sources)
 
 
 def _merge_parts(services: Services, work: Work) -> Tensor:

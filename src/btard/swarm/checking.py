@@ -36,7 +36,7 @@ async def check(services: Services, work: Work) -> None:
         work,
         Phase.CHECK,
         Check(reports, commit_to_nonce(slot, derive_nonce(services.identity.seed, slot))),
-        wait_s=services.deadlines.check,
+        wait_s=services.deadlines.bulk if work.is_delayed else services.deadlines.check,
         is_valid=lambda message: is_valid_check(message, contributors, parts, services.config.projections),
     )
 
@@ -51,7 +51,7 @@ async def _report_on_all_parts(services: Services, work: Work) -> tuple[Report, 
 
 def _report_on_column(services: Services, work: Work, part: Part) -> dict[PeerId, Report]:
     """Return the true reports of all contributors on our own part, from their slices."""
-    if not part.elements:
+    if not part.elements or not work.contributors:
         return {}
     assert work.directions is not None and work.aggregate is not None
     rows = read_column(services, work, part)

@@ -3,11 +3,10 @@ Gather: the aggregates of all parts on their way to everyone, checked against th
 (paper, Algorithm 2, steps 6 and 7). A part that its aggregator does not deliver is pulled from others.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 import structlog
 import torch
-import trio
 from torch import Tensor
 
 from btard.errors import NetworkError, RemoteProtocolError
@@ -17,6 +16,7 @@ from btard.robust import Layout
 from btard.rules.config import RunConfig
 from btard.rules.merkle import compute_root
 from btard.rules.parts import Part
+from btard.swarm.asking import ask_in_turn
 from btard.swarm.frames import Kind, PartHead
 from btard.swarm.state import as_bytes, read_values
 from btard.wire import decode, encode
@@ -97,15 +97,16 @@ class Parts:
         return (b"", None) if values is None else (body, as_bytes(values))
 
     async def pull(
-        self, number: int, attempt: int, part: Part, root: bytes, sources: Iterable[PeerId], timeout_s: float
+        self, number: int, attempt: int, part: Part, root: bytes, sources: Sequence[PeerId], timeout_s: float
     ) -> bool:
-        """Ask members in turn for a part; return whether it is held now."""
-        for peer in sources:
-            if self.get(number, attempt, part, root) is not None:
-                return True
-            with trio.move_on_after(timeout_s):
-                await self._pull_from(number, attempt, part, root, peer, timeout_s)
-        return self.get(number, attempt, part, root) is not None
+        """Ask members in turn for a part, for at most ``timeout_s``; return whether it is held now."""
+        return await ask_in_turn(
+            sources,
+            lambda peer: self._pull_from(number, attempt, part, root, peer, timeout_s),
+            lambda: self.get(number, attempt, part, root) is not None,
+            spread_s=min(timeout_s / 2, self._config.delay_s),
+            limit_s=timeout_s,
+        )
 
     async def _pull_from(
         self, number: int, attempt: int, part: Part, root: bytes, peer: PeerId, timeout_s: float

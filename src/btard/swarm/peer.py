@@ -149,7 +149,12 @@ class Transfers:
         config = member.config
         broadcast = Broadcast(config, member.identity, hub, ledger, member.conduct)
         notify = broadcast.board.signal
-        slices = Slices(config, hub, notify, member.conduct.sends_slice, broadcast.may_send)
+        conduct = member.conduct
+
+        def offers(number: int, peer: PeerId) -> bool:
+            return conduct.sends_slice(number, peer) and conduct.publishes_slice(number)
+
+        slices = Slices(config, hub, notify, offers, broadcast.may_send)
         transfers = cls(broadcast, slices, Parts(config, hub, notify, broadcast.is_member))
         transfers.slices.begin_round(0, config.genesis_size)
         transfers.parts.begin_attempt(0, 0, config.genesis_size)

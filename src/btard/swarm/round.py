@@ -78,12 +78,12 @@ async def update(services: Services, work: Work, verified: Verified) -> State:
 
 
 async def _step(services: Services, work: Work) -> tuple[Tensor, OptimizerState]:
-    """Return x_{t+1} and the optimizer's memory; unchanged where more than half flag an overflow (attacks B5)."""
+    """Return x_{t+1} and the optimizer's memory; unchanged where more than half overflow (attacks B5) or nobody contributes."""
     assert work.commits is not None
     state, merged = work.state, work.aggregate
     assert merged is not None
     overflows = sum(isinstance(m.payload, Commit) and m.payload.overflow for m in work.commits.messages)
-    if 2 * overflows > len(work.roster):
+    if 2 * overflows > len(work.roster) or not work.contributors:
         return state.parameters, state.optimizer
     return await services.compute.run(lambda: services.workload.step(state.parameters, merged, state.optimizer))
 

@@ -6,12 +6,11 @@ sent only the chunks that it lacks. Bytes that fail their proof count as not rec
 link they prove nothing.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import structlog
 import torch
-import trio
 from torch import Tensor
 
 from btard.errors import NetworkError, RemoteProtocolError
@@ -20,6 +19,7 @@ from btard.net import Hub
 from btard.robust import Layout
 from btard.rules.config import RunConfig
 from btard.rules.merkle import compute_leaves, is_in_tree
+from btard.swarm.asking import ask_in_turn
 from btard.swarm.frames import Kind, SliceHead, SliceRequest
 from btard.swarm.state import Gradient, as_bytes, empty_part, read_values
 from btard.wire import decode, encode
@@ -51,6 +51,7 @@ class Slices:
         admits: Callable[[PeerId], bool],
     ) -> None:
         self._hub, self._notify, self._offers, self._admits = hub, notify, offers, admits
+        self._spread_s = config.delay_s
         self._layout = Layout(config.elements, config.chunk_size)
         self._pieces: dict[tuple[int, bytes], list[Piece]] = {}
         self._own: dict[tuple[int, bytes], Gradient] = {}
@@ -63,10 +64,14 @@ class Slices:
     def begin_round(self, number: int, members: int) -> None:
         """Move the window of rounds; what is older than the round before is dropped."""
         self._round = number
-        self._largest = max(1, -(-2 * self._layout.chunks // max(1, members)))
+        self.begin_attempt(members)
         for table in (self._pieces, self._own, self._sent, self._received):
             for key in [key for key in table if key[0] < number - 1]:
                 del table[key]  # type: ignore[arg-type]
+
+    def begin_attempt(self, members: int) -> None:
+        """Bound the slices by the parts of so many members, and of up to half as many in the next attempt."""
+        self._largest = max(1, -(-2 * self._layout.chunks // max(1, members)))
 
     def keep_own(self, number: int, gradient: Gradient) -> None:
         """Serve slices of a gradient that we hold whole."""
@@ -84,6 +89,8 @@ class Slices:
         if not self._round - 1 <= slice_head.round <= self._round + 1 or len(chunks) > self._largest:
             return None
         if size != self._count_bytes(chunks) or used + len(chunks) > SLICES_PER_SENDER * self._largest:
+            return None
+        if self.find_piece(slice_head.round, slice_head.root, chunks) is not None:
             return None
         self._received[slice_head.round, peer] = used + len(chunks)
         return as_bytes(torch.empty(size // 4, dtype=torch.float32))
@@ -163,22 +170,23 @@ class Slices:
     async def _serve(self, peer: PeerId, body: bytes) -> tuple[bytes, memoryview | None]:
         request = decode(body, SliceRequest)
         chunks = range(request.first, request.stop)
-        if self._count_bytes(chunks) < 0 or len(chunks) > self._largest:
+        if self._count_bytes(chunks) < 0:
             raise RemoteProtocolError("a request for chunks that do not exist", peer)
-        piece = self.find_piece(request.round, request.root, chunks)
+        piece = self.find_piece(request.round, request.root, chunks) if len(chunks) <= self._largest else None
         if piece is None or not self._offers(request.round, peer):
             return b"", None
         head = SliceHead(request.round, request.root, request.first, request.stop, piece.proof)
         return encode(head), as_bytes(piece.values)
 
-    async def pull(self, number: int, root: bytes, chunks: range, sources: Iterable[PeerId], timeout_s: float) -> bool:
-        """Ask sources in turn for published chunks; return whether they are held now."""
-        for peer in sources:
-            if self.get(number, root, chunks) is not None:
-                return True
-            with trio.move_on_after(timeout_s):
-                await self._pull_from(number, root, chunks, peer, timeout_s)
-        return self.get(number, root, chunks) is not None
+    async def pull(self, number: int, root: bytes, chunks: range, sources: Sequence[PeerId], timeout_s: float) -> bool:
+        """Ask sources in turn for published chunks, for at most ``timeout_s``; return whether they are held now."""
+        return await ask_in_turn(
+            sources,
+            lambda peer: self._pull_from(number, root, chunks, peer, timeout_s),
+            lambda: self.get(number, root, chunks) is not None,
+            spread_s=min(timeout_s / 2, self._spread_s),
+            limit_s=timeout_s,
+        )
 
     async def _pull_from(self, number: int, root: bytes, chunks: range, peer: PeerId, timeout_s: float) -> None:
         values = torch.empty(self._count_bytes(chunks) // 4, dtype=torch.float32)

@@ -50,11 +50,16 @@ def find_open_columns(work: Work) -> list[Dispute]:
 async def part_with_leavers(services: Services, work: Work) -> None:
     """Let those go who said goodbye: without blame, after the sealed round and its validations.
 
+    Of many at once only so many go that more than half of the roster remain to sign this round's seal; the
+    others say goodbye again in the next round.
+
     Raises:
         NewAttempt: somebody leaves.
     """
     assert work.commits is not None
-    left = tuple(peer for peer, commit in _read_commits(work).items() if commit.goodbye)
+    gone = len(work.state.roster) - len(work.roster)
+    free = max(len(work.state.roster) - work.state.roster.majority, 1) - gone
+    left = tuple(peer for peer, commit in _read_commits(work).items() if commit.goodbye)[: max(free, 0)]
     if left:
         await services.exchange.agree(work, services.deadlines.check)
         for peer in left:

@@ -5,10 +5,12 @@ Everybody publishes what the open question asks of it, looks for itself, and vot
 count over the agreed votes. Nothing here knows who attacks.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+
+import trio
 
 from btard.identity import PeerId
-from btard.rules.complaints import Complaint, find_unattested
+from btard.rules.complaints import Complaint, find_attesters, find_unattested
 from btard.rules.disputes import Dispute, DisputeKind, Ruling, settle_all
 from btard.rules.evidence import Cause, DepartureKind
 from btard.rules.judgement import Column, find_liars, is_wrong_aggregate
@@ -39,12 +41,20 @@ async def settle_scatter_complaints(services: Services, work: Work, complaints: 
                 await publish_slice(services, work, work.parts[complaint.part])
 
     def is_held(complaint: Complaint) -> bool:
+        """Whether we hold it in one piece, as we would serve it."""
         chunks = work.parts[complaint.part].chunks
-        return services.slices.get(work.round, work.root_of(complaint.accused), chunks) is not None
+        return services.slices.find_piece(work.round, work.root_of(complaint.accused), chunks) is not None
+
+    async def fetch(complaint: Complaint, sources: Sequence[PeerId]) -> None:
+        await pull_slice(services, work, work.parts[complaint.part], complaint.accused, sources)
 
     services.spawn(publish)
-    hearing, unattested = await _attest(services, work, complaints, is_held, serial=0)
-    await services.exchange.agree(work, services.deadlines.check)
+    hearing, unattested = await _attest(services, work, complaints, is_held, fetch, serial=0)
+    async with trio.open_nursery() as nursery:
+        for index, complaint in enumerate(complaints):
+            if complaint.complainer == services.me:
+                nursery.start_soon(fetch, complaint, find_attesters(hearing.answers, index))
+    await services.exchange.agree(work, services.deadlines.bulk)
     leaving = _remove_withholders(services, work, complaints, hearing, unattested)
     for peer in sorted(set(repeated) - set(leaving)):
         services.record(work, peer, DepartureKind.REMOVAL, Cause.WITHHOLDING, repeated[peer])
@@ -70,20 +80,49 @@ async def settle_gather_complaints(services: Services, work: Work, complaints: S
         part = work.parts[complaint.part]
         return services.parts.get(work.round, work.attempt, part, roots[part.aggregator]) is not None
 
+    async def fetch(complaint: Complaint, sources: Sequence[PeerId]) -> None:
+        await pull_part(services, work, work.parts[complaint.part], sources)
+
     services.spawn(publish)
-    hearing, unattested = await _attest(services, work, complaints, is_held, serial=1)
+    hearing, unattested = await _attest(services, work, complaints, is_held, fetch, serial=1)
     if unattested:
         await services.exchange.agree(work, services.deadlines.check)
         leaving = _remove_withholders(services, work, complaints, hearing, unattested)
         raise NewAttempt(work.round, hearing.answers.digest, removed=leaving)
 
 
+async def pull_slice(
+    services: Services, subject: Work, part: Part, contributor: PeerId, sources: Sequence[PeerId]
+) -> None:
+    """Ask others for a contributor's slice of a part, as long as a transfer may take."""
+    root = subject.root_of(contributor)
+    others = [source for source in sources if source != services.me]
+    await services.slices.pull(subject.round, root, part.chunks, others, services.deadlines.bulk_s)
+
+
+async def pull_part(services: Services, work: Work, part: Part, sources: Sequence[PeerId]) -> None:
+    """Ask others for the aggregate of a part, as long as a transfer may take."""
+    root = work.aggregate_roots[part.aggregator]
+    others = [source for source in sources if source != services.me]
+    await services.parts.pull(work.round, work.attempt, part, root, others, services.deadlines.bulk_s)
+
+
 async def _attest(
-    services: Services, work: Work, complaints: Sequence[Complaint], is_held: Callable[[Complaint], bool], serial: int
+    services: Services,
+    work: Work,
+    complaints: Sequence[Complaint],
+    is_held: Callable[[Complaint], bool],
+    fetch: Callable[[Complaint, Sequence[PeerId]], Awaitable[None]],
+    *,
+    serial: int,
 ) -> tuple[Hearing, tuple[int, ...]]:
     deadlines = services.deadlines
     published = await services.exchange.run(work, Phase.PUBLISH, Publish(), wait_s=deadlines.check, serial=serial)
     await services.exchange.wait_for(work, lambda: all(map(is_held, complaints)), deadlines.bulk_s)
+    async with trio.open_nursery() as nursery:  # what was sent may be lost with a link: ask once
+        for complaint in complaints:
+            if not is_held(complaint):
+                nursery.start_soon(fetch, complaint, (complaint.accused,))
     attests = await services.exchange.run(
         work,
         Phase.ATTEST,
@@ -162,14 +201,26 @@ async def rule_on(services: Services, work: Work, disputes: Sequence[Dispute], s
     rulings = settle_all(disputes, hearing.answers, work.roster)
     banned = tuple(sorted({peer for ruling in rulings for peer in ruling.banned}))
     removed = tuple(sorted({peer for ruling in rulings for peer in ruling.removed} - set(banned)))
-    if banned or removed or serial == 0:
+    decided = {item for index, item in enumerate(disputes) if is_conclusive(rulings[index], index, hearing, work)}
+    if banned or removed or serial == 0 or len(decided) < len(disputes):
         await services.exchange.agree(work, services.deadlines.check)
         for index, ruling in enumerate(rulings):
             _record_ruling(services, work, ruling, index, hearing)
-        work.settled |= set(disputes)
+        work.settled |= decided
         work.reopen += sorted({part for ruling in rulings for part in ruling.parts} - set(work.reopen))
         raise NewAttempt(work.round, work.chain, banned=banned, removed=removed)
     return rulings
+
+
+def is_conclusive(ruling: Ruling, index: int, hearing: Hearing, work: Work) -> bool:
+    """Whether a dispute is over: somebody leaves by it, or more than half of the roster saw everything.
+
+    A column that a member showed to some only may otherwise find no majority and pass for right. It is opened
+    again in the next attempt, in which all can have its slices from those who hold them.
+    """
+    votes = [m.payload.opinions[index] for m in hearing.answers.messages if isinstance(m.payload, Vote)]
+    seen = sum(not opinion.silent for opinion in votes)
+    return bool(ruling.banned or ruling.removed) or seen >= work.roster.majority
 
 
 def _work_of(work: Work, dispute: Dispute) -> Work:
@@ -237,12 +288,9 @@ async def _obtain(
         )
 
     await services.exchange.wait_for(work, lambda: not lacking(), services.deadlines.bulk_s)
-    for peer in lacking():
-        sources = (part.aggregator, *services.others(work)[:3])
-        root = subject.root_of(peer)
-        await services.slices.pull(
-            subject.round, root, part.chunks, [s for s in sources if s != services.me], services.config.delay_s
-        )
+    async with trio.open_nursery() as nursery:
+        for peer in lacking():
+            nursery.start_soon(pull_slice, services, subject, part, peer, (peer, *services.others(work)))
     return lacking()
 
 

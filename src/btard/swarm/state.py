@@ -88,6 +88,7 @@ class Work:
         self.verdicts: tuple[Verdict, ...] | None = None
         self.complaints: dict[tuple[bytes, Complaint], SignedMessage] = {}
         self.column_reports: dict[PeerId, Report] = {}
+        self.is_delayed = False
         self.reopen: list[int] = []
 
     @property
@@ -107,6 +108,7 @@ class Work:
         self.commits = self.commits and self.commits.without(gone)
         self.aggregates = self.checks = self.reveals = self.confirms = None
         self.aggregate = self.directions = self._parts = None
+        self.is_delayed = False
 
     @property
     def contributors(self) -> tuple[PeerId, ...]:
