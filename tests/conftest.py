@@ -1,5 +1,9 @@
-"""Settings of every test: how hard hypothesis searches."""
+"""Settings of every test: how hard hypothesis searches, and where log lines go."""
 
+from collections.abc import Iterator
+
+import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 # No deadline: a shared machine stalls for longer than any honest bound. Slow generation is not our concern either.
@@ -10,3 +14,10 @@ settings.register_profile(
 )
 settings.register_profile("thorough", parent=settings.get_profile("quick"), derandomize=False, max_examples=1000)
 settings.load_profile("quick")
+
+
+@pytest.fixture(autouse=True)
+def _log_to_the_default_place() -> Iterator[None]:
+    """Commands send log lines to the standard error of their time, which a test runner closes after them."""
+    yield
+    structlog.reset_defaults()

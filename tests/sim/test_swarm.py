@@ -15,6 +15,7 @@ SETTINGS = {"tau": 2.0, "delta": 20.0, "rounds": 6}
 
 
 def audit_all(outcome: Outcome, directory: Path) -> Sequence[str]:
+    """Return what is wrong with any peer's ledger."""
     return [problem for peer in outcome.peers for problem in audit_ledger(directory / f"peer-{peer.index}").problems]
 
 

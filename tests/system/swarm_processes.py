@@ -51,6 +51,7 @@ def start_swarm(directory: Path, size: int, rounds: int, port: int, settings: Se
 
 
 def start_peer(directory: Path, index: int, ticket: str, port: int) -> Process:
+    """Start one peer; its output goes to a file in its directory."""
     home = directory / f"peer-{index}"
     arguments = ["join", ticket, "--data-dir", str(home), "--json-log", str(home / "events.jsonl")]
     if index == 0:

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.system.swarm_processes import Process, start_swarm, wait_until
 
 from btard.swarm.audit import audit_ledger
-from tests.system.swarm_processes import Process, start_swarm, wait_until
 
 ROUNDS = 12
 
@@ -26,6 +26,7 @@ def find_free_port() -> int:
 
 @pytest.fixture
 def swarm(tmp_path: Path) -> Iterator[list[Process]]:
+    """Four peers that end with the test."""
     processes = start_swarm(tmp_path, 4, ROUNDS, find_free_port(), ["delay_s=0.5"])
     yield processes
     for process in processes:

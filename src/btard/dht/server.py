@@ -75,11 +75,11 @@ class HardenedServer(Server):  # type: ignore[misc]  # kademlia has no types
         target = Node(key)
         await self._crawl(target, ask)
 
-    async def set(self, key: object, value: object) -> NoReturn:  # noqa: ARG002  the package's signature
+    async def set(self, key: object, value: object) -> NoReturn:
         """Refuse: the only key we may write is our own contact key, through ``set_digest``."""
         raise LocalProtocolError("only a peer's own contact record is stored in the DHT")
 
-    def save_state(self, fname: object) -> NoReturn:  # noqa: ARG002  the package's signature
+    def save_state(self, fname: object) -> NoReturn:
         """Refuse: the stock format is a pickle."""
         raise LocalProtocolError("routing tables are not saved: unpickling one would run its code")
 

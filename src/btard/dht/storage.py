@@ -63,7 +63,7 @@ class RecordStorage(IStorage):  # type: ignore[misc]  # kademlia has no types
         """How many records we hold; not ``__len__``, since `kademlia` replaces a storage that is false."""
         return len(self._held)
 
-    def iter_older_than(self, seconds_old: float) -> list[tuple[bytes, bytes]]:  # noqa: ARG002  the package's signature
+    def iter_older_than(self, seconds_old: float) -> list[tuple[bytes, bytes]]:
         """Return nothing: only owners publish their record again, with a new expiry."""
         return []
 

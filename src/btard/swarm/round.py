@@ -78,7 +78,10 @@ async def update(services: Services, work: Work, verified: Verified) -> State:
 
 
 async def _step(services: Services, work: Work) -> tuple[Tensor, OptimizerState]:
-    """Return x_{t+1} and the optimizer's memory; unchanged where more than half overflow (attacks B5) or nobody contributes."""
+    """Return x_{t+1} and the optimizer's memory.
+
+    Unchanged where more than half overflow (attacks B5) or nobody contributes.
+    """
     assert work.commits is not None
     state, merged = work.state, work.aggregate
     assert merged is not None
