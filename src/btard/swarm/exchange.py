@@ -22,7 +22,7 @@ from btard.swarm.state import Work
 Spawn = Callable[..., None]
 
 
-class NewAttempt(Exception):  # noqa: N818: not an error; the round starts again with fewer members or the same
+class NewAttempt(Exception):  # noqa: N818
     """The attempt is void: these members leave, and the round resumes at AGGREGATE under the same commitments."""
 
     def __init__(

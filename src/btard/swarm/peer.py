@@ -250,7 +250,7 @@ class Rounds:
         """Let our last messages out, and serve those who may still lack one."""
         await self._hub.flush()
         with trio.move_on_after(2 * self._config.delay_s):
-            while self._hub.connected:  # noqa: ASYNC110: bounded above, and nobody else waits for the last link to go
+            while self._hub.connected:  # noqa: ASYNC110  bounded above, and nobody else waits for the last link to go
                 await trio.sleep(self._config.delay_s / 8)
 
     def _begin_attempt(self, change: NewAttempt) -> None:
