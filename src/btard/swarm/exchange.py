@@ -22,7 +22,7 @@ from btard.swarm.state import Work
 Spawn = Callable[..., None]
 
 
-class NewAttempt(Exception):  # noqa: N818
+class NewAttempt(Exception):
     """The attempt is void: these members leave, and the round resumes at AGGREGATE under the same commitments."""
 
     def __init__(
