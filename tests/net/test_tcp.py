@@ -7,69 +7,18 @@ from functools import partial
 import pytest
 import trio
 import trio.testing
+from tests.net.raw_peer import TERMS, RawPeer, dial_raw, receive_message, send_message
 
 from btard.errors import ConfigError, ConnectionLost, NetworkError, RemoteProtocolError, Unreachable
 from btard.identity import Identity
-from btard.net import MAX_BULK, MAX_CONTROL, Address, Hub, TcpTransport, Terms, open_tcp, refuse_bulk
-from btard.net.frames import MAX_FRAME, MAX_PLAIN, FrameKey, FrameType, encode_bulk_start
+from btard.net import MAX_BULK, MAX_CONTROL, Address, Hub, TcpTransport, open_tcp, refuse_bulk
+from btard.net.frames import MAX_PLAIN, FrameKey, FrameType, encode_bulk_start
 from btard.net.handshake import Credentials, Handshake
 from btard.net.tcp import MAX_HALF_OPEN
 from btard.net.tcp_link import TcpLink
 
 LOOPBACK = Address("127.0.0.1", 0)
-TERMS = Terms(b"run", {"tau": bytes(8)})
 KIND = 7
-
-
-class RawPeer:
-    """A peer that writes whatever frames it likes after a correct handshake."""
-
-    def __init__(self, stream: trio.SocketStream, send_key: FrameKey) -> None:
-        self.stream = stream
-        self._send_key = send_key
-
-    def seal(self, frame_type: FrameType, plain: bytes = b"") -> bytes:
-        return bytes(self._send_key.seal(frame_type, plain, memoryview(bytearray(MAX_FRAME))))
-
-    async def closed(self) -> None:
-        """Return once the other side has closed the connection."""
-        try:
-            while await self.stream.receive_some():
-                pass
-        except trio.BrokenResourceError:
-            pass
-
-
-async def send_message(stream: trio.SocketStream, message: bytes) -> None:
-    """Write one handshake message."""
-    await stream.send_all(len(message).to_bytes(2, "big") + message)
-
-
-async def receive_message(stream: trio.SocketStream) -> bytes:
-    """Return the next handshake message."""
-    size = int.from_bytes(await receive_exactly(stream, 2), "big")
-    return await receive_exactly(stream, size)
-
-
-async def receive_exactly(stream: trio.SocketStream, size: int) -> bytes:
-    """Return the next ``size`` bytes."""
-    data = b""
-    while len(data) < size:
-        some = await stream.receive_some(size - len(data))
-        assert some, "the connection ended"
-        data += some
-    return data
-
-
-async def dial_raw(address: Address) -> RawPeer:
-    """Return a raw peer with a fresh identity, linked to whoever listens at ``address``."""
-    credentials = Credentials(Identity.generate(), TERMS)
-    stream = await trio.open_tcp_stream(address.host, address.port)
-    handshake = Handshake(credentials, is_dialler=True)
-    await send_message(stream, handshake.write())
-    handshake.read_introduction(await receive_message(stream))
-    await send_message(stream, handshake.write(credentials.introduce(1)))
-    return RawPeer(stream, handshake.split()[0])
 
 
 @pytest.fixture
