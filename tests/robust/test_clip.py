@@ -218,3 +218,13 @@ def test_few_passes_suffice_far_from_the_origin(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(clip, "_compute_output", lambda *args: passes.append(1) or measured(*args))
     compute_centered_clip(make_rows(16, 7, scale=1e6, offset=1000.0), 1.0, EPSILON)
     assert len(passes) <= 3 < MAX_PASSES
+
+
+@pytest.mark.parametrize("distance", [1e4, 1e8])
+def test_half_of_the_rows_far_away_do_not_take_the_aggregate_along(distance: float) -> None:
+    """Without a majority every point between is nearly a fixed point: the search starts at the shorter rows."""
+    generator = torch.Generator().manual_seed(1)
+    honest = list(torch.randn(3, 200, generator=generator) / 200**0.5)
+    direction = torch.nn.functional.normalize(torch.randn(200, generator=generator), dim=0)
+    for rows in ([*honest, *[distance * direction] * 3], [*[distance * direction] * 3, *honest]):
+        assert compute_centered_clip(rows, 1.0, EPSILON).aggregate.norm() < 300

@@ -165,3 +165,12 @@ def test_rows_that_are_all_far_apart_still_have_a_right_aggregate() -> None:
     column = make_column(slices)
     assert is_balanced(column)
     assert not is_wrong_aggregate(CONFIG, column)
+
+
+def test_nobody_is_guilty_of_what_float32_cannot_hold() -> None:
+    """Slices millions of radii long leave a residual beyond every bound: the honest aggregate is right, others not."""
+    common = torch.full((PART.elements,), 3e6 * PART.tau)
+    column = make_column({peer: common + 3 * PART.tau * values for peer, values in make_slices().items()})
+    assert not is_balanced(column)
+    assert not is_wrong_aggregate(CONFIG, column)
+    assert is_wrong_aggregate(CONFIG, make_column(dict(column.slices), column.aggregate + 4 * PART.tau))

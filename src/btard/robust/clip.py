@@ -40,6 +40,9 @@ MAX_PASSES = 8
 MAX_ITERATIONS = 5_000
 """Reweightings per pass, about 10 us each; the largest number measured is a few hundred."""
 
+TIE = 1e-3
+"""Relative difference of squared distances that counts as none: the medoid is only where the search starts."""
+
 MAX_DRIFT = 1e-4
 """Relative error of a distance beyond which the Gram matrix is taken anew."""
 
@@ -205,17 +208,20 @@ def _compute_gram(rows: Sequence[Tensor], center: Tensor | None, precision: torc
 
 
 def _compute_medoid(gram: Vector) -> Vector:
-    """Return the coefficients (one 1) of the row whose median distance to all rows is smallest.
+    """Return the coefficients (one 1) of the row whose median distance to all rows is smallest; of equals the shortest.
 
     The median counts more than half of the rows, so at least one of them is honest: a row of the
-    attackers wins only if it lies as close to honest rows as they do to each other.
+    attackers wins only if it lies as close to honest rows as they do to each other. Where attackers are
+    exactly half (an honest validator contributes nothing), the honest row nearest to theirs has the same
+    median, and the fixed point is anywhere between: then no direction is taken that a longer row wants.
     """
     diagonal = np.diagonal(gram)
-    squares = diagonal[:, None] + diagonal[None, :] - 2 * gram
+    squares = np.maximum(diagonal[:, None] + diagonal[None, :] - 2 * gram, 0.0)
     np.fill_diagonal(squares, 0.0)
     medians = np.sort(squares, axis=1)[:, len(gram) // 2]
     coefficients = np.zeros(len(gram))
-    coefficients[int(np.argmin(medians))] = 1.0
+    equals = np.flatnonzero(medians <= (1 + TIE) * medians.min())
+    coefficients[equals[int(np.argmin(diagonal[equals]))]] = 1.0
     return coefficients
 
 

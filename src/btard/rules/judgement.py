@@ -13,11 +13,14 @@ import torch
 from torch import Tensor
 
 from btard.identity import PeerId
-from btard.robust import Directions, compute_report, compute_residual, find_non_finite
+from btard.robust import Directions, compute_centered_clip, compute_report, compute_residual, find_non_finite
 from btard.rules.checks import compute_residual_limit, is_same_report
 from btard.rules.config import RunConfig
 from btard.rules.messages import Report
 from btard.rules.parts import Part
+
+ATTAINABLE = 4.0
+"""How much worse than our own an aggregate may be that reaches no bound: honest machines round differently."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +59,15 @@ def find_liars(column: Column, directions: Directions, reports: Mapping[PeerId, 
 def is_wrong_aggregate(config: RunConfig, column: Column) -> bool:
     """Return whether the aggregate is not the CenteredClip of all slices.
 
-    Any vector within the residual bound is right; the aggregate itself is never compared.
+    Any vector within the residual bound is right; the aggregate itself is never compared. Nor is
+    anybody guilty of not reaching what the same method does not reach on these slices: where half of
+    the contributors are far away, the fixed point may be so long that float32 cannot hold it.
     """
     if not column.part.elements:
         return False
     slices = [read_committed(values) for values in column.slices.values()]
     residual = compute_residual(slices, read_committed(column.aggregate), column.part.tau)
-    return not residual <= compute_residual_limit(config, column.part, len(column.slices), column.aggregate_norm)
+    if residual <= compute_residual_limit(config, column.part, len(column.slices), column.aggregate_norm):
+        return False
+    attainable = compute_centered_clip(slices, column.part.tau, config.epsilon).residual
+    return not residual <= ATTAINABLE * attainable
