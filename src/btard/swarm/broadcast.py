@@ -6,7 +6,7 @@ find out one phase later; comparing what they hold leads to a message that one o
 an equivocation. When nothing is wrong, nothing is relayed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import structlog
@@ -23,12 +23,27 @@ from btard.swarm.board import Board, is_in_window
 from btard.swarm.conduct import Conduct
 from btard.swarm.frames import Kind
 from btard.swarm.ledger import Ledger
-from btard.wire import decode, encode, open_message, sign_message
+from btard.wire import MAX_MESSAGE, decode, encode, open_message, sign_message
 
 log = structlog.get_logger(__name__)
 
 MAX_ORDINARY_MESSAGE = 128 * 1024
-"""Largest envelope but for a VIEW: an ATTEST of 256 members about 256 complaints, with room."""
+"""Largest envelope but for HALT and VIEW: an ATTEST of 256 members about 256 complaints, with room."""
+
+MAX_PROOFS = 2 * MAX_ORDINARY_MESSAGE + 32 * 1024
+"""Largest evidence in one HALT or VIEW: two messages of any size prove an equivocation."""
+
+ITEM_COST = 8
+"""Bytes that an item costs in a list beside its own."""
+
+MAX_HALT = MAX_PROOFS + 32 * 1024
+LIMITS = {Phase.HALT: MAX_HALT, Phase.VIEW: MAX_MESSAGE}
+
+MAX_SUPPLY = MAX_MESSAGE - MAX_PROOFS - MAX_HALT - 32 * 1024
+"""Bytes left in a VIEW for the messages that HALTs name, beside a HALT, evidence and the digests of two stages."""
+
+MAX_STAGE_ANSWER = MAX_MESSAGE - 32 * 1024
+"""Largest answer about one stage."""
 
 
 @dataclass(frozen=True)
@@ -192,8 +207,8 @@ class Broadcast:
 
     def _post(self, envelope: bytes) -> None:
         message = open_message(self._run_id, envelope)
-        limit = None if message.slot.stage.phase is Phase.VIEW else MAX_ORDINARY_MESSAGE
-        if limit is not None and len(envelope) > limit:
+        limit = LIMITS.get(message.slot.stage.phase, MAX_ORDINARY_MESSAGE)
+        if len(envelope) > limit:
             raise RemoteProtocolError(f"a {message.slot.stage.phase.name} of {len(envelope)} bytes", message.sender)
         self.take(message)
 
@@ -232,4 +247,15 @@ class Broadcast:
     async def _serve_stage(self, peer: PeerId, body: bytes) -> tuple[bytes, None]:
         request = decode(body, Position)
         held = [Slot(request.stage, sender) for sender in sorted(self.board.of(request.stage))]
-        return encode([message.envelope for slot in held for message in self.board.versions(slot)]), None
+        envelopes = [message.envelope for slot in held for message in self.board.versions(slot)]
+        return encode(take_small(envelopes, MAX_STAGE_ANSWER)), None
+
+
+def take_small(items: Iterable[bytes], budget: int) -> list[bytes]:
+    """Return as many items as fit, the small ones first: nobody's bulk keeps the others out."""
+    taken = []
+    for item in sorted(items, key=len):
+        budget -= len(item) + ITEM_COST
+        if budget >= 0:
+            taken.append(item)
+    return taken

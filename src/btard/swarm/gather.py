@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 import torch
+import trio
 from torch import Tensor
 
 from btard.errors import NetworkError, RemoteProtocolError
@@ -16,7 +17,7 @@ from btard.robust import Layout
 from btard.rules.config import RunConfig
 from btard.rules.merkle import compute_root
 from btard.rules.parts import Part
-from btard.swarm.asking import ask_in_turn
+from btard.swarm.asking import ask_in_turn, compute_send_patience
 from btard.swarm.frames import Kind, PartHead
 from btard.swarm.state import as_bytes, read_values
 from btard.wire import decode, encode
@@ -89,7 +90,8 @@ class Parts:
         """Send our part to one member."""
         aggregate = self._proven[number, attempt, part.index]
         head = encode(PartHead(number, attempt, part.index))
-        await self._hub.send_bulk(peer, Kind.PART, head, as_bytes(aggregate))
+        with trio.move_on_after(compute_send_patience(self._config)):
+            await self._hub.send_bulk(peer, Kind.PART, head, as_bytes(aggregate))
 
     async def _serve(self, peer: PeerId, body: bytes) -> tuple[bytes, memoryview | None]:
         request = decode(body, PartHead)

@@ -248,7 +248,8 @@ class Rounds:
 
     async def _linger(self) -> None:
         """Let our last messages out, and serve those who may still lack one."""
-        await self._hub.flush()
+        with trio.move_on_after(2 * self._config.delay_s):  # some may take nothing any more
+            await self._hub.flush()
         with trio.move_on_after(2 * self._config.delay_s):
             while self._hub.connected:  # noqa: ASYNC110  bounded above, and nobody else waits for the last link to go
                 await trio.sleep(self._config.delay_s / 8)

@@ -38,7 +38,7 @@ from btard.rules.recovery import (
     is_equivocation,
 )
 from btard.swarm.board import RECOVERY_PHASES
-from btard.swarm.broadcast import Broadcast, Expectation
+from btard.swarm.broadcast import MAX_PROOFS, MAX_SUPPLY, Broadcast, Expectation, take_small
 from btard.swarm.events import Departed, Halted, Observer, Recovered
 from btard.swarm.ledger import Ledger
 from btard.wire import decode, encode, open_message
@@ -112,7 +112,7 @@ class Recovery:
 
     def halt(self, expectation: Expectation, missing: tuple[PeerId, ...], evidence: tuple[Equivocation, ...]) -> None:
         """Say that the round cannot go on, and why."""
-        proofs = tuple(_encode_evidence(item) for item in evidence[:MAX_EVIDENCE])
+        proofs = _encode_proofs(evidence)
         stage = self._stage(Phase.HALT)
         self._observe(Halted(str(expectation.stage), missing))
         log.warning("halt", stage=str(expectation.stage), missing=[short(peer) for peer in missing], proofs=len(proofs))
@@ -204,7 +204,7 @@ class Recovery:
         stages = [item for item in (place.last, place.current) if item is not None]
         if not stages:
             raise LocalProtocolError("a recovery before the first round")
-        evidence = tuple(_encode_evidence(item) for item in self._known_equivocations()[:MAX_EVIDENCE])
+        evidence = _encode_proofs(self._known_equivocations())
         return View(
             _position(stages[-1].stage),
             place.overdue,
@@ -230,7 +230,7 @@ class Recovery:
                 if expectation.stage == payload.position.stage:
                     accepted = self._broadcast.accepted(expectation)
                     supplied += [accepted[PeerId(p)].envelope for p in payload.missing if p in accepted]
-        return tuple(sorted(set(supplied)))
+        return tuple(sorted(take_small(set(supplied), MAX_SUPPLY)))
 
     def _known_equivocations(self) -> tuple[Equivocation, ...]:
         roster = self._broadcast.place.roster
@@ -379,5 +379,7 @@ def _position(stage: Stage) -> Position:
     return Position(*map(int, stage))
 
 
-def _encode_evidence(item: Equivocation) -> bytes:
-    return encode(EquivocationProof(item.first.envelope, item.second.envelope))
+def _encode_proofs(evidence: Iterable[Equivocation]) -> tuple[bytes, ...]:
+    """As many proofs as a message may hold; the others follow in the next recovery."""
+    proofs = [encode(EquivocationProof(item.first.envelope, item.second.envelope)) for item in evidence]
+    return tuple(take_small(proofs, MAX_PROOFS)[:MAX_EVIDENCE])

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import structlog
 import torch
+import trio
 from torch import Tensor
 
 from btard.errors import NetworkError, RemoteProtocolError
@@ -19,7 +20,7 @@ from btard.net import Hub
 from btard.robust import Layout
 from btard.rules.config import RunConfig
 from btard.rules.merkle import compute_leaves, is_in_tree
-from btard.swarm.asking import ask_in_turn
+from btard.swarm.asking import ask_in_turn, compute_send_patience
 from btard.swarm.frames import Kind, SliceHead, SliceRequest
 from btard.swarm.state import Gradient, as_bytes, empty_part, read_values
 from btard.wire import decode, encode
@@ -51,7 +52,7 @@ class Slices:
         admits: Callable[[PeerId], bool],
     ) -> None:
         self._hub, self._notify, self._offers, self._admits = hub, notify, offers, admits
-        self._spread_s = config.delay_s
+        self._spread_s, self._patience_s = config.delay_s, compute_send_patience(config)
         self._layout = Layout(config.elements, config.chunk_size)
         self._pieces: dict[tuple[int, bytes], list[Piece]] = {}
         self._own: dict[tuple[int, bytes], Gradient] = {}
@@ -158,14 +159,16 @@ class Slices:
             head = SliceHead(number, gradient.tree.root, run.start, run.stop, gradient.tree.prove(run))
             sent.update(run)
             values = gradient.values[self._layout.elements_of(run)]
-            await self._hub.send_bulk(peer, Kind.SLICE, encode(head), as_bytes(values))
+            with trio.move_on_after(self._patience_s):
+                await self._hub.send_bulk(peer, Kind.SLICE, encode(head), as_bytes(values))
 
     async def forward(self, number: int, root: bytes, chunks: range, peer: PeerId) -> None:
         """Send somebody chunks of another's gradient that we hold, piece by piece, each with its proof."""
         for piece in self._pieces.get((number, root), ()):
             if piece.chunks.start < chunks.stop and chunks.start < piece.chunks.stop:
                 head = SliceHead(number, root, piece.chunks.start, piece.chunks.stop, piece.proof)
-                await self._hub.send_bulk(peer, Kind.SLICE, encode(head), as_bytes(piece.values))
+                with trio.move_on_after(self._patience_s):
+                    await self._hub.send_bulk(peer, Kind.SLICE, encode(head), as_bytes(piece.values))
 
     async def _serve(self, peer: PeerId, body: bytes) -> tuple[bytes, memoryview | None]:
         request = decode(body, SliceRequest)

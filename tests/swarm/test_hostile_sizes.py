@@ -1,0 +1,75 @@
+"""Large messages of a cheat must neither end a peer nor keep it from being convicted."""
+
+from pathlib import Path
+
+import pytest
+import trio
+from tests.swarm.hostile_swarm import HostileSwarm
+
+from btard.identity import Identity
+from btard.net import Hub, MemoryNetwork, Terms
+from btard.rules.config import RunConfig
+from btard.rules.evidence import Cause, DepartureKind
+from btard.rules.messages import Check, Phase, Position, Report, Stage
+from btard.rules.roster import Roster
+from btard.swarm.audit import audit_ledger
+from btard.swarm.broadcast import MAX_ORDINARY_MESSAGE, Broadcast, take_small
+from btard.swarm.conduct import Conduct
+from btard.swarm.events import Event, RoundDone
+from btard.swarm.ledger import Ledger
+from btard.wire import MAX_MESSAGE, decode, encode, open_message, sign_message
+
+Clock = trio.testing.MockClock
+Z = 1
+LARGE = Check(tuple(Report((0.5,) * 54, 1.0) for _ in range(256)), b"n" * 32)
+"""About the largest message that is let in."""
+
+
+def test_the_large_message_of_these_tests_is_let_in() -> None:
+    """What follows would test nothing if it were refused for its size."""
+    identity = Identity.generate()
+    stage = Stage(2, 0, Phase.CHECK)
+    envelope = sign_message(identity, b"r" * 32, b"o" * 32, stage, b"", LARGE).envelope
+    assert MAX_ORDINARY_MESSAGE * 0.9 < len(envelope) <= MAX_ORDINARY_MESSAGE
+
+
+async def test_two_large_messages_for_one_slot_convict_their_sender(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: Clock
+) -> None:
+    """The proof fits into a HALT and a VIEW, whatever the size of the two messages."""
+
+    def watch(index: int, event: Event) -> None:
+        if index == Z and isinstance(event, RoundDone) and event.round == 1:
+            for previous in (b"a" * 32, b"b" * 32):
+                roster = Roster(event.roster).digest
+                hostile.tell(Z, hostile.sign(Z, roster, Stage(2, 0, Phase.CHECK), LARGE, previous), [0])
+
+    hostile = HostileSwarm(monkeypatch, tmp_path, {"genesis_size": 4}, conducts={Z: Conduct()}, watch=watch)
+    outcome = await hostile.run()
+    assert [peer.error for peer in outcome.honest] == [None] * 3
+    assert {i: event.cause for i, event in outcome.departures(DepartureKind.BAN).items()} == {Z: Cause.EQUIVOCATION}
+    assert all(audit_ledger(tmp_path / f"peer-{peer.index}").ok for peer in outcome.honest)
+
+
+async def test_an_answer_about_a_stage_fits_whatever_is_held(tmp_path: Path) -> None:
+    """Of a stage with many large messages as many are served as an answer may hold, the small ones first."""
+    me, others = Identity.generate(), [Identity.generate() for _ in range(12)]
+    config = RunConfig(founder=me.peer_id.hex(), genesis_size=13, elements=64, chunk_size=4)
+    hub = Hub(MemoryNetwork().transport(me, Terms(config.run_id)), me.peer_id)
+    stage = Stage(2, 0, Phase.CHECK)
+    with Ledger.create(tmp_path, config, me.peer_id) as ledger:
+        broadcast = Broadcast(config, me, hub, ledger, Conduct())
+        for number, identity in enumerate(others):
+            payload = LARGE if number else Check((), b"n" * 32)
+            broadcast.board.post(sign_message(identity, config.run_id, b"o" * 32, stage, b"", payload))
+        body, _ = await broadcast._serve_stage(others[0].peer_id, encode(Position(*map(int, stage))))
+    assert len(body) <= MAX_MESSAGE
+    served = [open_message(config.run_id, envelope) for envelope in decode(body, list[bytes])]
+    assert others[0].peer_id in {message.sender for message in served}
+    assert len(served) >= 5
+
+
+def test_small_items_are_taken_first() -> None:
+    """Whatever fits is taken, from the smallest on."""
+    assert take_small([b"x" * 90, b"yy", b"z" * 50], 100) == [b"yy", b"z" * 50]
+    assert take_small([b"x" * 90], 90) == []
