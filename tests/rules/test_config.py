@@ -185,3 +185,13 @@ def test_byzantine_bound_of_the_run() -> None:
     assert make_config().byzantine_bound is None
     assert make_config(max_byzantine=0).byzantine_bound == 0
     assert make_config().founder_id == bytes.fromhex("ab" * 32)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["rounds = 0x" + "f" * 9000, "rounds = " + "9" * 9000, "tau = 0x" + "f" * 9000, "task_options = " + "[" * 9000],
+)
+def test_monstrous_numbers_and_nesting_are_refused(text: str) -> None:
+    """A run file from a hostile bootstrap peer gives an error with advice, nothing else."""
+    with pytest.raises(ConfigError):
+        parse_run_file(text)

@@ -18,6 +18,7 @@ from btard.identity import PEER_ID_SIZE, Context, PeerId, digest
 
 Options = Mapping[str, str | int | float | bool]
 FIELD_DIGEST_SIZE = 8
+MAX_INTEGER = 2**64
 
 
 def _documented(help_text: str, default: Any = None) -> Any:
@@ -132,6 +133,9 @@ def find_problems(config: RunConfig) -> list[str]:
 
 
 def _is_finite(value: object) -> bool:
+    """Whether a value is no number, or one that can be written down."""
+    if isinstance(value, int):
+        return abs(value) < MAX_INTEGER
     return not isinstance(value, float) or math.isfinite(value)
 
 
@@ -150,7 +154,7 @@ def parse_run_file(text: str) -> RunConfig:
     """
     try:
         values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, numbers of thousands of digits, deep nesting
         raise ConfigError(f"the run file is not valid TOML: {error}") from None
     return build_config(values)
 
