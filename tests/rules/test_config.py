@@ -52,6 +52,7 @@ OTHER = {
     "validators": 2,
     "max_byzantine": 0,
     "delay_s": 2.5,
+    "max_gradient_s": 5.0,
     "min_bandwidth": 1,
     "state_interval": 17,
     "exemption": 9,

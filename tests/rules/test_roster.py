@@ -63,3 +63,13 @@ def test_bans_digest_is_of_a_set() -> None:
     """The order of bans does not matter, their number does."""
     assert compute_bans_digest(PEERS[:3]) == compute_bans_digest(PEERS[2::-1])
     assert compute_bans_digest(PEERS[:3]) != compute_bans_digest(PEERS[:2])
+
+
+@pytest.mark.parametrize(
+    ("size", "wanted", "bound", "count"),
+    [(8, 1, None, 1), (8, 4, None, 1), (7, 2, None, 1), (16, 4, 3, 4), (16, 9, 4, 7), (3, 2, 0, 2), (8, 0, None, 0)],
+)
+def test_validators_leave_honest_contributors_a_majority(size: int, wanted: int, bound: int | None, count: int) -> None:
+    """A round has at most max(1, n-2f-1) validators, whatever the run asks for (attacks C6)."""
+    roster = make_roster(size)
+    assert roster.count_validators(wanted, bound) == count

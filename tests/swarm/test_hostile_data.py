@@ -123,7 +123,7 @@ async def test_a_round_without_contributors_changes_nothing(
         if isinstance(event, RoundDone) and event.round in states:
             states[event.round].add(event.result.seal.state)
 
-    config = {"genesis_size": 4, "validators": 2, "min_roster": 1}
+    config = {"genesis_size": 4, "validators": 2, "max_byzantine": 0, "min_roster": 1}
     hostile = HostileSwarm(monkeypatch, tmp_path, config, watch=watch)
 
     def change(index: int, stage: Stage, payload: AnyPayload) -> AnyPayload:

@@ -45,9 +45,10 @@ class RunConfig:
     tolerance: float = _documented("relative deviation allowed to an honest recomputation; at least 1e-4", 1e-4)
     epsilon: float = _documented("CenteredClip stops at a residual of epsilon*tau", 1e-6)
     projections: int = _documented("independent random directions; a lie is missed with 2^-projections", 10)
-    validators: int = _documented("validators per round; more than 1 only where 2f+1 <= n - validators", 1)
+    validators: int = _documented("validators per round (m), never more than max(1, n-2f-1)", 1)
     max_byzantine: int = _documented("f; -1 means the most a roster bears, ceil(n/2)-1", -1)
     delay_s: float = _documented("bound on the delay between two honest peers (Delta)", 2.0)
+    max_gradient_s: float = _documented("slowest gradient a member may have; deadlines are ten times the slowest", 30.0)
     min_bandwidth: int = _documented("bytes per second a member must sustain; bounds waits for bulk data", 1_000_000)
     state_interval: int = _documented("rounds between checkpoints and full-state seals (K)", 16)
     exemption: int = _documented("rounds for which a column that proved right is not opened again (W)", 8)
@@ -102,9 +103,9 @@ def _canonical(value: Any) -> bytes:
 
 def find_problems(config: RunConfig) -> list[str]:
     """Return what makes a configuration unusable, each with the remedy."""
-    positive = ("genesis_size", "rounds", "tau", "delta", "epsilon", "delay_s", "min_bandwidth", "state_interval")
+    positive = "genesis_size rounds tau delta epsilon delay_s max_gradient_s min_bandwidth state_interval"
     natural = ("elements", "chunk_size", "exemption", "min_roster")
-    problems = [f"{name} must be above 0" for name in positive if not getattr(config, name) > 0]
+    problems = [f"{name} must be above 0" for name in positive.split() if not getattr(config, name) > 0]
     problems += [f"{name} must not be negative" for name in natural if getattr(config, name) < 0]
     problems += [f"{item.name} must be finite" for item in fields(config) if not _is_finite(getattr(config, item.name))]
     problems += [

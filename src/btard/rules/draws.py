@@ -11,6 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from btard.identity import Context, PeerId, digest, expand
+from btard.rules.config import RunConfig
 from btard.rules.messages import Phase, Slot, Transcript
 from btard.rules.roster import Roster
 
@@ -111,3 +112,11 @@ def draw_validators(
         if free:
             pairs.append(Assignment(free[stream.below(len(free))], target))
     return tuple(pairs)
+
+
+def draw_round_validators(
+    config: RunConfig, q: bytes, roster: Roster, contributors: Collection[PeerId], first: Sequence[PeerId] = ()
+) -> tuple[Assignment, ...]:
+    """Return a round's validators as its configuration has them: as many as the roster can spare (attacks C6)."""
+    count = roster.count_validators(config.validators, config.byzantine_bound)
+    return draw_validators(q, roster, contributors, count, first)

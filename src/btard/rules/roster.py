@@ -43,6 +43,10 @@ class Roster:
         bound = (len(self) + 1) // 2 - 1
         return bound if max_byzantine is None else min(bound, max_byzantine)
 
+    def count_validators(self, wanted: int, max_byzantine: int | None = None) -> int:
+        """m: the validators of a round, at most max(1, n-2f-1): honest contributors keep their majority."""
+        return min(wanted, max(1, len(self) - 2 * self.tolerated(max_byzantine) - 1))
+
     def without(self, peers: Collection[PeerId]) -> "Roster":
         """The roster that remains after a ban or removal."""
         return Roster(tuple(member for member in self.members if member not in peers))

@@ -32,7 +32,6 @@ from btard.wire import (
 HELLO_TIMEOUT_S = 60.0
 """How long one HELLO waits for an answer before it is sent again."""
 HELLO_STAGE = Stage(0, 0, Phase.HELLO)
-MAX_GRADIENT_MS = 600_000
 STARTED = "the run has started; joining midway is not possible yet"
 
 
@@ -77,12 +76,15 @@ class Founder:
 
         Raises:
             RemoteProtocolError: not a HELLO for this run.
-            Refused: its x_0 differs from ours, or the roster is full.
+            Refused: its gradients are too slow, its x_0 differs from ours, or the roster is full.
         """
         message = open_message(self._config.run_id, envelope)
         hello = message.payload
-        if not isinstance(hello, Hello) or hello.gradient_ms > MAX_GRADIENT_MS:
+        if not isinstance(hello, Hello):
             raise RemoteProtocolError("not a HELLO", message.sender)
+        if hello.gradient_ms > 1000 * self._config.max_gradient_s:
+            limit = self._config.max_gradient_s
+            raise Refused(f"a gradient takes you {hello.gradient_ms / 1000:.0f} s, the run allows {limit:g} s")
         if hello.state != self._state:
             raise Refused("your initial parameters differ from the founder's: other task code, data set or torch build")
         if message.sender not in self._promised and self._full.is_set():
@@ -141,7 +143,7 @@ async def ask_for_genesis(hub: Hub, config: RunConfig, founder: PeerId, hello: b
     """Say HELLO to the founder until it answers with seal 0.
 
     Raises:
-        Refused: the run has started, or our initial parameters differ.
+        Refused: the run has started, our gradients are too slow, or our initial parameters differ.
         NetworkError: the founder is gone.
     """
     while True:

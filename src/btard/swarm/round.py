@@ -16,7 +16,7 @@ who remain and under the same commitments. Every step below may therefore be ent
 from torch import Tensor
 
 from btard.rules.config import RunConfig
-from btard.rules.draws import combine_nonces, draw_validators
+from btard.rules.draws import combine_nonces, draw_round_validators
 from btard.rules.messages import Commit, Transcript
 from btard.rules.seal import Seal
 from btard.swarm.aggregation import aggregate, reveal
@@ -72,7 +72,7 @@ async def update(services: Services, work: Work, verified: Verified) -> State:
         seal_digest=compute_seal_digest(seal),
         chain=work.chain,
         banned=work.banned,
-        assignments=draw_validators(q, work.roster, work.contributors, config.validators, verified.loud),
+        assignments=draw_round_validators(config, q, work.roster, work.contributors, verified.loud),
         exempt=verified.exempt,
     )
 

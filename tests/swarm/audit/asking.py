@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from tests.swarm.audit.world import World, collect
 
 from btard.identity import Context, PeerId, digest
-from btard.rules.draws import draw_validators
+from btard.rules.draws import draw_round_validators
 from btard.rules.evidence import AttestProof, CommitOpening, ConfirmOpening, VoteProof
 from btard.rules.messages import (
     Aggregate,
@@ -62,7 +62,7 @@ def accuse(world: World, opened: int | None = None) -> Question:
     earlier = commit_earlier(world)
     checks = () if opened is None else collect(check_earlier(world, opened))
     loud = world.start.members[-1:] if checks else ()
-    pairs = draw_validators(world.seals[-1].q, world.start, world.start.members, world.config.validators, loud)
+    pairs = draw_round_validators(world.config, world.seals[-1].q, world.start, world.start.members, loud)
     verdicts = {pair.validator: (Verdict(pair.target, True),) for pair in pairs}
     commits = world.say_all(Phase.COMMIT, lambda peer: world.commit(peer, verdicts=verdicts.get(peer, ())))
     opening = CommitOpening(b"", collect(commits), collect(earlier), checks, opened or 0)

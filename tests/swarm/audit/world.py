@@ -208,7 +208,8 @@ def build_world(directory: Path, members: int = MEMBERS) -> World:
     """A run of ``members``, sealed by its founder, in round 1."""
     keys = {key.peer_id: key for key in (Identity(bytes([number]) * 32) for number in range(1, members + 1))}
     founder = max(keys)
-    config = RunConfig(founder=founder.hex(), genesis_size=members, elements=ELEMENTS, chunk_size=CHUNK, validators=2)
+    spared = {"validators": 2, "max_byzantine": members // 4}
+    config = RunConfig(founder=founder.hex(), genesis_size=members, elements=ELEMENTS, chunk_size=CHUNK, **spared)
     world = World(directory, keys, config, Ledger.create(directory, config, min(keys)))
     genesis = Seal(
         config.run_id, 0, 0, b"", b"s" * 32, b"", tuple(sorted(keys)), (), b"", digest(Context.EXPAND, b"q"), 5

@@ -13,7 +13,7 @@ from btard.identity import Context, PeerId, digest
 from btard.rules.checks import find_loud_contributors, find_suspicious_part, find_unbalanced_part, is_well_formed
 from btard.rules.complaints import Complaint, find_gather_complaints, find_scatter_complaints
 from btard.rules.disputes import Dispute, DisputeKind, find_accusations, find_namings
-from btard.rules.draws import Assignment, draw_validators
+from btard.rules.draws import Assignment, draw_round_validators
 from btard.rules.evidence import AttestProof, CommitOpening, ConfirmOpening, VoteProof
 from btard.rules.messages import Aggregate, Check, Phase, Report, Stage, Transcript
 from btard.rules.parts import Part
@@ -116,7 +116,7 @@ def _draw(chain: Chain, number: int, opening: CommitOpening) -> tuple[Assignment
     require([message.sender for message in commits.messages] == list(members.members), "an earlier COMMIT is missing")
     contributors = find_contributors(commits)
     loud = _find_loud(chain, number, opening, contributors) if opening.checks else ()
-    return draw_validators(seal.q, members, contributors, chain.config.validators, loud)
+    return draw_round_validators(chain.config, seal.q, members, contributors, loud)
 
 
 def _find_loud(chain: Chain, number: int, opening: CommitOpening, contributors: Sequence[PeerId]) -> tuple[PeerId, ...]:
