@@ -74,6 +74,7 @@ async def update(services: Services, work: Work, verified: Verified) -> State:
         banned=work.banned,
         assignments=draw_round_validators(config, q, work.roster, work.contributors, verified.loud),
         exempt=verified.exempt,
+        marks=work.marks,
     )
 
 

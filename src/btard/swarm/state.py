@@ -22,6 +22,7 @@ from btard.rules.complaints import Complaint
 from btard.rules.config import RunConfig
 from btard.rules.disputes import Dispute
 from btard.rules.draws import Assignment
+from btard.rules.marks import Marks
 from btard.rules.merkle import MerkleTree, compute_leaves
 from btard.rules.messages import Commit, Phase, Report, SignedMessage, Stage, Transcript, Verdict
 from btard.rules.parts import Part, cut_parts, find_part_of
@@ -49,6 +50,7 @@ class State:
     banned: frozenset[PeerId] = frozenset()
     assignments: tuple[Assignment, ...] = ()
     exempt: Mapping[int, int] = field(default_factory=dict)
+    marks: Marks = field(default_factory=Marks)
 
     @property
     def q(self) -> bytes:
@@ -71,6 +73,7 @@ class Work:
     def __init__(self, config: RunConfig, state: State, previous: "Work | None") -> None:
         self.config, self.state, self.previous = config, state, previous
         self.roster, self.banned = state.roster, state.banned
+        self.marks = state.marks
         self.attempt = self.first_attempt = state.attempt
         self.chain, self.reason = state.chain, b""
         self.gradient: Gradient | None = None
@@ -104,6 +107,7 @@ class Work:
         """Begin a new attempt with those who remain: its draws are void, the commitments stand (design section 4)."""
         gone = [peer for peer in self.roster.members if peer not in roster]
         self.roster, self.banned, self.attempt = roster, banned, attempt
+        self.marks = self.marks.within(roster)
         self.reason = digest(Context.TRANSCRIPT, self.reason, reason)
         self.commits = self.commits and self.commits.without(gone)
         self.aggregates = self.checks = self.reveals = self.confirms = None

@@ -1,0 +1,56 @@
+"""
+Marked pairs: two members of whom one has failed the other, and nobody can tell which (attacks B1).
+
+Honest members deliver to each other within Δ, so under synchrony every marked pair holds a Byzantine
+member. An honest one therefore has at most f marked partners, and whoever has more is removed. A pair
+is marked once, by agreed messages alone, and stays marked until one of the two leaves: nobody stops
+the swarm for nothing more often than it has partners (design section 5).
+"""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from btard.identity import PeerId
+from btard.rules.roster import Roster
+
+Pair = frozenset[PeerId]
+"""Two members, in no order."""
+
+
+def make_pair(one: PeerId, other: PeerId) -> Pair:
+    """Return the pair of two different members."""
+    if one == other:
+        raise ValueError("nobody makes a pair with itself")
+    return frozenset({one, other})
+
+
+@dataclass(frozen=True)
+class Marks:
+    """The marked pairs of a run, the same at every honest peer."""
+
+    pairs: frozenset[Pair] = frozenset()
+
+    def with_pairs(self, pairs: Iterable[Pair]) -> "Marks":
+        """These marks and more."""
+        return Marks(self.pairs | frozenset(pairs))
+
+    def within(self, roster: Roster) -> "Marks":
+        """The marks that remain when only the members of ``roster`` do."""
+        return Marks(frozenset(pair for pair in self.pairs if all(peer in roster for peer in pair)))
+
+    def is_marked(self, one: PeerId, other: PeerId) -> bool:
+        """Return whether the two are a marked pair."""
+        return frozenset({one, other}) in self.pairs
+
+    def partners(self, peer: PeerId, roster: Roster) -> tuple[PeerId, ...]:
+        """Return the members with whom ``peer`` is marked, in roster order."""
+        return tuple(other for other in roster.members if other != peer and self.is_marked(peer, other))
+
+    def find_overmarked(self, roster: Roster, tolerated: int) -> tuple[PeerId, ...]:
+        """Return the members with more than f marked partners in the roster: none of them is honest."""
+        return tuple(peer for peer in roster.members if len(self.partners(peer, roster)) > tolerated)
+
+
+def sort_pairs(pairs: Collection[Pair]) -> tuple[tuple[PeerId, PeerId], ...]:
+    """Return the pairs in one order, each with its lower member first, as they are stored and shown."""
+    return tuple(sorted((min(pair), max(pair)) for pair in pairs))
