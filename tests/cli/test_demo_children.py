@@ -22,6 +22,7 @@ sys.exit(7)
 
 SLEEPER = """
 import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with open(sys.argv[1], "w") as log:
     try:
         log.write('{"event": "ready"}\\n')
@@ -43,6 +44,7 @@ while True:
 LEASHED = """
 from btard.cli.leash import hold_leash
 import signal
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a background job
 try:
     hold_leash()
     print("held", flush=True)

@@ -15,7 +15,11 @@ OPTION = "--leash"
 
 
 def hold_leash(descriptor: int = STDIN) -> None:
-    """Let this process be interrupted, as by Ctrl-C, once nobody holds the other end of ``descriptor``."""
+    """Let this process be interrupted, as by Ctrl-C, once nobody holds the other end of ``descriptor``.
+
+    It can be interrupted even if it was started by a shell's background job, in which SIGINT is ignored.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=_wait_for_release, args=(descriptor,), name="leash", daemon=True).start()
 
 
