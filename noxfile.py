@@ -35,6 +35,13 @@ def properties(session: nox.Session) -> None:
 
 
 @nox.session
+def mutants(session: nox.Session) -> None:
+    """Break one rule at a time and name the test that notices: ``nox -s mutants -- --only signature``."""
+    install(session, "test")
+    session.run("python", "-m", "tests.mutants.run", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style and formatting."""
     session.install("-q", "-c", "constraints.txt", "ruff")
