@@ -6,33 +6,42 @@ of who attacks, and finds out by its own checks.
 """
 
 from btard.attacks.accusing import FalseAccusation, FalseNaming, LazyValidator
+from btard.attacks.adversaries import ADVERSARIES, SIMULATED, Post, draw_adversaries, make_adversary
 from btard.attacks.aggregates import LyingProjection, WrongAggregate
-from btard.attacks.attacker import Attacker
+from btard.attacks.attacker import Attacker, Vanished
 from btard.attacks.catalogue import EXEMPT, KINDS, draw_mixed, make_attacker
 from btard.attacks.coalition import Coalition, DirectoryCoalition, SharedCoalition
 from btard.attacks.collusion import Collude
+from btard.attacks.composed import Composed
 from btard.attacks.equivocation import Equivocate
 from btard.attacks.gradients import RandomDirection, SignFlip
 from btard.attacks.withholding import Withhold, WithholdReveal
 
 __all__ = [
+    "ADVERSARIES",
     "EXEMPT",
     "KINDS",
+    "SIMULATED",
     "Attacker",
     "Coalition",
     "Collude",
+    "Composed",
     "DirectoryCoalition",
     "Equivocate",
     "FalseAccusation",
     "FalseNaming",
     "LazyValidator",
     "LyingProjection",
+    "Post",
     "RandomDirection",
     "SharedCoalition",
     "SignFlip",
+    "Vanished",
     "Withhold",
     "WithholdReveal",
     "WrongAggregate",
+    "draw_adversaries",
     "draw_mixed",
+    "make_adversary",
     "make_attacker",
 ]

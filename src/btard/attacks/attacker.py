@@ -3,7 +3,12 @@
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from btard.identity import Context, digest
+import trio
+
+from btard.errors import BtardError
+from btard.identity import Context, PeerId, digest
+from btard.net import Hub
+from btard.rules.messages import Stage
 from btard.swarm.conduct import Conduct
 
 T = TypeVar("T")
@@ -13,17 +18,51 @@ def _tell_nobody(round_number: int) -> None:
     """Be the default of ``on_first_act``."""
 
 
+class Vanished(BtardError):
+    """The attacker ended its own process on purpose, at the very point where this was raised."""
+
+
 class Attacker(Conduct):
     """A conduct that is honest before ``first_round``.
 
     ``acted_in_round`` is the round in which it first did what an honest peer would not, None until
-    then; ``on_first_act`` is called with that round once, possibly from a worker thread.
+    then; ``on_first_act`` is called with that round once, possibly from a worker thread. ``kind`` is
+    the name by which it was ordered. While its peer takes part it has the peer's ``hub``, through
+    which it may send what it likes, and a ``nursery`` for what it does later.
     """
+
+    kind = ""
 
     def __init__(self, first_round: int) -> None:
         self.first_round = first_round
         self.acted_in_round: int | None = None
         self.on_first_act: Callable[[int], None] = _tell_nobody
+        self.hub: Hub | None = None
+        self.nursery: trio.Nursery | None = None
+        self._newest = 0
+
+    async def accompany(self, hub: Hub) -> None:
+        """Hold the hub and a nursery until cancelled."""
+        try:
+            async with trio.open_nursery() as self.nursery:
+                self.hub = hub
+                await trio.sleep_forever()
+        finally:
+            self.hub = self.nursery = None
+
+    @property
+    def victims(self) -> tuple[PeerId, ...]:
+        """Whoever there is a link to, in order."""
+        return tuple(sorted(self.hub.connected)) if self.hub else ()
+
+    def round_of(self, stage: Stage) -> int:
+        """Return the round that a stage belongs to; recovery belongs to the newest round seen here."""
+        self._newest = max(self._newest, stage.round)
+        return stage.round or self._newest
+
+    def act_in(self, stage: Stage) -> bool:
+        """Return whether the attack has begun by this stage."""
+        return self.is_due(self.round_of(stage))
 
     def is_due(self, round_number: int) -> bool:
         """Return whether the attack has begun."""
@@ -36,7 +75,7 @@ class Attacker(Conduct):
             self.on_first_act(round_number)
 
 
-def choose(options: Sequence[T], *reasons: int) -> T:
+def choose(options: Sequence[T], *reasons: object) -> T:
     """Return one of the options, the same for equal reasons on every machine."""
     number = digest(Context.EXPAND, b"attack", repr(reasons).encode())
     return options[int.from_bytes(number[:8], "little") % len(options)]

@@ -111,6 +111,7 @@ class Broadcast:
         if stored is not None:
             message = open_message(self._run_id, stored)
         else:
+            payload = self._conduct.payload(stage, self.place.roster, payload)
             message = sign_message(self._identity, self._run_id, signed_roster, stage, previous, payload)
             self._ledger.record_message(message)
         if not self._conduct.says(stage):

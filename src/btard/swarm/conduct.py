@@ -7,16 +7,27 @@ and it is the protocol's business to find that out.
 
 from collections.abc import Mapping
 
+import trio
 from torch import Tensor
 
 from btard.identity import Identity, PeerId
-from btard.rules.messages import Report, SignedMessage, Stage
+from btard.net import Hub
+from btard.rules.messages import AnyPayload, Report, SignedMessage, Stage
 from btard.rules.parts import Part
+from btard.rules.roster import Roster
 from btard.swarm.state import Gradient
 
 
 class Conduct:
     """What a peer does where it has a choice. Subclasses change one thing each."""
+
+    async def accompany(self, hub: Hub) -> None:
+        """Be one of the peer's tasks for as long as it takes part; an exception ends the peer."""
+        await trio.lowlevel.checkpoint()
+
+    def payload(self, stage: Stage, roster: Roster, payload: AnyPayload) -> AnyPayload:
+        """Return the payload to sign for our slot of a stage; everyone is told the same."""
+        return payload
 
     def commitment(self, round_number: int, gradient: Gradient, chunk_size: int) -> Gradient:
         """Return the gradient to commit to, to scatter and to report on."""

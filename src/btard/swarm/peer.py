@@ -103,6 +103,7 @@ async def _take_part(
     parameters = member.workload.initial_parameters()
     root = compute_state_root(parameters, member.config.chunk_size)
     transfers = Transfers.open(member, hub, ledger)  # before genesis: others may begin earlier than we
+    nursery.start_soon(member.conduct.accompany, hub)
     plain = _open_plain(member, hub) if member.config.defence == "none" else None
     sealed = await meet(member, hub, root)
     ledger.record_seal(sealed.seal)
