@@ -71,8 +71,7 @@ MUTANTS = (
         "swarm/round.py",
         "q = combine_nonces(verified.confirms)",
         "q = combine_nonces(work.reveals)",
-        "tests/attacks/test_shortcuts.py",
-        "tests/swarm",
+        "tests/swarm/test_draw.py",
     ),
     _mutant(
         "let a nonce outlive its attempt",
@@ -101,13 +100,12 @@ MUTANTS = (
         "tests/attacks/test_scenarios.py",
     ),
     _mutant(
-        "forget that a validator contributes nothing",
+        "let validators contribute a gradient",
         "attacks A4",
-        "swarm/state.py",
-        "if isinstance(message.payload, Commit) and message.payload.root and message.sender not in self.validators",
-        "if isinstance(message.payload, Commit) and message.payload.root and message.sender in self.roster",
-        "tests/swarm",
-        "tests/attacks/test_shortcuts.py",
+        "rules/validity.py",
+        "wants_root = not (is_validator or is_closing or commit.goodbye)",
+        "wants_root = bool(commit.root) or not (is_validator or is_closing or commit.goodbye)",
+        "tests/rules/test_validity.py",
     ),
     _mutant(
         "allow a sum a thousand times too far from zero",
