@@ -6,7 +6,7 @@ import trio
 from btard.errors import ConnectionLost, Unreachable
 from btard.identity import Identity
 from btard.net import Hub, MemoryNetwork, Terms, refuse_bulk
-from btard.net.memory import PIPE_MESSAGES
+from btard.net.pipe import PIPE_MESSAGES
 
 TERMS = Terms(b"run")
 

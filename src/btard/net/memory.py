@@ -1,10 +1,7 @@
 """Links within one process, for simulations and tests: whole messages, no encryption, faults on request."""
 
 import itertools
-import math
-from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
 
 import trio
 
@@ -13,21 +10,32 @@ from btard.identity import Identity, PeerId, short
 from btard.net.address import Address
 from btard.net.frames import compute_bulk_size, compute_control_size
 from btard.net.link import Message, Sink, check_message, take_target
+from btard.net.pipe import Courier, Pipe
 from btard.net.terms import Terms, check_terms
 from btard.net.traffic import Traffic
 
 HOST = "memory"
-PIPE_MESSAGES = 1024  # messages under way in one direction of a link; its sender then waits
 MESSAGES_PER_TURN = 16  # messages received in a row before other tasks get their turn
 BACKLOG = 64  # links dialled and not yet accepted
 
-Delivery = Callable[[PeerId, PeerId, Message], float | None]
-"""Given (sender, receiver, message), returns the delay in seconds of virtual time, None to lose the message."""
+Delivery = Callable[[PeerId, PeerId, Message], float | tuple[float, ...] | None]
+"""Given (sender, receiver, message), returns the delay in seconds of virtual time.
+
+Several delays deliver a copy each; ``None`` loses the message, which no honest network does between two
+living ends of a link: it delays, or it breaks the link.
+"""
+
+Arrival = Callable[[PeerId, PeerId, Message], None]
+"""Told (sender, receiver, message) when a message arrives."""
 
 
-def deliver_at_once(_sender: PeerId, _receiver: PeerId, _message: Message) -> float | None:
+def deliver_at_once(_sender: PeerId, _receiver: PeerId, _message: Message) -> float:
     """Be the network without faults."""
     return 0.0
+
+
+def tell_nobody(_sender: PeerId, _receiver: PeerId, _message: Message) -> None:
+    """Be the listener that listens to nothing."""
 
 
 class MemoryNetwork:
@@ -35,6 +43,8 @@ class MemoryNetwork:
 
     def __init__(self, delivery: Delivery = deliver_at_once) -> None:
         self.delivery = delivery
+        self.on_arrival: Arrival = tell_nobody
+        self._courier = Courier()
         self._transports: dict[Address, MemoryTransport] = {}
         self._ports = itertools.count(1)
         self._serials = itertools.count(1)
@@ -53,6 +63,12 @@ class MemoryNetwork:
                 del self._transports[address]
                 transport.break_links()
 
+    def break_links(self, one: PeerId, other: PeerId) -> None:
+        """Break every link between two peers as a reset does: what is under way between them is lost."""
+        for transport in list(self._transports.values()):
+            if transport.peer_id in {one, other}:
+                transport.break_links({one, other})
+
     def dial(self, dialler: "MemoryTransport", address: Address, peer: PeerId | None) -> "MemoryLink":
         """Return the dialler's end of a new link; see ``Transport.connect``."""
         listener = self._transports.get(address)
@@ -66,10 +82,14 @@ class MemoryNetwork:
         return self._join(dialler, listener)
 
     def _join(self, dialler: "MemoryTransport", listener: "MemoryTransport") -> "MemoryLink":
-        serial, there, back = next(self._serials), _Pipe(), _Pipe()
+        serial, there, back = next(self._serials), self._lay(dialler, listener), self._lay(listener, dialler)
         ours = MemoryLink(self, dialler, listener.peer_id, serial, there, back)
         listener.offer(MemoryLink(self, listener, dialler.peer_id, serial, back, there))
         return ours
+
+    def _lay(self, sender: "MemoryTransport", receiver: "MemoryTransport") -> Pipe:
+        ends = sender.peer_id, receiver.peer_id
+        return Pipe(self._courier, lambda message: self.on_arrival(*ends, message))
 
 
 class MemoryTransport:
@@ -109,10 +129,11 @@ class MemoryTransport:
         """Forget a link that ended."""
         self._links.pop(link, None)
 
-    def break_links(self) -> None:
-        """End every link."""
+    def break_links(self, peers: Collection[PeerId] | None = None) -> None:
+        """End every link, or those to some peers."""
         for link in list(self._links):
-            link.end()
+            if peers is None or link.peer in peers:
+                link.end()
 
 
 class MemoryLink:
@@ -124,11 +145,12 @@ class MemoryLink:
         owner: MemoryTransport,
         peer: PeerId,
         serial: int,
-        outgoing: "_Pipe",
-        incoming: "_Pipe",
+        outgoing: Pipe,
+        incoming: Pipe,
     ) -> None:
         self.peer = peer
         self.serial = serial
+        self.origin = HOST
         self._network = network
         self._owner = owner
         self._outgoing = outgoing
@@ -147,7 +169,8 @@ class MemoryLink:
         self._owner.traffic.count_sent(_compute_size(message), is_data=payload is not None)
         delay = self._network.delivery(self._owner.peer_id, self.peer, message)
         if delay is not None:
-            self._outgoing.put(message, delay)
+            for each in delay if isinstance(delay, tuple) else (delay,):
+                self._outgoing.put(message, each)
 
     async def receive(self, sink: Sink) -> Message:
         """See ``Link.receive``."""
@@ -188,75 +211,6 @@ class MemoryLink:
         self._outgoing.finish()
         self._incoming.discard()
         self._owner.release(self)
-
-
-@dataclass
-class _Lane:
-    """The messages of one class, control or bulk, each with the time at which it arrives."""
-
-    waiting: deque[tuple[float, Message]]
-    newest: float = 0.0
-
-    @property
-    def next_arrival(self) -> float:
-        """The time at which the first message arrives, infinity without any."""
-        return self.waiting[0][0] if self.waiting else math.inf
-
-
-class _Pipe:
-    """One direction of a link. Each lane keeps its order; what arrived as control goes before what arrived as bulk."""
-
-    def __init__(self) -> None:
-        self.is_finished = False
-        self._control = _Lane(deque())
-        self._bulk = _Lane(deque())
-        self._reader = trio.lowlevel.ParkingLot()
-        self._writers = trio.lowlevel.ParkingLot()
-
-    async def wait_room(self) -> None:
-        """Return once another message fits, or the pipe ended."""
-        while not self.is_finished and self._count() >= PIPE_MESSAGES:
-            await self._writers.park()
-
-    def put(self, message: Message, delay: float) -> None:
-        """Add a message that arrives after ``delay`` seconds, and after its predecessors."""
-        lane = self._control if message.payload is None else self._bulk
-        lane.newest = max(lane.newest, trio.current_time() + delay)
-        lane.waiting.append((lane.newest, message))
-        if self._reader:
-            self._reader.unpark()
-
-    async def take(self) -> Message | None:
-        """Return the next message to arrive, None once the sender finished and all is taken."""
-        while True:
-            now = trio.current_time()
-            for lane in (self._control, self._bulk):
-                if lane.next_arrival <= now:
-                    if self._writers:
-                        self._writers.unpark()
-                    return lane.waiting.popleft()[1]
-            if self.is_finished and not self._count():
-                return None
-            if self._count():
-                with trio.move_on_at(min(self._control.next_arrival, self._bulk.next_arrival)):
-                    await self._reader.park()
-            else:
-                await self._reader.park()
-
-    def finish(self) -> None:
-        """Let nothing more in."""
-        self.is_finished = True
-        self._reader.unpark_all()
-        self._writers.unpark_all()
-
-    def discard(self) -> None:
-        """Let nothing more in and throw away what waits."""
-        self._control.waiting.clear()
-        self._bulk.waiting.clear()
-        self.finish()
-
-    def _count(self) -> int:
-        return len(self._control.waiting) + len(self._bulk.waiting)
 
 
 def _compute_size(message: Message) -> int:
