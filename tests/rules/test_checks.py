@@ -116,6 +116,13 @@ def test_sum_is_tolerated_exactly_up_to_nine_residuals(factor: float, index: int
     assert (find_unbalanced_part(CONFIG, PARTS, make_reports(column), NORMS) is None) == (abs(factor) < 1)
 
 
+def test_tolerance_of_sums_is_what_an_honest_aggregator_may_leave() -> None:
+    """Nine times epsilon·tau and the float32 rounding of the aggregate (design 4): less would convict honest peers."""
+    left = CONFIG.epsilon * TAU + len(PEERS) * 2.0**-24
+    limit = compute_residual_limit(CONFIG, PARTS[0], len(PEERS), 1.0)
+    assert 9 * left <= limit <= 9.01 * left
+
+
 @given(st.floats(0, 1e90))
 def test_claimed_norm_of_an_aggregate_buys_no_tolerance_beyond_the_cap(norm: float) -> None:
     """However large an aggregate claims to be, a sum of a hundredth of tau opens its column (attacks A9)."""

@@ -121,6 +121,12 @@ def test_inner_node_does_not_pass_for_a_leaf() -> None:
     assert digest(Context.LEAF, b"a", b"b") != digest(Context.NODE, b"a", b"b")
 
 
+def test_nodes_are_hashed_in_their_own_context() -> None:
+    """The node above two leaves is their digest as a node, which no chunk's digest as a leaf can equal."""
+    tree = make_tree(2)
+    assert tree.levels[1] == (digest(Context.NODE, *tree.levels[0]),)
+
+
 def test_leaf_binds_its_place() -> None:
     """Equal chunks at different places have different leaves."""
     assert compute_leaf(0, b"same") != compute_leaf(1, b"same")
