@@ -117,7 +117,8 @@ def test_wrong_type_is_named(name: str, value: object) -> None:
     ("values", "message"),
     [
         ({"genesis_size": 0}, "genesis_size must be above 0"),
-        ({"genesis_size": 257}, "at most 256"),
+        ({"genesis_size": 65}, "genesis_size is at most 64: the messages of a recovery"),
+        ({"elements": 2**36 + 1, "chunk_size": 65_536}, "elements is at most 68719476736: a part"),
         ({"rounds": -1}, "rounds must be above 0"),
         ({"tau": 0.0}, "tau must be above 0"),
         ({"tau": float("nan")}, "tau must be"),

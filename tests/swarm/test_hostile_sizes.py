@@ -7,7 +7,7 @@ import trio
 from tests.swarm.hostile_swarm import HostileSwarm
 
 from btard.identity import Identity
-from btard.net import Hub, MemoryNetwork, Terms
+from btard.net import MAX_CONTROL, Hub, MemoryNetwork, Terms
 from btard.rules.config import RunConfig
 from btard.rules.evidence import Cause, DepartureKind
 from btard.rules.messages import Check, Phase, Position, Report, Stage
@@ -16,8 +16,9 @@ from btard.swarm.audit import audit_ledger
 from btard.swarm.broadcast import MAX_ORDINARY_MESSAGE, Broadcast, take_small
 from btard.swarm.conduct import Conduct
 from btard.swarm.events import Event, RoundDone
+from btard.swarm.frames import StageAnswer, StageRequest
 from btard.swarm.ledger import Ledger
-from btard.wire import MAX_MESSAGE, decode, encode, open_message, sign_message
+from btard.wire import decode, encode, open_message, sign_message
 
 Clock = trio.testing.MockClock
 Z = 1
@@ -52,7 +53,7 @@ async def test_two_large_messages_for_one_slot_convict_their_sender(
 
 
 async def test_an_answer_about_a_stage_fits_whatever_is_held(tmp_path: Path) -> None:
-    """Of a stage with many large messages as many are served as an answer may hold, the small ones first."""
+    """A stage with many large messages is served in pages, each of which fits, and nothing is left out."""
     me, others = Identity.generate(), [Identity.generate() for _ in range(12)]
     config = RunConfig(founder=me.peer_id.hex(), genesis_size=13, elements=64, chunk_size=4)
     hub = Hub(MemoryNetwork().transport(me, Terms(config.run_id)), me.peer_id)
@@ -62,11 +63,16 @@ async def test_an_answer_about_a_stage_fits_whatever_is_held(tmp_path: Path) -> 
         for number, identity in enumerate(others):
             payload = LARGE if number else Check((), b"n" * 32)
             broadcast.board.post(sign_message(identity, config.run_id, b"o" * 32, stage, b"", payload))
-        body, _ = await broadcast._serve_stage(others[0].peer_id, encode(Position(*map(int, stage))))
-    assert len(body) <= MAX_MESSAGE
-    served = [open_message(config.run_id, envelope) for envelope in decode(body, list[bytes])]
-    assert others[0].peer_id in {message.sender for message in served}
-    assert len(served) >= 5
+        pages, after = [], b""
+        while not pages or not pages[-1].is_last:
+            request = encode(StageRequest(Position(*map(int, stage)), after))
+            body, _ = await broadcast._serve_stage(others[0].peer_id, request)
+            assert len(body) <= MAX_CONTROL
+            pages.append(decode(body, StageAnswer, limit=MAX_CONTROL))
+            after = open_message(config.run_id, pages[-1].envelopes[-1]).sender
+    served = [open_message(config.run_id, envelope).sender for page in pages for envelope in page.envelopes]
+    assert served == sorted(identity.peer_id for identity in others)
+    assert len(pages) == 2
 
 
 def test_small_items_are_taken_first() -> None:

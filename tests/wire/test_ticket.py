@@ -81,6 +81,22 @@ def test_ticket_beyond_its_bounds_is_refused(ticket: Ticket) -> None:
         parse_ticket(format_ticket(ticket))
 
 
+@pytest.mark.parametrize("position", range(len("btard1-"), len(format_ticket(TICKET)) - 1))
+def test_a_mistyped_letter_is_called_damage(position: int) -> None:
+    """One wrong letter anywhere is noticed at once, not when nobody knows the run."""
+    word = format_ticket(TICKET)
+    wrong = word[:position] + ("A" if word[position] != "A" else "B") + word[position + 1 :]
+    with pytest.raises(ConfigError, match="damaged, mistyped or cut short"):
+        parse_ticket(wrong)
+
+
+def test_a_ticket_without_a_checksum_is_called_old() -> None:
+    """Tickets that an older btard printed are refused with advice that helps."""
+    old = "btard1-" + base64.urlsafe_b64encode(encode(TICKET)).decode().rstrip("=")
+    with pytest.raises(ConfigError, match="older btard, without a checksum: ask the founder for a new one"):
+        parse_ticket(old)
+
+
 def test_ticket_of_a_newer_format_with_more_fields_is_refused() -> None:
     """Unknown fields are never ignored."""
     longer = encode((b"r" * 32, b"f" * 32, (), b"", b"new"))

@@ -1,12 +1,15 @@
 """Where a peer listens."""
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, IPv6Network
 
 from btard.errors import ConfigError
 
 MAX_HOST = 253  # the longest DNS name
 MAX_PORT = 65_535
+TENANT_BITS = 64  # of an IPv6 address: what one customer is given at least, so one address more costs nothing
 
 
 @dataclass(frozen=True, order=True)
@@ -49,3 +52,17 @@ def _is_ipv6(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def find_origin(host: str) -> str:
+    """Return what stands for all addresses of whoever has ``host``: an IPv4 address, or the /64 of an IPv6 one."""
+    if not _is_ipv6(host):
+        return host
+    address = IPv6Address(host.partition("%")[0])
+    mapped = address.ipv4_mapped
+    return str(mapped) if mapped else str(IPv6Network((address, TENANT_BITS), strict=False))
+
+
+def find_busiest(origins: Iterable[str]) -> str:
+    """Return the origin that occurs most often; of several the one that occurs first."""
+    return Counter(origins).most_common(1)[0][0]

@@ -5,9 +5,9 @@ from collections.abc import Callable, Collection
 import structlog
 import trio
 
-from btard.errors import ConnectionLost, LocalProtocolError, Refused, Unreachable
+from btard.errors import ConnectionLost, LocalProtocolError, Unreachable
 from btard.identity import PeerId, short
-from btard.net.address import Address
+from btard.net.address import Address, find_busiest
 from btard.net.link import Link, Message, Transport, check_message
 from btard.net.requests import AnswerSink
 from btard.net.session import REQUEST, BulkHandler, ControlHandler, Handlers, Limits, RequestHandler, Session
@@ -20,17 +20,21 @@ class Hub:
     """One per peer. Nothing that another peer sends ends it; a handler may raise RemoteProtocolError to end that link.
 
     Kinds are 0 to 253, separate for control, bulk and requests; messages of kinds without a handler are dropped.
+
+    Whoever we neither dialled nor favour is a stranger: strangers have ``Limits.strangers`` places among
+    themselves, where the least active one of the origin that has most gives way to a newcomer, and are answered
+    less. So however many they are, there is room for everybody else.
     """
 
     def __init__(self, transport: Transport, me: PeerId, limits: Limits | None = None) -> None:
         self.me = me
-        self.admits: Callable[[PeerId], bool] = lambda _peer: True
         self.on_connected: Callable[[PeerId], None] = lambda _peer: None
         self.on_lost: Callable[[PeerId], None] = lambda _peer: None
         self._transport = transport
         self._limits = limits or Limits()
         self._handlers = Handlers()
         self._sessions: dict[PeerId, Session] = {}
+        self._favours: list[Callable[[PeerId], bool]] = []
         self._dialling: dict[Address, trio.Lock] = {}
         self._changed = trio.lowlevel.ParkingLot()
         self._nursery: trio.Nursery | None = None
@@ -50,6 +54,14 @@ class Hub:
     def serve(self) -> dict[int, RequestHandler]:
         """Handlers of requests, called as (peer, body), each in a task of its own; they return (body, payload)."""
         return self._handlers.serve
+
+    def favour(self, is_favoured: Callable[[PeerId], bool]) -> None:
+        """Let those for whom ``is_favoured`` is true, now or later, be no strangers; it bounds how many they are."""
+        self._favours.append(is_favoured)
+
+    def is_stranger(self, peer: PeerId) -> bool:
+        """Return whether nobody favours ``peer``."""
+        return not any(is_favoured(peer) for is_favoured in self._favours)
 
     @property
     def traffic(self) -> Traffic:
@@ -97,7 +109,7 @@ class Hub:
 
         Raises:
             Unreachable: nobody answers there, or somebody else.
-            Refused: it belongs to another run or configuration, or we do not admit it.
+            Refused: it belongs to another run or configuration.
         """
         lock = self._dialling.setdefault(address, trio.Lock())
         try:
@@ -113,8 +125,6 @@ class Hub:
         link = await self._transport.connect(address, peer)
         if not self._adopt(link, is_ours=True):
             await link.aclose()
-            if not self.admits(link.peer):
-                raise Refused(f"we do not admit {short(link.peer)}")
             raise Unreachable(f"we have no place for a link to {short(link.peer)}")
         return link.peer
 
@@ -122,20 +132,24 @@ class Hub:
         """Take a new link into use; returns False if it is not wanted."""
         if self._nursery is None or self._is_leaving:
             return False
-        if not self.admits(link.peer):
-            log.info("a peer was not admitted", peer=short(link.peer))
-            return False
         session = self._sessions.get(link.peer)
         if session is not None:
             return session.adopt(link, is_ours=is_ours)
-        if len(self._sessions) >= self._limits.links:
-            log.warning("a peer was turned away: too many links", peer=short(link.peer), links=len(self._sessions))
-            return False
+        if not is_ours and self.is_stranger(link.peer):
+            self._make_room()
         self._begin_session(link, self._nursery, is_ours=is_ours)
         return True
 
+    def _make_room(self) -> None:
+        """End the link to a stranger where there are as many as may be."""
+        strangers = [item for item in self._sessions.values() if not item.is_dialled and self.is_stranger(item.peer)]
+        if len(strangers) >= self._limits.strangers:
+            busiest = find_busiest(item.origin for item in strangers)
+            idlest = min((item for item in strangers if item.origin == busiest), key=lambda item: item.last_heard)
+            idlest.close("it had to give way to another stranger")
+
     def _begin_session(self, link: Link, nursery: trio.Nursery, *, is_ours: bool) -> None:
-        session = Session(self.me, link.peer, self._handlers, self._limits, self._forget)
+        session = Session(self.me, link.peer, self._handlers, self._limits, self.is_stranger, self._forget)
         session.adopt(link, is_ours=is_ours)
         self._sessions[link.peer] = session
         log.info("a link was made", peer=short(link.peer), dialled=is_ours)

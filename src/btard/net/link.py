@@ -12,7 +12,7 @@ from btard.net.traffic import Traffic
 MAX_KIND = 255
 MAX_CONTROL = 1 << 20  # bytes of one control message
 MAX_HEADER = 16 << 10  # bytes of the header of a bulk message
-MAX_BULK = 1 << 30  # bytes of one payload
+MAX_BULK = 1 << 38  # bytes of one payload: the whole vector, where one aggregator is left; its sink allocates it
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,8 @@ class Link(Protocol):
     peer: PeerId
     serial: int
     """The dialler's number for this link, larger for each of its later links; both ends see the same."""
+    origin: str
+    """The network that the other end belongs to, as far as one can tell: one tenant's addresses give one origin."""
 
     async def send(self, kind: int, head: bytes, payload: memoryview | None = None) -> None:
         """Hand one message to the network; ``payload`` may be reused afterwards. Several tasks may send at once.

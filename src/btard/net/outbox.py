@@ -29,9 +29,8 @@ class Writer:
 class Outbox:
     """Filled by the hub, emptied by the writers of the peer's current link; what a broken link took is lost."""
 
-    def __init__(self, max_messages: int, max_bytes: int) -> None:
+    def __init__(self, max_messages: int) -> None:
         self._max_messages = max_messages
-        self._max_bytes = max_bytes
         self._bytes = 0
         self._busy = 0
         self._is_closed = False
@@ -41,10 +40,10 @@ class Outbox:
         self._bulk_lot = trio.lowlevel.ParkingLot()
         self._flushed = trio.lowlevel.ParkingLot()
 
-    def push(self, kind: int, head: bytes) -> bool:
-        """Queue a control message and return True, or False if it does not fit."""
+    def push(self, kind: int, head: bytes, max_bytes: int) -> bool:
+        """Queue a control message and return True, or False if it does not fit into ``max_bytes``."""
         cost = len(head) + MESSAGE_COST
-        if len(self._control) >= self._max_messages or self._bytes + cost > self._max_bytes:
+        if len(self._control) >= self._max_messages or self._bytes + cost > max_bytes:
             return False
         self._bytes += cost
         self._control.append((kind, head))

@@ -57,12 +57,14 @@ RequestHandler = Callable[[PeerId, bytes], Awaitable[tuple[bytes, memoryview | N
 class Limits:
     """How much a hub holds, for all peers and for each."""
 
-    links: int = 256  # connected peers
+    strangers: int = 64  # connected peers that nobody favours and that dialled us
     outbox_messages: int = 4096  # control messages waiting, per peer
     outbox_bytes: int = 32 << 20  # their bytes
+    stranger_outbox_bytes: int = 2 << 20  # the same for a stranger: two of the largest answers
     bulk_waiting: int = 64  # bulk messages waiting or under way, per peer
     requests: int = 64  # requests to a peer without an answer
     answers: int = 64  # requests of a peer being answered
+    stranger_answers: int = 4  # requests of a stranger being answered
 
 
 @dataclass(frozen=True)
@@ -90,15 +92,23 @@ class Session:
     """One connected peer, from its first link to its last."""
 
     def __init__(
-        self, me: PeerId, peer: PeerId, handlers: Handlers, limits: Limits, on_end: Callable[["Session"], None]
+        self,
+        me: PeerId,
+        peer: PeerId,
+        handlers: Handlers,
+        limits: Limits,
+        is_stranger: Callable[[PeerId], bool],
+        on_end: Callable[["Session"], None],
     ) -> None:
         self.peer = peer
+        self.last_heard = trio.current_time()
+        self._is_stranger = is_stranger
         self._on_end = on_end
         self.reason = "the peer left"
         self._me = me
         self._handlers = handlers
         self._limits = limits
-        self._outbox = Outbox(limits.outbox_messages, limits.outbox_bytes)
+        self._outbox = Outbox(limits.outbox_messages)
         self._requests = OpenRequests()
         self._request_slots = trio.Semaphore(limits.requests)
         self._bulk_slots = trio.Semaphore(limits.bulk_waiting)
@@ -108,6 +118,16 @@ class Session:
         self._ended = trio.Event()
 
     # --- links
+
+    @property
+    def is_dialled(self) -> bool:
+        """Whether we made one of the links: nobody else can make us have many such peers."""
+        return any(lane.is_ours for lane in self._lanes)
+
+    @property
+    def origin(self) -> str:
+        """Where the peer's newest link comes from."""
+        return self._lanes[-1].link.origin if self._lanes else ""
 
     def adopt(self, link: Link, *, is_ours: bool) -> bool:
         """Use another link to the peer; returns False if there are too many."""
@@ -200,7 +220,9 @@ class Session:
         """Queue a control message; a full outbox ends the session."""
         if len(head) > MAX_CONTROL:
             raise LocalProtocolError(f"a message of kind {kind} has {len(head)} bytes, too many to send")
-        if not self._ended.is_set() and not self._outbox.push(kind, head):
+        limits = self._limits
+        room = limits.stranger_outbox_bytes if self._is_stranger(self.peer) else limits.outbox_bytes
+        if not self._ended.is_set() and not self._outbox.push(kind, head, room):
             self.close("the outbox is full: the peer takes too little")
 
     async def send_bulk(self, kind: int, head: bytes, payload: memoryview) -> None:
@@ -225,6 +247,7 @@ class Session:
         sink = partial(self._choose_target, lane)
         while True:
             message = await lane.link.receive(sink)
+            self.last_heard = trio.current_time()
             if message.payload is not None and lane.handler is not None:
                 lane.handler.done(self.peer, message.head, message.payload)
             else:
@@ -286,7 +309,9 @@ class Session:
         """Start a task that answers; a peer that asks for too much at once gets no answer."""
         number, kind, body = decode_request(head)
         handler = self._handlers.serve.get(kind)
-        if handler is None or self._answering >= self._limits.answers or self._nursery is None:
+        limits = self._limits
+        most = limits.stranger_answers if self._is_stranger(self.peer) else limits.answers
+        if handler is None or self._answering >= most or self._nursery is None:
             log.debug("a request was dropped", peer=short(self.peer), kind=kind, answering=self._answering)
             return
         self._answering += 1

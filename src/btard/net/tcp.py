@@ -2,22 +2,22 @@
 
 import errno
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import structlog
 import trio
 
 from btard.errors import BtardError, ConfigError, RemoteProtocolError, Unreachable
 from btard.identity import Identity, PeerId, short
-from btard.net.address import Address
+from btard.net.address import Address, find_busiest, find_origin
 from btard.net.handshake import MAX_HANDSHAKE_MESSAGE, Credentials, Handshake, Introduction
 from btard.net.tcp_link import SOCKET_ERRORS, TcpLink
 from btard.net.terms import Terms, check_terms
 from btard.net.traffic import Traffic
 
 HANDSHAKE_SECONDS = 10.0
-MAX_HALF_OPEN = 16  # handshakes of strangers under way at once; the oldest gives way
+MAX_HALF_OPEN = 64  # handshakes of strangers under way at once; see HalfOpen
 ACCEPT_PAUSE_SECONDS = 0.1  # after the system refused to accept, most often for lack of file descriptors
 UNSENT_BYTES = 256 << 10  # what the kernel may hold unsent: a control frame cannot overtake it
 LENGTH_SIZE = 2
@@ -35,7 +35,7 @@ class TcpTransport:
         self.traffic = Traffic()
         self._credentials = credentials
         self._nursery = nursery
-        self._half_open: dict[trio.CancelScope, None] = {}
+        self._half_open = HalfOpen()
         self._ready, self._accepted = trio.open_memory_channel[TcpLink](0)
         for listener in listeners:
             nursery.start_soon(self._listen, listener)
@@ -69,12 +69,7 @@ class TcpTransport:
 
     async def _answer(self, sock: trio.socket.SocketType) -> None:
         """Hand the connection to ``accept`` if its dialler completes the handshake in time."""
-        if len(self._half_open) >= MAX_HALF_OPEN:
-            oldest = next(iter(self._half_open))
-            del self._half_open[oldest]
-            oldest.cancel()
-        with trio.move_on_after(HANDSHAKE_SECONDS) as scope:
-            self._half_open[scope] = None
+        with self._half_open.place(_find_origin_of(sock)):
             try:
                 link = await self._secure(sock, is_dialler=False, expected=None)
                 await self._offer(link)
@@ -82,8 +77,6 @@ class TcpTransport:
                 log.info("a connection was refused", reason=str(error))
             except (EOFError, *SOCKET_ERRORS) as error:
                 log.debug("a handshake broke off", error=str(error))
-            finally:
-                self._half_open.pop(scope, None)
 
     async def _offer(self, link: TcpLink) -> None:
         try:
@@ -110,7 +103,8 @@ class TcpTransport:
         except BaseException:
             sock.close()
             raise
-        link = TcpLink(sock, PeerId(theirs.peer), serial, handshake.split(), self.traffic)
+        origin = _find_origin_of(sock)
+        link = TcpLink(sock, PeerId(theirs.peer), serial, handshake.split(), self.traffic, origin)
         self._nursery.start_soon(link.live)
         return link
 
@@ -133,6 +127,45 @@ class TcpTransport:
         if theirs.peer == self._credentials.peer_id:
             raise RemoteProtocolError("it is ourselves")
         return theirs
+
+
+class HalfOpen:
+    """The handshakes that strangers have begun: at most MAX_HALF_OPEN, each for at most HANDSHAKE_SECONDS.
+
+    Where all places are taken, the oldest handshake of the origin that has most gives way: a flood from
+    few addresses crowds out itself.
+    """
+
+    def __init__(self) -> None:
+        self._origins: dict[trio.CancelScope, str] = {}
+
+    def __len__(self) -> int:
+        return len(self._origins)
+
+    @contextmanager
+    def place(self, origin: str) -> Iterator[None]:
+        """Hold a place while the body runs; the body is cancelled once its time is over or it has to give way."""
+        if len(self) >= MAX_HALF_OPEN:
+            self._free_one()
+        with trio.move_on_after(HANDSHAKE_SECONDS) as scope:
+            self._origins[scope] = origin
+            try:
+                yield
+            finally:
+                self._origins.pop(scope, None)
+
+    def _free_one(self) -> None:
+        busiest = find_busiest(self._origins.values())
+        oldest = next(scope for scope, origin in self._origins.items() if origin == busiest)
+        del self._origins[oldest]
+        oldest.cancel()
+
+
+def _find_origin_of(sock: trio.socket.SocketType) -> str:
+    try:
+        return find_origin(sock.getpeername()[0])
+    except OSError:  # it is gone already
+        return ""
 
 
 class _HandshakeWire:

@@ -44,10 +44,17 @@ class TcpLink:
     """See ``Link``. Memory: two frames, allocated once."""
 
     def __init__(
-        self, sock: trio.socket.SocketType, peer: PeerId, serial: int, keys: tuple[FrameKey, FrameKey], traffic: Traffic
+        self,
+        sock: trio.socket.SocketType,
+        peer: PeerId,
+        serial: int,
+        keys: tuple[FrameKey, FrameKey],
+        traffic: Traffic,
+        origin: str,
     ) -> None:
         self.peer = peer
         self.serial = serial
+        self.origin = origin
         self._socket = sock
         self._send_key, self._receive_key = keys
         self._traffic = traffic

@@ -19,6 +19,10 @@ from btard.identity import PEER_ID_SIZE, Context, PeerId, digest
 Options = Mapping[str, str | int | float | bool]
 FIELD_DIGEST_SIZE = 8
 MAX_INTEGER = 2**64
+MAX_GENESIS = 64
+"""Members at genesis: what a recovery sends grows with their square, and beyond about 100 does not fit a message."""
+MAX_ELEMENTS = 2**36
+"""Elements of the vector: 256 GiB, which one aggregator sends in one piece where the roster has shrunk to two."""
 
 
 def _documented(help_text: str, default: Any = None) -> Any:
@@ -122,8 +126,10 @@ def find_problems(config: RunConfig) -> list[str]:
         problems.append("projections must be between 1 and 64")
     if not 0 <= config.validators <= max(1, config.genesis_size - 1):
         problems.append("validators must be between 0 and genesis_size - 1")
-    if config.genesis_size > 256:
-        problems.append("genesis_size is at most 256")
+    if config.genesis_size > MAX_GENESIS:
+        problems.append(f"genesis_size is at most {MAX_GENESIS}: the messages of a recovery hold no more members")
+    if config.elements > MAX_ELEMENTS:
+        problems.append(f"elements is at most {MAX_ELEMENTS}: a part of a larger vector fits in no message")
     if config.tolerance < 1e-4:
         problems.append("tolerance must be at least 1e-4: less would convict honest hardware")
     if config.defence not in {"btard", "none"}:

@@ -4,9 +4,11 @@ The board: verified messages by slot, and the proof when somebody fills a slot t
 Rules of this file
 
 1. Only verified messages are posted; the first of a slot stays, a second with other bytes is evidence.
-2. Nothing is kept beyond a window of rounds and attempts, and one message per slot: a flood is bounded.
+2. Nothing is kept beyond a window of rounds and attempts, one message per slot, and a number of bytes per sender
+   which only what is due may exceed: a flood is bounded, and harms nobody but its author.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 import trio
@@ -19,6 +21,8 @@ RECOVERY_PHASES = frozenset({Phase.HALT, Phase.VIEW, Phase.BALLOT})
 ROUNDS_KEPT = 2
 SERIALS_AHEAD = 1
 ATTEMPTS_AHEAD = 1
+MAX_BYTES = 4 << 20
+"""Bytes held of one sender beyond which only what is due is kept: 100 times what an honest member says in a round."""
 
 
 class Board:
@@ -27,14 +31,26 @@ class Board:
     def __init__(self) -> None:
         self._messages: dict[Stage, dict[PeerId, SignedMessage]] = {}
         self._equivocations: dict[Slot, Equivocation] = {}
+        self._bytes: Counter[PeerId] = Counter()
         self._changed = trio.Event()
 
-    def post(self, message: SignedMessage) -> None:
-        """Keep a verified message; a second one with other bytes for its slot becomes evidence."""
-        known = self._messages.setdefault(message.slot.stage, {}).setdefault(message.sender, message)
-        if is_equivocation(known, message):
-            self._equivocations.setdefault(message.slot, Equivocation(known, message))
-        self.signal()
+    def post(self, message: SignedMessage, *, is_due: bool = True) -> None:
+        """Keep a verified message; a second one with other bytes for its slot becomes evidence.
+
+        One that is not due is kept only if its sender's messages together stay within MAX_BYTES; evidence always is.
+        """
+        known = self.of(message.slot.stage).get(message.sender)
+        if known is None and (is_due or self._bytes[message.sender] + len(message.envelope) <= MAX_BYTES):
+            self._messages.setdefault(message.slot.stage, {})[message.sender] = message
+            self._bytes[message.sender] += len(message.envelope)
+            self.signal()
+        elif known is not None and is_equivocation(known, message) and message.slot not in self._equivocations:
+            self._equivocations[message.slot] = Equivocation(known, message)
+            self.signal()
+
+    def count_bytes(self, sender: PeerId) -> int:
+        """Return the bytes held of a sender, the second versions of what it said twice not counted."""
+        return self._bytes[sender]
 
     def of(self, stage: Stage) -> Mapping[PeerId, SignedMessage]:
         """The messages held of a stage, by sender."""
@@ -75,6 +91,9 @@ class Board:
             if (stage.attempt >= before_attempt if stage.phase in RECOVERY_PHASES else stage.round >= before_round)
         }
         self._equivocations = {slot: item for slot, item in self._equivocations.items() if item.stage in self._messages}
+        self._bytes = Counter()
+        for held in self._messages.values():
+            self._bytes.update({sender: len(message.envelope) for sender, message in held.items()})
 
 
 def is_in_window(stage: Stage, round_number: int, attempt: int, serial: int) -> bool:

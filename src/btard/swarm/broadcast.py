@@ -8,6 +8,7 @@ an equivocation. When nothing is wrong, nothing is relayed.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import structlog
 import trio
@@ -19,9 +20,10 @@ from btard.rules.config import RunConfig
 from btard.rules.messages import AnyPayload, Phase, Position, SignedMessage, Slot, Stage, Transcript
 from btard.rules.recovery import is_later, is_position
 from btard.rules.roster import Roster
-from btard.swarm.board import Board, is_in_window
+from btard.swarm.board import RECOVERY_PHASES, Board, is_in_window
 from btard.swarm.conduct import Conduct
-from btard.swarm.frames import Kind
+from btard.swarm.frames import Kind, StageAnswer, StageRequest
+from btard.swarm.genesis import SignedSeal, check_genesis
 from btard.swarm.ledger import Ledger
 from btard.wire import MAX_MESSAGE, decode, encode, open_message, sign_message
 
@@ -33,6 +35,9 @@ MAX_ORDINARY_MESSAGE = 128 * 1024
 MAX_PROOFS = 2 * MAX_ORDINARY_MESSAGE + 32 * 1024
 """Largest evidence in one HALT or VIEW: two messages of any size prove an equivocation."""
 
+FIRST = Stage(1, 0, Phase.COMMIT)
+"""What a member says first; those who do not know the roster yet keep it, and nothing else."""
+
 ITEM_COST = 8
 """Bytes that an item costs in a list beside its own."""
 
@@ -42,8 +47,8 @@ LIMITS = {Phase.HALT: MAX_HALT, Phase.VIEW: MAX_MESSAGE}
 MAX_SUPPLY = MAX_MESSAGE - MAX_PROOFS - MAX_HALT - 32 * 1024
 """Bytes left in a VIEW for the messages that HALTs name, beside a HALT, evidence and the digests of two stages."""
 
-MAX_STAGE_ANSWER = MAX_MESSAGE - 32 * 1024
-"""Largest answer about one stage."""
+MAX_STAGE_ANSWER = MAX_CONTROL - 32 * 1024
+"""Bytes of messages in one answer about a stage: the largest message fits; the rest is asked for in further pages."""
 
 
 @dataclass(frozen=True)
@@ -85,12 +90,13 @@ class Broadcast:
     def __init__(self, config: RunConfig, identity: Identity, hub: Hub, ledger: Ledger, conduct: Conduct) -> None:
         self.board, self.place = Board(), Place()
         self._run_id, self._identity, self._hub, self._ledger = config.run_id, identity, hub, ledger
-        self._conduct, self._early = conduct, 2 * config.genesis_size
-        self._genesis_size, self._early_senders = config.genesis_size, set[PeerId]()
+        self._config, self._conduct, self._genesis = config, conduct, Roster(())
         self.on_certificate: Callable[[bytes], None] = lambda body: None
         hub.on_control[Kind.MESSAGE] = self._receive
         hub.on_control[Kind.CERTIFICATE] = self._receive_certificate
+        hub.on_control[Kind.GENESIS] = self._receive_genesis
         hub.serve[Kind.PULL_STAGE] = self._serve_stage
+        hub.favour(self.is_member)
 
     @property
     def me(self) -> PeerId:
@@ -123,8 +129,17 @@ class Broadcast:
 
     def _deliver(self, message: SignedMessage, peer: PeerId) -> None:
         envelope = self._conduct.deliver(message, peer, self._identity, self._run_id)
+        if message.slot.stage == FIRST:
+            self._hub.send(peer, Kind.GENESIS, self._genesis_proof)
         if envelope is not None:
             self._hub.send(peer, Kind.MESSAGE, envelope)
+
+    @cached_property
+    def _genesis_proof(self) -> bytes:
+        """Seal 0 as the founder signed it: who has not heard of it yet learns from us that we are a member."""
+        founder = self._config.founder_id
+        signature = next(item.signature for item in self._ledger.signatures(0) if item.signer == founder)
+        return encode(SignedSeal(next(self._ledger.seals()), signature))
 
     def relay(self, message: SignedMessage) -> None:
         """Pass on another member's message, so that its sender cannot leave anybody out."""
@@ -197,59 +212,86 @@ class Broadcast:
                 nursery.start_soon(self._pull_from, stage, peer, timeout_s)
 
     async def _pull_from(self, stage: Stage, peer: PeerId, timeout_s: float) -> None:
+        after: bytes | None = b""
         try:
-            answer = await self._hub.request(
-                peer, Kind.PULL_STAGE, encode(Position(*map(int, stage))), timeout_s=timeout_s
-            )
-            for envelope in decode(answer.head, list[bytes]):
-                self._post(envelope)
+            with trio.move_on_after(timeout_s):
+                for _ in self.place.roster.members:
+                    if after is not None:
+                        after = await self._pull_page(stage, after, peer, timeout_s)
         except (NetworkError, RemoteProtocolError) as error:
             log.debug("pull failed", stage=str(stage), peer=short(peer), reason=str(error))
 
-    def _post(self, envelope: bytes) -> None:
+    async def _pull_page(self, stage: Stage, after: bytes, peer: PeerId, timeout_s: float) -> bytes | None:
+        """Post the next messages that ``peer`` holds of a stage; return the last one's sender, None at the end."""
+        request = StageRequest(Position(*map(int, stage)), after)
+        reply = await self._hub.request(peer, Kind.PULL_STAGE, encode(request), timeout_s=timeout_s)
+        answer: StageAnswer = decode(reply.head, StageAnswer, limit=MAX_CONTROL)
+        senders = [self._post(envelope) for envelope in answer.envelopes]
+        return None if answer.is_last or not senders else senders[-1]
+
+    def _post(self, envelope: bytes) -> PeerId:
+        """Keep the message in an envelope if it is of use; return its sender.
+
+        Raises:
+            RemoteProtocolError: it is none of this run, or longer than any of its phase.
+        """
         message = open_message(self._run_id, envelope)
         limit = LIMITS.get(message.slot.stage.phase, MAX_ORDINARY_MESSAGE)
         if len(envelope) > limit:
             raise RemoteProtocolError(f"a {message.slot.stage.phase.name} of {len(envelope)} bytes", message.sender)
         self.take(message)
+        return message.sender
 
     def take(self, message: SignedMessage) -> None:
         """Post a verified message if it may be of use: of a member, and neither far ahead nor long past."""
         place = self.place
         if self._may_speak(message) and is_in_window(message.slot.stage, place.round, place.attempt, place.serial):
-            self.board.post(message)
+            self.board.post(message, is_due=self._is_due(message.slot.stage))
+
+    def _is_due(self, stage: Stage) -> bool:
+        """Return whether we cannot go on without the messages of a stage, however much their senders said already."""
+        place = self.place
+        if stage.phase in RECOVERY_PHASES:
+            return (stage.attempt, stage.serial) == (place.attempt, place.serial)
+        is_commitment = stage.phase is Phase.COMMIT and stage.round == place.round and stage.attempt <= place.attempt
+        return is_commitment or any(item.stage == stage for item in (place.last, place.current) if item is not None)
 
     def is_member(self, peer: PeerId) -> bool:
-        """Return whether ``peer`` belongs to the roster, as far as it is known."""
-        return peer in self.place.roster
-
-    def may_send(self, peer: PeerId) -> bool:
-        """Members may send data; before genesis is known, as many peers as will be members, first come."""
-        if len(self.place.roster):
-            return self.is_member(peer)
-        if len(self._early_senders) < self._genesis_size:
-            self._early_senders.add(peer)
-        return peer in self._early_senders
+        """Return whether ``peer`` belongs to the roster; before we know it, to the one in the founder's seal."""
+        return peer in (self.place.roster if len(self.place.roster) else self._genesis)
 
     def _may_speak(self, message: SignedMessage) -> bool:
-        """Members may; before genesis is known, a few COMMITs of whoever turns out to be one."""
-        if len(self.place.roster):
-            return message.sender in self.place.roster
-        self._early -= 1
-        return self._early >= 0 and message.slot.stage == Stage(1, 0, Phase.COMMIT)
+        """Members may; before we know the roster, only the first thing they say."""
+        return self.is_member(message.sender) and (len(self.place.roster) > 0 or message.slot.stage == FIRST)
 
     def _receive(self, peer: PeerId, envelope: bytes) -> None:
-        self._post(envelope)
+        if self.is_member(peer):  # a stranger's signatures are not worth the time to verify them
+            self._post(envelope)
+
+    def _receive_genesis(self, peer: PeerId, body: bytes) -> None:
+        """Learn the roster from a member that heard of it earlier than we, and will now speak to us (attacks C13)."""
+        if len(self.place.roster) or len(self._genesis):
+            return
+        sealed: SignedSeal = decode(body, SignedSeal)
+        check_genesis(sealed, self._config)
+        self._genesis = Roster(tuple(PeerId(member) for member in sealed.seal.roster))
 
     def _receive_certificate(self, peer: PeerId, body: bytes) -> None:
         if peer in self.place.roster:
             self.on_certificate(body)
 
     async def _serve_stage(self, peer: PeerId, body: bytes) -> tuple[bytes, None]:
-        request = decode(body, Position)
-        held = [Slot(request.stage, sender) for sender in sorted(self.board.of(request.stage))]
-        envelopes = [message.envelope for slot in held for message in self.board.versions(slot)]
-        return encode(take_small(envelopes, MAX_STAGE_ANSWER)), None
+        request: StageRequest = decode(body, StageRequest)
+        stage = request.position.stage
+        senders = [sender for sender in sorted(self.board.of(stage)) if sender > request.after]
+        room, page = MAX_STAGE_ANSWER, list[bytes]()
+        for count, sender in enumerate(senders):
+            versions = take_small((item.envelope for item in self.board.versions(Slot(stage, sender))), room)
+            if count and len(versions) < len(self.board.versions(Slot(stage, sender))):
+                return encode(StageAnswer(tuple(page), is_last=False)), None
+            room -= sum(len(item) + ITEM_COST for item in versions)
+            page += versions
+        return encode(StageAnswer(tuple(page), is_last=True)), None
 
 
 def take_small(items: Iterable[bytes], budget: int) -> list[bytes]:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from btard.rules.messages import Bytes32, Count
+from btard.rules.messages import MAX_ROSTER, Bytes32, Count, OptionalDigest, Position
 
 
 class Kind(IntEnum):
@@ -22,6 +22,7 @@ class Kind(IntEnum):
     CERTIFICATE = 10
     PLAIN_SLICE = 11
     PLAIN_PART = 12
+    GENESIS = 13
 
 
 class SliceHead(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -32,6 +33,20 @@ class SliceHead(Struct, frozen=True, array_like=True, forbid_unknown_fields=True
     first: Count
     stop: Count
     proof: Annotated[tuple[Bytes32, ...], Meta(max_length=128)]
+
+
+class StageRequest(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Asks for the messages of a stage by members whose ids come after ``after``."""
+
+    position: Position
+    after: OptionalDigest
+
+
+class StageAnswer(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Messages of a stage in order of their senders; ``is_last`` unless there are more senders after them."""
+
+    envelopes: Annotated[tuple[bytes, ...], Meta(max_length=2 * MAX_ROSTER)]
+    is_last: bool
 
 
 class PartHead(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

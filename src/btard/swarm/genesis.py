@@ -64,6 +64,8 @@ class Founder:
         self._promised: dict[PeerId, int] = {}
         self._sealed: SignedSeal | None = None
         self._full = trio.Event()
+        self._hub = hub
+        hub.favour(self._promised.__contains__)
         hub.serve[Kind.HELLO] = self._serve
 
     @property
@@ -71,17 +73,19 @@ class Founder:
         """How many peers have said HELLO."""
         return len(self._promised)
 
-    def admit(self, envelope: bytes) -> PeerId:
-        """Take a HELLO into account.
+    def admit(self, envelope: bytes, peer: PeerId | None = None) -> PeerId:
+        """Take a HELLO into account that ``peer`` brought, None for our own.
 
         Raises:
-            RemoteProtocolError: not a HELLO for this run.
+            RemoteProtocolError: not a HELLO for this run, or of somebody else: each place costs a link.
             Refused: its gradients are too slow, its x_0 differs from ours, or the roster is full.
         """
         message = open_message(self._config.run_id, envelope)
         hello = message.payload
         if not isinstance(hello, Hello):
             raise RemoteProtocolError("not a HELLO", message.sender)
+        if peer is not None and message.sender != peer:
+            raise RemoteProtocolError("a HELLO of somebody else", peer)
         if hello.gradient_ms > 1000 * self._config.max_gradient_s:
             limit = self._config.max_gradient_s
             raise Refused(f"a gradient takes you {hello.gradient_ms / 1000:.0f} s, the run allows {limit:g} s")
@@ -94,6 +98,12 @@ class Founder:
             self._sealed = self._seal_genesis()
             self._full.set()
         return message.sender
+
+    def _forget_gone(self) -> None:
+        """Give the places of those who lost their link to others: nobody holds many with one link after another."""
+        for peer in [] if self._full.is_set() else list(self._promised):
+            if peer != self._identity.peer_id and not self._hub.is_connected(peer):
+                del self._promised[peer]
 
     def _seal_genesis(self) -> SignedSeal:
         seal = Seal(
@@ -118,12 +128,11 @@ class Founder:
         return self._sealed
 
     async def _serve(self, peer: PeerId, body: bytes) -> tuple[bytes, None]:
+        self._forget_gone()
         try:
-            sender = self.admit(body)
+            self.admit(body, peer)
         except Refused as refusal:
             return encode(Welcome(b"", b"", str(refusal))), None
-        if sender != peer:
-            raise RemoteProtocolError("a HELLO of somebody else", peer)
         with trio.move_on_after(HELLO_TIMEOUT_S / 2):
             sealed = await self.genesis()
             return encode(Welcome(encode_seal(sealed.seal), sealed.signature, "")), None

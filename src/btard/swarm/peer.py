@@ -155,7 +155,7 @@ class Transfers:
         def offers(number: int, peer: PeerId) -> bool:
             return conduct.sends_slice(number, peer) and conduct.publishes_slice(number)
 
-        slices = Slices(config, hub, notify, offers, broadcast.may_send)
+        slices = Slices(config, hub, notify, offers, broadcast.is_member)
         transfers = cls(broadcast, slices, Parts(config, hub, notify, broadcast.is_member))
         transfers.slices.begin_round(0, config.genesis_size)
         transfers.parts.begin_attempt(0, 0, config.genesis_size)

@@ -42,7 +42,7 @@ class Body(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     roster: Bytes32
     round: Count
     attempt: Count
-    phase: Annotated[int, Meta(ge=0, le=13)]
+    phase: Annotated[int, Meta(ge=0, le=15)]
     serial: Count
     sender: Bytes32
     previous: OptionalDigest
