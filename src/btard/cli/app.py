@@ -14,6 +14,7 @@ from btard.cli.exits import ExitCode, explain, find_exit
 from btard.cli.join import join
 from btard.cli.keys import keygen, version
 from btard.cli.new import new
+from btard.cli.simulate import simulate
 from btard.errors import BtardError
 
 PROGRAM = "btard-peer"
@@ -53,7 +54,7 @@ app = typer.Typer(
         "token_normalize_func": lambda name: name.replace("_", "-"),
     },
 )
-for command in (demo, new, join, calibrate, evaluate, audit, keygen, version):
+for command in (demo, simulate, new, join, calibrate, evaluate, audit, keygen, version):
     text = keep_examples(command.__doc__ or "")
     app.command(help=text, short_help=" ".join(text.split("\n\n")[0].split()))(command)
 

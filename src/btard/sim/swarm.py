@@ -13,13 +13,14 @@ import trio
 
 from btard.errors import BtardError
 from btard.identity import Context, Identity, PeerId, digest
-from btard.net import Address, Delivery, Hub, MemoryNetwork, Terms, deliver_at_once
+from btard.net import Address, Delivery, Hub, MemoryNetwork, MemoryTransport, Terms, deliver_at_once
 from btard.rules.config import RunConfig
 from btard.rules.evidence import DepartureKind
+from btard.sim.power import RUNNING, PowerLoss
 from btard.swarm.compute import InlineCompute
 from btard.swarm.conduct import Conduct
 from btard.swarm.events import Departed, Event, RoundDone
-from btard.swarm.peer import Membership, run_peer
+from btard.swarm.peer import Membership, find_cause, run_peer
 from btard.swarm.state import State, compute_state_root
 from btard.swarm.workload import Workload
 
@@ -33,6 +34,8 @@ class PeerOutcome:
     state: State | None = None
     error: BaseException | None = None
     events: list[Event] = field(default_factory=list)
+    crashes: int = 0
+    restarts: int = 0
 
     @property
     def departures(self) -> list[Departed]:
@@ -81,7 +84,10 @@ class StaticDirectory:
 
 
 class SimulatedSwarm:
-    """The peers of one simulation; ``conducts``, ``crash`` and ``network`` let a test interfere."""
+    """The peers of one simulation; ``conducts``, ``delivery``, ``crash`` and ``stop`` let the caller interfere.
+
+    With ``keeps_errors`` whatever ends a peer is its outcome; else a bug of ours ends the simulation.
+    """
 
     def __init__(
         self,
@@ -94,6 +100,8 @@ class SimulatedSwarm:
         delivery: Delivery = deliver_at_once,
         watch: Callable[[int, Event], None] = lambda index, event: None,
         leave_after: Mapping[int, int] | None = None,
+        on_end: Callable[[PeerOutcome], None] = lambda outcome: None,
+        keeps_errors: bool = False,
     ) -> None:
         size = int(str(config.get("genesis_size", 8)))
         seeds = [digest(Context.EXPAND, b"simulated identity", f"{seed}/{index}".encode()) for index in range(size)]
@@ -113,27 +121,70 @@ class SimulatedSwarm:
         self.outcomes = [PeerOutcome(index, identity.peer_id) for index, identity in enumerate(self.identities)]
         self.conducts, self._make_workload, self._directory = dict(conducts or {}), make_workload, directory
         self._watch, self._leave_after = watch, dict(leave_after or {})
+        self._on_end, self._keeps_errors = on_end, keeps_errors
         self._scopes = [trio.CancelScope() for _ in self.identities]
+        self._everything = trio.CancelScope()
+        self._addresses: dict[PeerId, Address] = {}
+        self._returns: dict[int, float | None] = {}
 
-    def crash(self, index: int) -> None:
-        """Let a peer vanish at once."""
+    def crash(self, index: int, restart_s: float | None = None) -> None:
+        """Let a peer vanish at once; with ``restart_s`` it comes back that much later, on its old data directory."""
+        self._returns[index] = restart_s
+        self.outcomes[index].crashes += 1
         self.network.disconnect(self.identities[index].peer_id)
         self._scopes[index].cancel()
+
+    def stop(self) -> None:
+        """End the simulation, whoever still runs."""
+        self._everything.cancel()
+
+    def data_dir(self, index: int) -> Path:
+        """Where a peer keeps its ledger."""
+        return self._directory / f"peer-{index}"
 
     async def run(self) -> Outcome:
         """Run all peers to their ends."""
         started = trio.current_time()
-        terms = Terms(self.config.run_id, self.config.field_digests)
-        transports = [self.network.transport(identity, terms) for identity in self.identities]
-        addresses = {peer.peer: transport.address for peer, transport in zip(self.outcomes, transports, strict=True)}
-        async with trio.open_nursery() as nursery:
-            for outcome, transport in zip(self.outcomes, transports, strict=True):
-                nursery.start_soon(self._run_one, outcome, transport, StaticDirectory(addresses))
+        transports = [self._connect(outcome.index) for outcome in self.outcomes]
+        with self._everything:
+            async with trio.open_nursery() as nursery:
+                for outcome, transport in zip(self.outcomes, transports, strict=True):
+                    nursery.start_soon(self._run_one, outcome, transport)
         return Outcome(tuple(self.outcomes), frozenset(self.conducts), trio.current_time() - started)
 
-    async def _run_one(self, outcome: PeerOutcome, transport: object, directory: StaticDirectory) -> None:
-        identity = self.identities[outcome.index]
-        hub = Hub(transport, identity.peer_id)  # type: ignore[arg-type]
+    def _connect(self, index: int) -> MemoryTransport:
+        terms = Terms(self.config.run_id, self.config.field_digests)
+        transport = self.network.transport(self.identities[index], terms)
+        self._addresses[self.identities[index].peer_id] = transport.address
+        return transport
+
+    async def _run_one(self, outcome: PeerOutcome, transport: MemoryTransport) -> None:
+        RUNNING.set(outcome.index)
+        await self._live(outcome, transport)
+        while (restart_s := self._returns.pop(outcome.index, None)) is not None:
+            await trio.sleep(restart_s)
+            self._scopes[outcome.index] = trio.CancelScope()
+            outcome.restarts += 1
+            await self._live(outcome, self._connect(outcome.index))
+        self._on_end(outcome)
+
+    async def _live(self, outcome: PeerOutcome, transport: MemoryTransport) -> None:
+        """Run a peer until it ends or crashes; whatever a crash makes of its tasks is no error."""
+        try:
+            with self._scopes[outcome.index]:
+                await self._take_part(outcome, transport)
+        except* PowerLoss:
+            pass
+        except* Exception as group:
+            if not self._keeps_errors:
+                raise
+            outcome.error = find_cause(group)
+        if outcome.index in self._returns:
+            outcome.error = None
+
+    async def _take_part(self, outcome: PeerOutcome, transport: MemoryTransport) -> None:
+        identity, directory = self.identities[outcome.index], StaticDirectory(self._addresses)
+        hub = Hub(transport, identity.peer_id)
 
         def observe(event: Event) -> None:
             outcome.events.append(event)
@@ -143,7 +194,7 @@ class SimulatedSwarm:
             identity,
             self.config,
             self._make_workload(),
-            self._directory / f"peer-{outcome.index}",
+            self.data_dir(outcome.index),
             self.conducts.get(outcome.index, Conduct()),
             InlineCompute(),
             observe,
@@ -151,16 +202,15 @@ class SimulatedSwarm:
             leave_after=self._leave_after.get(outcome.index),
         )
         member.data_dir.mkdir(parents=True, exist_ok=True)
-        with self._scopes[outcome.index]:
-            async with trio.open_nursery() as nursery:
-                await nursery.start(hub.run)
-                try:
-                    if not member.is_founder:
-                        await hub.connect(*await self._find_founder(directory))
-                    outcome.state = await run_peer(member, hub, directory)
-                except BtardError as error:
-                    outcome.error = error
-                nursery.cancel_scope.cancel()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(hub.run)
+            try:
+                if not member.is_founder and not outcome.restarts:
+                    await hub.connect(*await self._find_founder(directory))
+                outcome.state = await run_peer(member, hub, directory)
+            except BtardError as error:
+                outcome.error = error
+            nursery.cancel_scope.cancel()
 
     async def _find_founder(self, directory: StaticDirectory) -> tuple[PeerId, Address]:
         founder = self.config.founder_id

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from btard.identity import Context, digest
+from btard.swarm.workload import OptimizerState
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,34 @@ class LinearTask:
         rows = self._normal(seed, self._batch)
         return rows.T @ (rows @ (parameters - self.solution)) / self._batch
 
-    def step(self, parameters: Tensor, aggregate: Tensor, state: PlainState) -> tuple[Tensor, PlainState]:
+    def step(self, parameters: Tensor, aggregate: Tensor, state: OptimizerState) -> tuple[Tensor, OptimizerState]:
         """Return the parameters after one step of gradient descent, and the step count."""
         return parameters - self._rate * aggregate, PlainState(state.step + 1)
 
     def loss(self, parameters: Tensor) -> float:
         """Return the distance to the solution."""
         return float(torch.linalg.vector_norm(parameters - self.solution))
+
+
+class StubTask:
+    """A gradient that never changes: what the protocol costs when training costs nothing."""
+
+    def __init__(self, elements: int = 32) -> None:
+        self.elements = elements
+        self._gradient = torch.linspace(-1.0, 1.0, elements)
+
+    def initial_parameters(self) -> Tensor:
+        """Return the origin, (elements,) float32."""
+        return torch.zeros(self.elements)
+
+    def initial_optimizer(self) -> PlainState:
+        """Return the memory before the first step."""
+        return PlainState()
+
+    def gradient(self, parameters: Tensor, seed: bytes) -> Tensor:
+        """Return the constant gradient, (elements,) float32, in memory of its own."""
+        return self._gradient.clone()
+
+    def step(self, parameters: Tensor, aggregate: Tensor, state: OptimizerState) -> tuple[Tensor, OptimizerState]:
+        """Return the parameters after one small step, and the step count."""
+        return parameters - 0.001 * aggregate, PlainState(state.step + 1)

@@ -1,0 +1,210 @@
+"""Scenarios are drawn here: from a seed and what the command line fixes."""
+
+from collections.abc import Sequence
+from random import Random
+
+from btard.attacks import ADVERSARIES
+from btard.errors import ConfigError
+from btard.sim.chance import open_stream
+from btard.sim.scenario import (
+    BREAKS_SYNCHRONY,
+    DELAY_S,
+    Crash,
+    Fault,
+    Moment,
+    Partition,
+    Reset,
+    Scenario,
+    Spike,
+    Stall,
+    Weather,
+)
+
+SMALLEST, LARGEST = 4, 24
+TASKS = ("stub", "linear")
+RESTARTS_ARE_POSSIBLE = False
+"""Whether a peer can resume from its ledger; while it cannot, who crashes stays away."""
+
+
+def parse_faults(text: str) -> tuple[Fault, ...] | None:
+    """Return the faults that a comma-separated list names; ``all`` gives None: the seed chooses.
+
+    Raises:
+        ConfigError: an unknown name.
+    """
+    if text == "all":
+        return None
+    names = [] if text == "none" else [name.strip() for name in text.split(",")]
+    unknown = [name for name in names if name not in {fault.value for fault in Fault}]
+    if unknown:
+        known = ", ".join(fault.value for fault in Fault)
+        raise ConfigError(f"unknown fault {unknown[0]!r}; known are all, none, {known}")
+    return tuple(fault for fault in Fault if fault.value in names)
+
+
+def draw_scenario(
+    seed: int,
+    *,
+    peers: int | None = None,
+    byzantine: int | None = None,
+    rounds: int = 50,
+    faults: Sequence[Fault] | None = None,
+    attack: str | None = None,
+    task: str | None = None,
+) -> Scenario:
+    """Return the scenario of a seed; what is None is drawn, what is given is taken.
+
+    Raises:
+        ConfigError: too few peers, half of them or more Byzantine, an unknown attack or task.
+    """
+    dice = open_stream(seed, "scenario")
+    size = dice.randint(SMALLEST, LARGEST) if peers is None else peers
+    most = (size + 1) // 2 - 1
+    count = dice.randint(0, most) if byzantine is None else byzantine
+    if size < 1 or not 0 <= count <= max(most, 0):
+        raise ConfigError(f"of {size} peers at most {max(most, 0)} can be Byzantine, not {count}")
+    chosen_task = task or dice.choice(TASKS)
+    if chosen_task not in TASKS:
+        raise ConfigError(f"unknown task {chosen_task!r}; known are {', '.join(TASKS)}")
+    adversaries = _draw_adversaries(open_stream(seed, "adversaries"), size, count, attack)
+    active = tuple(faults) if faults is not None else _draw_kinds(open_stream(seed, "kinds of faults"))
+    attack_from = dice.randint(1, max(1, rounds // 3))
+    plan = Scenario(seed, size, rounds, chosen_task, adversaries, attack_from, active)
+    return _draw_faults(plan)
+
+
+def _draw_adversaries(dice: Random, size: int, count: int, attack: str | None) -> dict[int, str]:
+    """Some places and what each of them does: one or two kinds, or what was ordered, in turn."""
+    ordered = [] if attack is None else attack.split(",")
+    for kind in (kind for order in ordered for kind in order.split("+")):
+        if kind not in ADVERSARIES:
+            raise ConfigError(f"unknown attack {kind!r}; known are {', '.join(ADVERSARIES)}")
+    drawn = {}
+    for place, index in enumerate(sorted(dice.sample(range(size), count))):
+        kinds = sorted(dice.sample(tuple(ADVERSARIES), dice.choice((1, 1, 2))))
+        drawn[index] = ordered[place % len(ordered)] if ordered else "+".join(kinds)
+    return drawn
+
+
+def _draw_kinds(dice: Random) -> tuple[Fault, ...]:
+    """Each kind is active in one half of all scenarios, those that break synchrony in one of five together."""
+    active = [fault for fault in Fault if dice.random() < 0.5]
+    if dice.random() < 0.8:
+        return tuple(fault for fault in active if fault not in BREAKS_SYNCHRONY)
+    return tuple(active)
+
+
+def _draw_faults(plan: Scenario) -> Scenario:
+    """Return the plan with every active fault drawn, each from a stream of its own."""
+    streams = {fault: open_stream(plan.seed, fault.value) for fault in plan.faults}
+    drawn = {
+        "weather": _draw_weather(streams),
+        "disks": _spread(plan, streams.get(Fault.DISK), 0.01, 0.1),
+        "clocks": _spread(plan, streams.get(Fault.SKEW), -0.002, 0.002),
+        "stalls": _draw_stalls(plan, streams.get(Fault.STALL)),
+        "crashes": _draw_crashes(plan, streams),
+        "resets": _draw_resets(plan, streams.get(Fault.RESET)),
+        "spikes": _draw_spikes(plan, streams.get(Fault.SPIKE)),
+        "partitions": _draw_partitions(plan, streams.get(Fault.PARTITION)),
+    }
+    return Scenario(
+        plan.seed,
+        plan.peers,
+        plan.rounds,
+        plan.task,
+        plan.adversaries,
+        plan.attack_from,
+        plan.faults,
+        **drawn,  # type: ignore[arg-type]
+    )
+
+
+def _draw_weather(streams: dict[Fault, Random]) -> Weather:
+    bounds = {
+        Fault.LATENCY: ("latency_s", 0.01, 0.25 * DELAY_S),
+        Fault.JITTER: ("jitter_s", 0.01, 0.15 * DELAY_S),
+        Fault.LOSS: ("loss", 0.001, 0.03),
+        Fault.REORDER: ("reorder", 0.01, 0.1),
+        Fault.DUPLICATE: ("duplicate", 0.01, 0.2),
+        Fault.BANDWIDTH: ("bandwidth", 1e6, 2e7),
+    }
+    return Weather(
+        **{
+            name: round(streams[fault].uniform(low, high), 4)
+            for fault, (name, low, high) in bounds.items()
+            if fault in streams
+        }
+    )
+
+
+def _spread(plan: Scenario, dice: Random | None, low: float, high: float) -> dict[int, float]:
+    """A value for every peer, or none for any."""
+    return {} if dice is None else {index: round(dice.uniform(low, high), 5) for index in range(plan.peers)}
+
+
+def _round(plan: Scenario, dice: Random) -> int:
+    return dice.randint(1, max(1, plan.rounds - 1))
+
+
+def _draw_stalls(plan: Scenario, dice: Random | None) -> tuple[Stall, ...]:
+    if dice is None:
+        return ()
+    return tuple(
+        Stall(dice.randrange(plan.peers), _round(plan, dice), round(dice.uniform(0.05, 0.4) * DELAY_S, 3))
+        for _ in range(dice.randint(1, plan.peers))
+    )
+
+
+def _draw_crashes(plan: Scenario, streams: dict[Fault, Random]) -> tuple[Crash, ...]:
+    """Honest peers that die: as many for good as leave more than half honest, others to come back in time."""
+    dice = streams.get(Fault.CRASH) or streams.get(Fault.RESTART)
+    if dice is None:
+        return ()
+    spare = max(plan.peers - 2 * len(plan.adversaries) - 1, 0)
+    for_good = dice.randint(min(1, spare), min(spare, 3)) if Fault.CRASH in streams else 0
+    back = dice.randint(1, 3) if Fault.RESTART in streams and RESTARTS_ARE_POSSIBLE else 0
+    victims = dice.sample(plan.honest, min(for_good + back, len(plan.honest)))
+    return tuple(
+        Crash(
+            victim,
+            _round(plan, dice),
+            dice.choice(tuple(Moment)),
+            dice.choice((1, 2, 3, 5, 8, 40, 200)),
+            None if place < for_good else round(dice.uniform(0.05, 0.5) * DELAY_S, 3),
+        )
+        for place, victim in enumerate(victims)
+    )
+
+
+def _draw_resets(plan: Scenario, dice: Random | None) -> tuple[Reset, ...]:
+    if dice is None or plan.peers < 2:
+        return ()
+    drawn = []
+    for _ in range(dice.randint(1, 2 * plan.peers)):
+        one, other = dice.sample(range(plan.peers), 2)
+        drawn.append(Reset(one, other, _round(plan, dice), round(dice.uniform(0, DELAY_S), 3)))
+    return tuple(drawn)
+
+
+def _draw_spikes(plan: Scenario, dice: Random | None) -> tuple[Spike, ...]:
+    if dice is None:
+        return ()
+    return tuple(
+        Spike(
+            dice.randrange(plan.peers),
+            _round(plan, dice),
+            round(dice.uniform(1, 8) * DELAY_S, 2),
+            round(dice.uniform(0.5, 8) * DELAY_S, 2),
+        )
+        for _ in range(dice.randint(1, 4))
+    )
+
+
+def _draw_partitions(plan: Scenario, dice: Random | None) -> tuple[Partition, ...]:
+    if dice is None or plan.peers < 2:
+        return ()
+    drawn = []
+    for _ in range(dice.randint(1, 3)):
+        side = sorted(dice.sample(range(plan.peers), dice.randint(1, plan.peers // 2)))
+        drawn.append(Partition(tuple(side), _round(plan, dice), round(dice.uniform(1, 20) * DELAY_S, 2)))
+    return tuple(drawn)

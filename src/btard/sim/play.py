@@ -1,0 +1,231 @@
+"""One scenario, played by a swarm of real peers under the eyes of the checkers."""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TextIO
+
+import torch
+import trio
+
+from btard.attacks import Attacker, Post, SharedCoalition, make_adversary
+from btard.errors import BtardError
+from btard.identity import PeerId
+from btard.net import Message
+from btard.rules.evidence import DepartureKind
+from btard.sim.checkers import Accountability, Agreement, Checker, NoFalseBan, NothingLost, Progress, Truth, Violation
+from btard.sim.determinism import run_deterministically
+from btard.sim.faults import FaultDriver
+from btard.sim.memo import Memory
+from btard.sim.network import NetworkModel
+from btard.sim.power import PowerSupply
+from btard.sim.report import Report
+from btard.sim.scenario import DELAY_S, Crash, Scenario
+from btard.sim.swarm import PeerOutcome, SimulatedSwarm
+from btard.sim.tasks import LinearTask, StubTask
+from btard.sim.trace import Trace
+from btard.swarm.audit import audit_ledger
+from btard.swarm.events import Departed, Event, Halted, Recovered, RoundDone
+from btard.swarm.frames import Kind
+from btard.swarm.ledger import Ledger
+from btard.swarm.workload import Workload
+
+TASKS: Mapping[str, Callable[[], Workload]] = {"stub": lambda: StubTask(32), "linear": lambda: LinearTask(64, 16)}
+RADII: Mapping[str, Mapping[str, float]] = {"stub": {"tau": 1.0, "delta": 8.0}, "linear": {"tau": 3.0, "delta": 40.0}}
+LOOK_S = 5 * DELAY_S
+"""Between looks at whether the swarm stands still; also what attackers get once all honest peers have ended."""
+
+
+MEMORY = Path("/dev/shm")  # noqa: S108  a directory of our own is made in it
+
+
+def ignore(line: str) -> None:
+    """Be told nothing."""
+
+
+class Play:
+    """A scenario in the making: the swarm, its faults, and who watches."""
+
+    def __init__(
+        self, scenario: Scenario, directory: Path, trace_file: TextIO | None, tell: Callable[[str], None]
+    ) -> None:
+        self.scenario, self._tell = scenario, tell
+        config = {"genesis_size": scenario.peers, "rounds": scenario.rounds, "delay_s": DELAY_S, **RADII[scenario.task]}
+        self.swarm = SimulatedSwarm(
+            config,
+            TASKS[scenario.task],
+            directory,
+            seed=scenario.seed,
+            watch=self._watch,
+            on_end=self._note_end,
+            keeps_errors=True,
+        )
+        self.index = {identity.peer_id: place for place, identity in enumerate(self.swarm.identities)}
+        self.trace = Trace(self.index, trace_file)
+        self._model = NetworkModel(scenario, self.index, self.swarm.config.min_bandwidth)
+        self.swarm.network.delivery, self.swarm.network.on_arrival = self._deliver, self.trace.note_delivery
+        self.power = PowerSupply(self._cut)
+        self._faults = FaultDriver(scenario, self.swarm, self._model, self.power)
+        self.adversaries = self._make_adversaries()
+        self.swarm.conducts.update(self.adversaries)
+        self._begin_checks()
+        self.memory = Memory(self._nothing_lost.see)
+        self.counts: Counter[str] = Counter()
+        self.rounds_done = 0
+        self._running = set(scenario.honest)
+        self.departures: dict[tuple[PeerId, DepartureKind], Departed] = {}
+
+    def _make_adversaries(self) -> dict[int, Attacker]:
+        board, config, seed = SharedCoalition(), self.swarm.config, self.scenario.seed
+        posts = {
+            index: Post(config, self.swarm.identities[index].peer_id, seed, self.scenario.attack_from, board)
+            for index in sorted(self.scenario.adversaries)
+        }
+        return {
+            index: make_adversary(self.scenario.adversaries[index].split("+"), post) for index, post in posts.items()
+        }
+
+    def _begin_checks(self) -> None:
+        scenario = self.scenario
+        crashed = frozenset(crash.peer for crash in scenario.crashes)
+        peers, validators = tuple(self.index), self.swarm.config.validators
+        truth = Truth(peers, scenario.adversaries, crashed, scenario.is_synchronous, scenario.rounds, validators)
+        self._progress, self._nothing_lost = Progress(truth), NothingLost(truth)
+        agreement, no_false_ban = Agreement(truth), NoFalseBan(truth)
+        accountability = Accountability(truth, self.find_acts)
+        self.checkers: tuple[Checker, ...] = (
+            agreement,
+            no_false_ban,
+            accountability,
+            self._progress,
+            self._nothing_lost,
+        )
+
+    def find_acts(self) -> dict[int, int]:
+        """Who has cheated, and in which round first."""
+        acted = {index: attacker.acted_in_round for index, attacker in self.adversaries.items()}
+        return {index: first for index, first in acted.items() if first is not None}
+
+    @property
+    def violations(self) -> tuple[Violation, ...]:
+        """All that was found so far."""
+        return tuple(violation for checker in self.checkers for violation in checker.violations)
+
+    async def run(self) -> float:
+        """Run the swarm until its honest peers have ended, it stands still or breaks; return the virtual seconds."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._faults.run)
+            nursery.start_soon(self._look_around)
+            outcome = await self.swarm.run()
+            nursery.cancel_scope.cancel()
+        return outcome.virtual_s
+
+    async def _look_around(self) -> None:
+        while not self._progress.look(trio.current_time()) and self._running:  # noqa: ASYNC110  the end is seen late
+            await trio.sleep(LOOK_S)
+        self.swarm.stop()
+
+    # --- what happens in the swarm
+
+    def _deliver(self, sender: PeerId, receiver: PeerId, message: Message) -> float | tuple[float, ...]:
+        if message.kind == Kind.MESSAGE and message.payload is None:
+            self.memory.witness(self.swarm.config.run_id, message.head)
+        return self._model(sender, receiver, message)
+
+    def _cut(self, crash: Crash) -> None:
+        self.trace.note(crash.peer, "crash")
+        self.counts["crashes"] += 1
+        self.counts["restarts"] += crash.restart_s is not None
+        self.swarm.crash(crash.peer, crash.restart_s)
+
+    def _watch(self, index: int, event: Event) -> None:
+        self.trace.note_event(index, event)
+        if index in self.adversaries:
+            return
+        for checker in self.checkers:
+            checker.observe(index, event)
+        self._count(event)
+        if isinstance(event, RoundDone):
+            self._faults.end_round(index, event.round)
+        if self.violations:
+            self.swarm.stop()
+
+    def _count(self, event: Event) -> None:
+        match event:
+            case RoundDone() if event.round > self.rounds_done:
+                self.rounds_done = event.round
+                self.counts["attempts"] += event.attempts
+                self._tell(f"round {event.round}: {len(event.roster)} members")
+            case Departed():
+                self.departures.setdefault((event.peer, event.kind), event)
+            case Recovered():
+                self.counts["recoveries"] += 1
+            case Halted():
+                self.counts["halts"] += 1
+
+    def _note_end(self, outcome: PeerOutcome) -> None:
+        self.trace.note(outcome.index, f"end {type(outcome.error).__name__}: {outcome.error}")
+        is_ours = outcome.index in self.scenario.honest
+        if is_ours or not isinstance(outcome.error, BtardError | None):
+            if not (outcome.crashes > outcome.restarts):
+                for checker in self.checkers:
+                    checker.ended(outcome.index, outcome.error)
+            self._running.discard(outcome.index)
+        if self.violations:
+            self.swarm.stop()
+
+    def audit(self) -> None:
+        """Compare every honest peer's ledger with what it told."""
+        for index in self.scenario.honest:
+            directory, owner = self.swarm.data_dir(index), self.swarm.identities[index].peer_id
+            audit = audit_ledger(directory)
+            with Ledger.create(directory, self.swarm.config, owner) as ledger:
+                bans = [(d.peer, d.round) for d in ledger.departures() if d.kind is DepartureKind.BAN]
+            self._nothing_lost.audit(index, audit.problems, bans)
+
+    def report(self, virtual_s: float, wall_s: float) -> Report:
+        """Return what came of it."""
+        counts = {**self.counts, "deliveries": self.trace.deliveries}
+        return Report(
+            self.scenario,
+            self.rounds_done,
+            self.trace.digest,
+            tuple(self.departures.values()),
+            self.violations,
+            counts,
+            self.find_acts(),
+            self.index,
+            virtual_s,
+            wall_s,
+        )
+
+
+def play(
+    scenario: Scenario,
+    directory: Path,
+    *,
+    trace_file: TextIO | None = None,
+    tell: Callable[[str], None] = ignore,
+) -> Report:
+    """Play a scenario in ``directory``, an empty one, and return what came of it; ``tell`` hears of every round."""
+    started = time.perf_counter()
+    stage = Play(scenario, directory, trace_file, tell)
+    with stage.memory.installed(), stage.power.connected():
+        virtual_s = run_deterministically(stage.run, scenario.seed)
+    with suppress(FileNotFoundError):
+        stage.audit()
+    return stage.report(virtual_s, time.perf_counter() - started)
+
+
+def play_in_memory(scenario: Scenario, trace_path: Path | None = None, tell: Callable[[str], None] = ignore) -> Report:
+    """Play a scenario on one core, its ledgers in memory if the machine has a file system there."""
+    torch.set_num_threads(1)
+    with ExitStack() as stack:
+        file = stack.enter_context(trace_path.open("w", encoding="utf-8")) if trace_path else None
+        place = MEMORY if os.access(MEMORY, os.W_OK) else None
+        directory = stack.enter_context(TemporaryDirectory(prefix="btard-simulation-", dir=place))
+        return play(scenario, Path(directory), trace_file=file, tell=tell)

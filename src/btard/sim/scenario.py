@@ -1,0 +1,190 @@
+"""
+A scenario: everything that one seed decides about a simulated run, as a value.
+
+Faults come in two classes, and the checkers know which of them a scenario has. The first keeps
+synchrony: whatever it does, a message between two honest peers arrives within Δ. The second breaks it
+for a while, and then the swarm may stop, but neither split nor ban an honest peer.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+DELAY_S = 1.0
+"""Δ of every simulated run."""
+
+
+class Fault(StrEnum):
+    """The kinds of faults; docs/reference/cli.md says what each does."""
+
+    LATENCY = "latency"
+    JITTER = "jitter"
+    LOSS = "loss"
+    REORDER = "reorder"
+    DUPLICATE = "duplicate"
+    BANDWIDTH = "bandwidth"
+    DISK = "disk"
+    STALL = "stall"
+    SKEW = "skew"
+    CRASH = "crash"
+    RESTART = "restart"
+    RESET = "reset"
+    SPIKE = "spike"
+    PARTITION = "partition"
+
+
+BREAKS_SYNCHRONY = frozenset({Fault.RESET, Fault.SPIKE, Fault.PARTITION})
+"""While one of these lasts, a message between two honest peers may take longer than Δ."""
+
+
+class Moment(StrEnum):
+    """Where a crash strikes, counted from the peer's end of a round on."""
+
+    WRITE = "write"
+    """In its k-th write to the ledger, which is not on disk afterwards."""
+    WRITTEN = "written"
+    """Right after its k-th write to the ledger, before what was written is sent."""
+    AWAIT = "await"
+    """At the k-th step of any of its tasks."""
+
+
+@dataclass(frozen=True)
+class Crash:
+    """A peer dies at the ``count``-th ``moment`` after its end of ``round``; it restarts after a while, or never."""
+
+    peer: int
+    round: int
+    moment: Moment
+    count: int
+    restart_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Stall:
+    """A peer stands still for ``lasts_s`` seconds from its end of ``round`` on."""
+
+    peer: int
+    round: int
+    lasts_s: float
+
+
+@dataclass(frozen=True)
+class Reset:
+    """The link between two peers breaks ``after_s`` seconds after ``round``; what is under way on it is lost."""
+
+    one: int
+    other: int
+    round: int
+    after_s: float
+
+
+@dataclass(frozen=True)
+class Spike:
+    """Messages to and from a peer take ``extra_s`` seconds longer, for ``lasts_s`` seconds from ``round`` on."""
+
+    peer: int
+    round: int
+    lasts_s: float
+    extra_s: float
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Messages between ``side`` and the others wait until the partition ends, ``lasts_s`` seconds after ``round``."""
+
+    side: tuple[int, ...]
+    round: int
+    lasts_s: float
+
+
+Happening = Stall | Crash | Reset | Spike | Partition
+
+
+@dataclass(frozen=True)
+class Weather:
+    """What the network does to every message; seconds, probabilities and bytes per second."""
+
+    latency_s: float = 0.0
+    jitter_s: float = 0.0
+    loss: float = 0.0
+    reorder: float = 0.0
+    duplicate: float = 0.0
+    bandwidth: float = 0.0
+    """What each peer can send; 0 means without bound."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One simulated run. Peers are numbered from 0, the founder; ``adversaries`` maps them to what they do."""
+
+    seed: int
+    peers: int
+    rounds: int
+    task: str
+    adversaries: Mapping[int, str]
+    attack_from: int
+    faults: tuple[Fault, ...]
+    weather: Weather = Weather()
+    disks: Mapping[int, float] | None = None
+    clocks: Mapping[int, float] | None = None
+    stalls: tuple[Stall, ...] = ()
+    crashes: tuple[Crash, ...] = ()
+    resets: tuple[Reset, ...] = ()
+    spikes: tuple[Spike, ...] = ()
+    partitions: tuple[Partition, ...] = ()
+
+    @property
+    def is_synchronous(self) -> bool:
+        """Whether every message between honest peers arrives within Δ."""
+        return not (self.resets or self.spikes or self.partitions)
+
+    @property
+    def honest(self) -> tuple[int, ...]:
+        """The peers without an adversary."""
+        return tuple(index for index in range(self.peers) if index not in self.adversaries)
+
+    def as_json(self) -> dict[str, Any]:
+        """The scenario as JSON has it: words, numbers, lists and objects only."""
+        fields = asdict(self)
+        for name in ("adversaries", "disks", "clocks"):
+            fields[name] = {str(index): value for index, value in (fields[name] or {}).items()}
+        return {**fields, "is_synchronous": self.is_synchronous}
+
+    def describe(self) -> list[str]:
+        """The scenario in lines for people."""
+        kinds = ", ".join(f"{index} {kind}" for index, kind in sorted(self.adversaries.items()))
+        lines = [
+            f"seed {self.seed}: {self.peers} peers, {self.rounds} rounds, task {self.task}, "
+            + ("synchronous" if self.is_synchronous else "synchrony is broken for a while"),
+            f"adversaries from round {self.attack_from}: {kinds or 'none'}",
+            f"faults: {', '.join(self.faults) or 'none'}",
+        ]
+        if self.weather != Weather():
+            worth = {name: value for name, value in asdict(self.weather).items() if value}
+            lines.append("network: " + ", ".join(f"{name} {value:.3g}" for name, value in worth.items()))
+        happenings: tuple[Happening, ...] = (
+            *self.stalls,
+            *self.crashes,
+            *self.resets,
+            *self.spikes,
+            *self.partitions,
+        )
+        return lines + [
+            f"round {item.round}: {_tell(item)}" for item in sorted(happenings, key=lambda item: item.round)
+        ]
+
+
+def _tell(item: Happening) -> str:
+    match item:
+        case Stall():
+            return f"peer {item.peer} stalls for {item.lasts_s:.2f} s"
+        case Crash():
+            back = "for good" if item.restart_s is None else f"and restarts after {item.restart_s:.2f} s"
+            return f"peer {item.peer} crashes at {item.moment.value} {item.count} {back}"
+        case Reset():
+            return f"the link between {item.one} and {item.other} breaks after {item.after_s:.2f} s"
+        case Spike():
+            return f"peer {item.peer} is {item.extra_s:.1f} s farther away for {item.lasts_s:.1f} s"
+        case Partition():
+            return f"peers {', '.join(map(str, item.side))} are cut off for {item.lasts_s:.1f} s"

@@ -1,0 +1,76 @@
+"""The trace of a simulated run: a running digest over every delivery and every event, readable on request."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from enum import Enum
+from typing import TextIO
+
+import trio
+from blake3 import blake3
+
+from btard.identity import PeerId, short
+from btard.net import Message
+from btard.swarm.events import Event, RoundDone
+from btard.swarm.frames import Kind
+from btard.wire import compute_seal_digest
+
+NAMES = {int(kind): kind.name for kind in Kind} | {254: "REQUEST", 255: "ANSWER"}
+
+
+class Trace:
+    """Notes what happens, in the order in which it happens."""
+
+    def __init__(self, indices: Mapping[PeerId, int], file: TextIO | None) -> None:
+        self._indices, self._file = indices, file
+        self._hasher = blake3()
+        self.deliveries = 0
+
+    @property
+    def digest(self) -> str:
+        """The hex digest of all that was noted so far."""
+        return self._hasher.hexdigest()
+
+    def note_delivery(self, sender: PeerId, receiver: PeerId, message: Message) -> None:
+        """Note a message at the moment of its arrival."""
+        self.deliveries += 1
+        content = blake3(message.head)
+        if message.payload is not None:
+            content.update(message.payload)
+        now, ends = trio.current_time(), (self._indices[sender], self._indices[receiver])
+        self._hasher.update(b"%d %d %d %d " % (round(now * 1_000_000), *ends, message.kind) + content.digest(8))
+        if self._file is not None:
+            size = len(message.head) + (0 if message.payload is None else len(message.payload))
+            line = f"{ends[0]:>3} -> {ends[1]:<3} {NAMES.get(message.kind, message.kind)} {size} {content.hexdigest(8)}"
+            self._file.write(f"{now:10.4f} {line}\n")
+
+    def note(self, index: int, text: str) -> None:
+        """Note something that happened at a peer."""
+        line = f"{trio.current_time():10.4f} {index:>3}    {text}\n"
+        self._hasher.update(line.encode())
+        if self._file is not None:
+            self._file.write(line)
+
+    def note_event(self, index: int, event: Event) -> None:
+        """Note what a peer told its observer."""
+        self.note(index, describe_event(event))
+
+
+def describe_event(event: Event) -> str:
+    """Return an event as one line: its fields in order, peers by their short names, states by their seal."""
+    skipped = {"result", "wall_s"}
+    told = [f"{item.name}={_tell(getattr(event, item.name))}" for item in fields(event) if item.name not in skipped]
+    if isinstance(event, RoundDone):
+        told.append(f"seal={compute_seal_digest(event.result.seal).hex()[:16]}")
+    return " ".join([type(event).__name__, *told])
+
+
+def _tell(value: object) -> str:
+    match value:
+        case Enum():
+            return str(value.value)
+        case bytes():
+            return short(value)
+        case tuple():
+            return "[" + ",".join(_tell(item) for item in value) + "]"
+        case _:
+            return str(value)
