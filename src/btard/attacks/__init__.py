@@ -11,35 +11,72 @@ from btard.attacks.aggregates import LyingProjection, WrongAggregate
 from btard.attacks.attacker import Attacker, Vanished
 from btard.attacks.catalogue import EXEMPT, KINDS, draw_mixed, make_attacker
 from btard.attacks.coalition import Coalition, DirectoryCoalition, SharedCoalition
-from btard.attacks.collusion import Collude
+from btard.attacks.collusion import Collude, ColludeWithNorms
+from btard.attacks.complaining import ComplainAtGather, ComplainAtScatter, HaltAlways
 from btard.attacks.composed import Composed
-from btard.attacks.equivocation import Equivocate
+from btard.attacks.conspiring import Conspire
+from btard.attacks.equivocation import Equivocate, EquivocateInHalves
+from btard.attacks.flooding import FloodGarbage, FloodWithinTheRules
+from btard.attacks.forging import Forge, Impersonate, Replay, SignElsewhere
 from btard.attacks.gradients import RandomDirection, SignFlip
-from btard.attacks.withholding import Withhold, WithholdReveal
+from btard.attacks.strangers import SIEGES, besiege
+from btard.attacks.timing import Crash, Flap, LastMoment
+from btard.attacks.values import POISONS, PoisonAggregate, PoisonGradient, PoisonReports
+from btard.attacks.withholding import Deaf, Withhold, WithholdFromOne, WithholdPart, WithholdReveal
+from btard.attacks.words import LieAboutPosition, LieInAttest, LieInBallot, LieInView, VoteAgainst
 
 __all__ = [
     "ADVERSARIES",
     "EXEMPT",
     "KINDS",
+    "POISONS",
+    "SIEGES",
     "SIMULATED",
     "Attacker",
     "Coalition",
     "Collude",
+    "ColludeWithNorms",
+    "ComplainAtGather",
+    "ComplainAtScatter",
     "Composed",
+    "Conspire",
+    "Crash",
+    "Deaf",
     "DirectoryCoalition",
     "Equivocate",
+    "EquivocateInHalves",
     "FalseAccusation",
     "FalseNaming",
+    "Flap",
+    "FloodGarbage",
+    "FloodWithinTheRules",
+    "Forge",
+    "HaltAlways",
+    "Impersonate",
+    "LastMoment",
     "LazyValidator",
+    "LieAboutPosition",
+    "LieInAttest",
+    "LieInBallot",
+    "LieInView",
     "LyingProjection",
+    "PoisonAggregate",
+    "PoisonGradient",
+    "PoisonReports",
     "Post",
     "RandomDirection",
+    "Replay",
     "SharedCoalition",
+    "SignElsewhere",
     "SignFlip",
     "Vanished",
+    "VoteAgainst",
     "Withhold",
+    "WithholdFromOne",
+    "WithholdPart",
     "WithholdReveal",
     "WrongAggregate",
+    "besiege",
     "draw_adversaries",
     "draw_mixed",
     "make_adversary",

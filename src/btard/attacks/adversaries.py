@@ -10,9 +10,20 @@ from dataclasses import dataclass, field
 from btard.attacks.attacker import Attacker, choose
 from btard.attacks.catalogue import KINDS, make_attacker
 from btard.attacks.coalition import Coalition, SharedCoalition
+from btard.attacks.collusion import ColludeWithNorms
+from btard.attacks.complaining import ComplainAtGather, ComplainAtScatter, HaltAlways
 from btard.attacks.composed import Composed
+from btard.attacks.conspiring import TACTICS, Conspire
+from btard.attacks.equivocation import EquivocateInHalves
+from btard.attacks.flooding import FloodGarbage, FloodWithinTheRules
+from btard.attacks.forging import Forge, Impersonate, Replay, SignElsewhere
+from btard.attacks.timing import Crash, Flap, LastMoment
+from btard.attacks.values import PoisonAggregate, PoisonGradient, PoisonReports
+from btard.attacks.withholding import Deaf, WithholdFromOne, WithholdPart
+from btard.attacks.words import LieAboutPosition, LieInAttest, LieInBallot, LieInView, VoteAgainst
 from btard.identity import Context, PeerId, digest
 from btard.rules.config import RunConfig
+from btard.rules.messages import Phase
 
 
 @dataclass(frozen=True)
@@ -24,6 +35,11 @@ class Post:
     seed: int
     first_round: int
     coalition: Coalition = field(default_factory=SharedCoalition)
+
+    @property
+    def run_id(self) -> bytes:
+        """The run that its messages belong to."""
+        return self.config.run_id
 
 
 Maker = Callable[[Post], Attacker]
@@ -40,8 +56,61 @@ def _from_catalogue(kind: str) -> Maker:
     )
 
 
+def _crash_in(phase: Phase) -> Maker:
+    """Halt a round without need, and vanish in the midst of the recovery with ``phase`` half sent."""
+
+    def make(post: Post) -> Attacker:
+        told = choose(range(post.config.genesis_size), "told", post.seed, post.me)
+        return Composed([HaltAlways(post.first_round, post.seed), Crash(post.first_round, phase=phase, told=told)])
+
+    return make
+
+
+def _crash_anywhere(post: Post) -> Attacker:
+    told = choose(range(post.config.genesis_size), "told", post.seed, post.me)
+    phase = choose((Phase.COMMIT, Phase.AGGREGATE, Phase.REVEAL, Phase.CHECK, Phase.CONFIRM), post.seed, post.me)
+    return Crash(post.first_round, phase=phase, told=told)
+
+
+def _conspire(post: Post) -> Attacker:
+    roles = {name: ADVERSARIES[name](post) for tactic in TACTICS for name in tactic if name}
+    return Conspire(post.first_round, post.seed, post.me, post.coalition, roles)
+
+
+CONSPIRE = "conspire"
+
 ADVERSARIES: Mapping[str, Maker] = {
     **{kind: _from_catalogue(kind) for kind in KINDS},
+    "collude-with-norms": lambda p: ColludeWithNorms(p.first_round, p.seed, p.me, p.coalition, p.config.delay_s),
+    "equivocate-in-halves": lambda p: EquivocateInHalves(p.first_round, p.seed),
+    "late": lambda p: LastMoment(p.first_round, p.seed, p.config),
+    "replay": lambda p: Replay(p.first_round, p.run_id, p.seed),
+    "sign-elsewhere": lambda p: SignElsewhere(p.first_round, p.run_id, p.seed),
+    "forge": lambda p: Forge(p.first_round, p.seed),
+    "impersonate": lambda p: Impersonate(p.first_round, p.run_id),
+    "withhold-from-one": lambda p: WithholdFromOne(p.first_round, p.seed),
+    "withhold-part": lambda p: WithholdPart(p.first_round, p.seed, is_from_all=True),
+    "withhold-part-from-one": lambda p: WithholdPart(p.first_round, p.seed),
+    "deaf": lambda p: Deaf(p.first_round),
+    "complain-at-scatter": lambda p: ComplainAtScatter(p.first_round, p.run_id),
+    "complain-at-gather": lambda p: ComplainAtGather(p.first_round),
+    "halt-always": lambda p: HaltAlways(p.first_round, p.seed),
+    "lie-in-view": lambda p: LieInView(p.first_round, p.seed, p.me),
+    "lie-about-position": lambda p: LieAboutPosition(p.first_round, p.seed, p.me),
+    "lie-in-ballot": lambda p: LieInBallot(p.first_round, p.seed, p.me),
+    "attest-all": lambda p: LieInAttest(p.first_round, p.seed, p.me),
+    "attest-nothing": lambda p: LieInAttest(p.first_round, p.seed, p.me, denies=True),
+    "vote-against": lambda p: VoteAgainst(p.first_round, p.seed, p.me),
+    "crash": _crash_anywhere,
+    "crash-in-view": _crash_in(Phase.VIEW),
+    "crash-in-ballot": _crash_in(Phase.BALLOT),
+    "flap": lambda p: Flap(p.first_round, p.seed),
+    "flood-garbage": lambda p: FloodGarbage(p.first_round, p.seed),
+    "flood-within-the-rules": lambda p: FloodWithinTheRules(p.first_round, p.seed),
+    "poison-gradient": lambda p: PoisonGradient(p.first_round, p.seed),
+    "poison-aggregate": lambda p: PoisonAggregate(p.first_round, p.seed),
+    "poison-reports": lambda p: PoisonReports(p.first_round, p.seed),
+    CONSPIRE: _conspire,
 }
 """Every kind of adversary: those of the command line first."""
 
@@ -62,16 +131,21 @@ def make_adversary(kinds: Sequence[str], post: Post) -> Attacker:
 def draw_adversaries(seed: int, config: RunConfig, peers: Sequence[PeerId], byzantine: int) -> dict[int, Attacker]:
     """Return who of ``peers`` attacks and how, by index; equal arguments give equal adversaries.
 
-    All share one board, whether or not their kinds use it, and begin between round 1 and a third of
-    the run. Each does one or two things.
+    All share one board and begin in one round, between the first and a third of the run. In one of four
+    draws they act as one by a plan; in the others each does one or two things.
     """
-    order = sorted(
-        range(len(peers)), key=lambda index: digest(Context.EXPAND, b"adversary", f"{seed}/{index}".encode())
-    )
+    ranks = {index: digest(Context.EXPAND, b"adversary", f"{seed}/{index}".encode()) for index in range(len(peers))}
     board, first = SharedCoalition(), 1 + choose(range(max(1, config.rounds // 3)), "first round", seed)
-    drawn = {}
-    for index in sorted(order[:byzantine]):
-        kinds = sorted({choose(tuple(ADVERSARIES), "kind", seed, index, place) for place in range(2)})
-        kinds = kinds[: choose((1, 1, 2), "how many", seed, index)]
-        drawn[index] = make_adversary(kinds, Post(config, peers[index], seed, first, board))
-    return drawn
+    acts_as_one = choose((True, False, False, False), "acts as one", seed)
+    return {
+        index: make_adversary(
+            (CONSPIRE,) if acts_as_one else _draw_kinds(seed, index), Post(config, peers[index], seed, first, board)
+        )
+        for index in sorted(sorted(ranks, key=ranks.__getitem__)[:byzantine])
+    }
+
+
+def _draw_kinds(seed: int, index: int) -> tuple[str, ...]:
+    count = choose((1, 1, 2), "how many", seed, index)
+    kinds = [kind for kind in ADVERSARIES if kind != CONSPIRE]
+    return tuple(sorted({choose(kinds, "kind", seed, index, place) for place in range(count)}))

@@ -39,7 +39,7 @@ class Attacker(Conduct):
         self.on_first_act: Callable[[int], None] = _tell_nobody
         self.hub: Hub | None = None
         self.nursery: trio.Nursery | None = None
-        self._newest = 0
+        self.newest_round = 0
 
     async def accompany(self, hub: Hub) -> None:
         """Hold the hub and a nursery until cancelled."""
@@ -57,8 +57,8 @@ class Attacker(Conduct):
 
     def round_of(self, stage: Stage) -> int:
         """Return the round that a stage belongs to; recovery belongs to the newest round seen here."""
-        self._newest = max(self._newest, stage.round)
-        return stage.round or self._newest
+        self.newest_round = max(self.newest_round, stage.round)
+        return stage.round or self.newest_round
 
     def act_in(self, stage: Stage) -> bool:
         """Return whether the attack has begun by this stage."""
@@ -79,3 +79,8 @@ def choose(options: Sequence[T], *reasons: object) -> T:
     """Return one of the options, the same for equal reasons on every machine."""
     number = digest(Context.EXPAND, b"attack", repr(reasons).encode())
     return options[int.from_bytes(number[:8], "little") % len(options)]
+
+
+def prefer(peers: Sequence[PeerId], *reasons: object) -> PeerId | None:
+    """Return the peer that all who share the reasons would choose first, whomever else each can reach."""
+    return min(peers, key=lambda peer: digest(Context.EXPAND, b"prefer", repr(reasons).encode(), peer), default=None)

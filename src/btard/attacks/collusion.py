@@ -82,7 +82,7 @@ class Collude(Attacker):
                 and (cover := await self._wait_for_cover(round_number, attempt, part.aggregator))
             ):
                 self.note_act(round_number)
-                forged = _forge(reports[part.index], cover, part.tau)
+                forged = self.forge(reports[part.index], cover, part.tau)
                 reports = (*reports[: part.index], forged, *reports[part.index + 1 :])
         return reports
 
@@ -95,8 +95,22 @@ class Collude(Attacker):
         """Return the false reporters but for partners."""
         return tuple(peer for peer in false_reporters if not self._is_partner(peer))
 
+    def forge(self, report: Report, cover: tuple[float, ...], tau: float) -> Report:
+        """Subtract the cover, and claim a norm at which projections of that size are possible."""
+        return Report(_subtract(report, cover), max(report.norm, tau))
 
-def _forge(report: Report, cover: tuple[float, ...], tau: float) -> Report:
-    """Subtract the cover, and claim a norm at which projections of that size are possible."""
-    projections = tuple(value - share for value, share in zip(report.projections, cover, strict=True))
-    return Report(projections, max(report.norm, tau))
+
+class ColludeWithNorms(Collude):
+    """Colluders who forge norms as well: the least that their projections allow, so that no distance shows (V2)."""
+
+    POSSIBLE = 9.0
+    """How many norms long a projection may be before it opens the column by itself."""
+
+    def forge(self, report: Report, cover: tuple[float, ...], tau: float) -> Report:
+        """Subtract the cover, and hide how far the slice is from the aggregate."""
+        projections = _subtract(report, cover)
+        return Report(projections, max(map(abs, projections), default=0.0) / self.POSSIBLE * 1.001)
+
+
+def _subtract(report: Report, cover: tuple[float, ...]) -> tuple[float, ...]:
+    return tuple(value - share for value, share in zip(report.projections, cover, strict=True))
