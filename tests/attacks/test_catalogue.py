@@ -41,7 +41,7 @@ async def test_attackers_are_honest_before_their_round(tmp_path, kind, autojump_
     """In every choice an attacker does what an honest peer would, and notes nothing, until its first round."""
     attacker = make(kind, tmp_path)
     zeros, stage = torch.zeros(16), Stage(4, 0, Phase.REVEAL)
-    message = sign_message(IDENTITY, bytes(32), bytes(32), Stage(4, 0, Phase.CHECK), b"", Agree())
+    message = sign_message(IDENTITY, bytes(32), bytes(32), Stage(4, 0, Phase.CHECK), b"", Agree(bytes(32)))
     assert attacker.commitment(4, GRADIENT, 8) is GRADIENT
     assert attacker.says(stage)
     assert [attacker.deliver(message, peer, IDENTITY, bytes(32)) for peer in OTHERS] == 2 * [message.envelope]

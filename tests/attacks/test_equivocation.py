@@ -88,7 +88,7 @@ def test_versions_differ_and_recipients_keep_theirs():
     identity, peers = Identity(bytes(32)), [Identity(bytes([k]) * 32).peer_id for k in range(1, 5)]
     attack = Equivocate(2, phase=Phase.AGREE)
     early, late = (
-        sign_message(identity, bytes(32), bytes(32), Stage(number, 0, Phase.AGREE), bytes(32), Agree())
+        sign_message(identity, bytes(32), bytes(32), Stage(number, 0, Phase.AGREE), bytes(32), Agree(bytes(32)))
         for number in (1, 2)
     )
     assert {attack.deliver(early, peer, identity, bytes(32)) for peer in peers} == {early.envelope}
@@ -101,4 +101,5 @@ def test_versions_differ_and_recipients_keep_theirs():
 
 def test_payload_without_fields_cannot_be_altered():
     """Where a message says nothing, the second version follows another transcript instead."""
-    assert alter(Agree()) == Agree()
+    agree = Agree(bytes(32))
+    assert alter(agree) == agree

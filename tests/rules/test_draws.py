@@ -52,7 +52,7 @@ def make_promises(stage: Stage, revealed: dict[PeerId, bytes]) -> tuple:
     """Honest commitments to the nonces of ``stage``, and the nonces revealed in it."""
     promises = {peer: commit_to_nonce(Slot(stage, peer), nonce) for peer, nonce in nonces_of(stage).items()}
     if stage.phase is Phase.REVEAL:
-        commitments = {peer: Aggregate(b"", 0.0, (), promise) for peer, promise in promises.items()}
+        commitments = {peer: Aggregate(b"", 0.0, (), promise, ()) for peer, promise in promises.items()}
         reveals = {peer: Reveal(nonce, ()) for peer, nonce in revealed.items()}
         return make_transcript(stage._replace(phase=Phase.AGGREGATE), commitments), make_transcript(stage, reveals)
     checks = {peer: Check((), promise) for peer, promise in promises.items()}

@@ -30,8 +30,8 @@ A, B, C, D = make_peers(4)
 N, SEAL = b"n" * 32, b"s" * 64
 COMMIT = Commit(N, False, (), N, SEAL, False)
 VERDICTS = Commit(b"", False, (Verdict(B, guilty=True),), N, SEAL, False)
-AGGREGATE = Aggregate(N, 1.0, (), N)
-COMPLAINT = Aggregate(b"", 0.0, (B, C), N)
+AGGREGATE = Aggregate(N, 1.0, (), N, ())
+COMPLAINT = Aggregate(b"", 0.0, (B, C), N, ())
 REPORT = Report((0.5, -0.5), 1.0)
 CHECK = Check((REPORT,) * 3, N)
 
@@ -134,4 +134,4 @@ def test_message_counts_or_not(case: Case) -> None:
 @pytest.mark.parametrize("kind", [Commit, Aggregate, Reveal, Check, Confirm, Attest, Vote])
 def test_payload_of_another_phase_never_counts(kind: type) -> None:
     """A condition is never applied to the fields of another kind of message."""
-    assert not is_valid(Publish(), as_kind=kind)
+    assert not is_valid(Publish(N), as_kind=kind)

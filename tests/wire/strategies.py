@@ -22,6 +22,7 @@ from btard.rules.messages import (
     Report,
     Reveal,
     Stage,
+    Unrelayed,
     Verdict,
     View,
     Vote,
@@ -61,11 +62,13 @@ PAYLOADS = {
         signatures,
         st.booleans(),
     ),
-    Phase.AGGREGATE: st.builds(Aggregate, optional_digests, floats, tuples(ids), ids),
+    Phase.AGGREGATE: st.builds(
+        Aggregate, optional_digests, floats, tuples(ids), ids, tuples(st.builds(Unrelayed, ids, ids))
+    ),
     Phase.REVEAL: st.builds(Reveal, ids, tuples(counts)),
     Phase.CHECK: st.builds(Check, tuples(reports), ids),
     Phase.CONFIRM: st.builds(Confirm, ids, tuples(ids)),
-    Phase.PUBLISH: st.builds(Publish),
+    Phase.PUBLISH: st.builds(Publish, ids),
     Phase.ATTEST: st.builds(Attest, tuples(st.booleans())),
     Phase.DISPUTE_PUBLISH: st.builds(DisputePublish),
     Phase.VOTE: st.builds(Vote, tuples(st.builds(Opinion, tuples(ids), tuples(ids), tuples(counts)))),
@@ -80,7 +83,7 @@ PAYLOADS = {
         envelopes,
     ),
     Phase.BALLOT: st.builds(Ballot, tuples(ids), ids),
-    Phase.AGREE: st.builds(Agree),
+    Phase.AGREE: st.builds(Agree, ids),
 }
 
 payloads = st.one_of(*PAYLOADS.values())

@@ -16,13 +16,14 @@ from btard.rules.evidence import (
     Departure,
     DepartureKind,
     EquivocationProof,
-    RepeatProof,
+    MarksProof,
     RevealProof,
     StateProof,
     VoteProof,
 )
 from btard.wire import MAX_MESSAGE, decode, encode
 
+pairs = tuples(st.tuples(ids, ids))
 openings = st.one_of(
     st.builds(CommitOpening, st.just(b"") | ids, tuples(envelopes), tuples(envelopes), tuples(envelopes), counts),
     st.builds(ConfirmOpening, tuples(envelopes), tuples(envelopes), tuples(envelopes)),
@@ -42,9 +43,9 @@ proofs = st.one_of(
         tuples(envelopes),
     ),
     st.builds(CertificateProof, tuples(envelopes), tuples(envelopes)),
-    st.builds(AttestProof, counts, tuples(envelopes), tuples(envelopes), tuples(envelopes)),
+    st.builds(AttestProof, counts, pairs, tuples(envelopes), tuples(envelopes), tuples(envelopes)),
     st.builds(StateProof, tuples(envelopes)),
-    st.builds(RepeatProof, envelopes, envelopes),
+    st.builds(MarksProof, pairs, tuples(envelopes)),
 )
 departures = st.builds(
     Departure, ids, counts, counts, st.sampled_from(DepartureKind), st.sampled_from(Cause), st.none() | proofs

@@ -28,6 +28,8 @@ class Context(StrEnum):
     STATE = "btard 1 state root"
     ROSTER = "btard 1 roster"
     BANS = "btard 1 ban list"
+    MARKS = "btard 1 marked pairs"
+    RELAYS = "btard 1 draw of relays"
     MESSAGE = "btard 1 message"
     TRANSCRIPT = "btard 1 transcript"
     NONCE = "btard 1 nonce commitment"

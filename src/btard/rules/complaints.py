@@ -1,51 +1,80 @@
 """
-Complaints: data that did not arrive over a private link, settled without blaming the innocent (attacks B2).
+Complaints: data that did not arrive over a private link, settled without blaming the innocent (attacks B1, B2).
 
-The accused publishes to all, everyone attests to what it holds, and attesters serve it. If more than
-half attest, the complainer could have it; otherwise the accused never published and is removed.
+The accused publishes to all, everyone attests to what it holds, and attesters serve it. If not even
+half attest, the accused never published and is removed. Otherwise the complainer could have it, and
+nobody can tell which of the two lied: the pair is marked. A marked pair exchanges through a relay, and
+whoever of it still lacks something complains about the relay, unless the relay itself lacks it and
+says so: then the relay's complaint about its source is the one that counts.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from btard.identity import PeerId
+from btard.rules.marks import Pair, make_pair
 from btard.rules.messages import Aggregate, Attest, Reveal, Transcript
 from btard.rules.parts import Part
+from btard.rules.relays import Relays
 from btard.rules.roster import Roster
 
 
 @dataclass(frozen=True, order=True)
 class Complaint:
-    """``complainer`` lacks from ``accused``: its slice of ``part`` at scatter, the aggregate of ``part`` at gather."""
+    """``complainer`` did not get from ``accused``, who is ``owner`` or a relay: ``owner``'s slice or aggregate.
+
+    At scatter it is the owner's slice of ``part``, at gather the aggregate of ``part``, which is the owner's.
+    """
 
     part: int
+    owner: PeerId
     accused: PeerId
     complainer: PeerId
 
+    @property
+    def pair(self) -> Pair:
+        """The two of whom one has failed the other."""
+        return make_pair(self.accused, self.complainer)
 
-def find_scatter_complaints(aggregates: Transcript, parts: Collection[Part]) -> tuple[Complaint, ...]:
-    """Return the aggregators' complaints about contributors, in order of part and accused; none about an empty part."""
+
+def find_scatter_complaints(aggregates: Transcript, parts: Collection[Part], relays: Relays) -> tuple[Complaint, ...]:
+    """Return the complaints about slices, in order of part and owner; none about an empty part."""
     index = {part.aggregator: part.index for part in parts if part.elements}
+    payloads = {m.sender: m.payload for m in aggregates.messages if isinstance(m.payload, Aggregate)}
+    unrelayed = {
+        (PeerId(item.recipient), PeerId(item.owner)): sender
+        for sender, payload in payloads.items()
+        for item in payload.unrelayed
+        if item.recipient in index and relays.between(PeerId(item.recipient), PeerId(item.owner)) == sender
+    }
+    found = [Complaint(index[recipient], owner, owner, relay) for (recipient, owner), relay in unrelayed.items()]
+    found += [
+        Complaint(index[sender], owner, relays.between(sender, owner) or owner, sender)
+        for sender, payload in payloads.items()
+        for owner in map(PeerId, payload.missing if sender in index else ())
+        if (sender, owner) not in unrelayed
+    ]
+    return tuple(sorted(found))
+
+
+def find_gather_complaints(reveals: Transcript, parts: Collection[Part], relays: Relays) -> tuple[Complaint, ...]:
+    """Return the complaints about aggregates, in order of part and complainer, empty parts aside."""
+    owner = {part.index: part.aggregator for part in parts if part.elements}
+    lacking = {
+        (message.sender, part)
+        for message in reveals.messages
+        if isinstance(message.payload, Reveal)
+        for part in message.payload.missing
+        if part in owner and message.sender != owner[part]
+    }
+    sources = {(peer, part): relays.between(peer, owner[part]) or owner[part] for peer, part in lacking}
     return tuple(
         sorted(
-            Complaint(index[message.sender], PeerId(peer), message.sender)
-            for message in aggregates.messages
-            if isinstance(message.payload, Aggregate) and message.sender in index
-            for peer in message.payload.missing
+            Complaint(part, owner[part], source, peer)
+            for (peer, part), source in sources.items()
+            if (source, part) not in lacking
         )
     )
-
-
-def find_gather_complaints(reveals: Transcript, parts: Collection[Part]) -> tuple[Complaint, ...]:
-    """Return the complaints about aggregators: one for every part that anyone lacks, empty parts aside."""
-    aggregator = {part.index: part.aggregator for part in parts if part.elements}
-    first: dict[int, Complaint] = {}
-    for message in reveals.messages:
-        if isinstance(message.payload, Reveal):
-            for part in message.payload.missing:
-                if part in aggregator and message.sender != aggregator[part]:
-                    first.setdefault(part, Complaint(part, aggregator[part], message.sender))
-    return tuple(first[part] for part in sorted(first))
 
 
 def find_attesters(attests: Transcript, index: int) -> tuple[PeerId, ...]:
@@ -57,3 +86,8 @@ def find_unattested(complaints: Collection[Complaint], attests: Transcript, rost
     """Return the indices of complaints whose data not even half of the roster attests to hold."""
     held = [message.payload.held for message in attests.messages if isinstance(message.payload, Attest)]
     return tuple(index for index in range(len(complaints)) if sum(row[index] for row in held) < roster.majority)
+
+
+def find_undecided(complaints: Sequence[Complaint], unattested: Collection[int]) -> frozenset[Pair]:
+    """Return the pairs that complaints mark: what was asked for could be had, so either side may have lied."""
+    return frozenset(complaint.pair for index, complaint in enumerate(complaints) if index not in unattested)

@@ -17,6 +17,7 @@ MAX_ENVELOPE = 768 * 1024
 """Whatever fits on the wire can become evidence: this is the largest message there."""
 Envelope = Annotated[bytes, Meta(max_length=MAX_ENVELOPE)]
 Envelopes = Annotated[tuple[Envelope, ...], Meta(max_length=MAX_ROSTER)]
+Pairs = Annotated[tuple[tuple[Bytes32, Bytes32], ...], Meta(max_length=MAX_ROSTER * MAX_ROSTER // 2)]
 
 
 class DepartureKind(StrEnum):
@@ -39,6 +40,7 @@ class Cause(StrEnum):
     FALSE_NAMING = "false-naming"
     SILENCE = "silence"
     WITHHOLDING = "withholding"
+    TOO_MANY_MARKS = "too-many-marks"
     OTHER_STATE = "other-state"
     GOODBYE = "goodbye"
 
@@ -147,10 +149,12 @@ class AttestProof(Proof, frozen=True, tag=5):
     """By majority: the agreed attestations; not even half held what complaint ``index`` asked for.
 
     ``complaints`` are the AGGREGATEs or REVEALs that complain; the publications follow them, and the
-    attestations follow the publications: every attester signed both.
+    attestations follow the publications: every attester signed both. Between the pairs ``marks`` relays
+    pass things on, so whom a complaint is about depends on them; the publications carry their digest.
     """
 
     index: Count
+    marks: Pairs
     complaints: Envelopes
     publications: Envelopes
     attests: Envelopes
@@ -162,22 +166,19 @@ class StateProof(Proof, frozen=True, tag=6):
     commits: Envelopes
 
 
-class RepeatProof(Proof, frozen=True, tag=7):
-    """Self-contained: two AGGREGATEs of one sender that complain about the same contributor in the same roster."""
+class MarksProof(Proof, frozen=True, tag=7):
+    """By majority: AGREEs of more than half, each with the digest of the marked pairs.
 
-    first: Envelope
-    second: Envelope
+    Each pair has its lower member first. Whoever is in more than f of them, with members of that
+    attempt, has failed somebody honest or complained for nothing: it leaves (attacks B1).
+    """
+
+    marks: Pairs
+    agrees: Envelopes
 
 
 AnyProof = (
-    EquivocationProof
-    | RevealProof
-    | ColumnProof
-    | VoteProof
-    | CertificateProof
-    | AttestProof
-    | StateProof
-    | RepeatProof
+    EquivocationProof | RevealProof | ColumnProof | VoteProof | CertificateProof | AttestProof | StateProof | MarksProof
 )
 
 

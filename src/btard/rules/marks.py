@@ -10,7 +10,7 @@ the swarm for nothing more often than it has partners (design section 5).
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from btard.identity import PeerId
+from btard.identity import Context, PeerId, digest
 from btard.rules.roster import Roster
 
 Pair = frozenset[PeerId]
@@ -49,6 +49,11 @@ class Marks:
     def find_overmarked(self, roster: Roster, tolerated: int) -> tuple[PeerId, ...]:
         """Return the members with more than f marked partners in the roster: none of them is honest."""
         return tuple(peer for peer in roster.members if len(self.partners(peer, roster)) > tolerated)
+
+
+def compute_marks_digest(marks: Marks) -> bytes:
+    """Return the digest by which members make sure that they mark the same pairs."""
+    return digest(Context.MARKS, *(peer for pair in sort_pairs(marks.pairs) for peer in pair))
 
 
 def sort_pairs(pairs: Collection[Pair]) -> tuple[tuple[PeerId, PeerId], ...]:

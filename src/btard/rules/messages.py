@@ -22,6 +22,7 @@ MAX_ROSTER = 256
 MAX_PROJECTIONS = 64
 MAX_EVIDENCE = 4
 MAX_SUPPLIED = 2 * MAX_ROSTER
+MAX_UNRELAYED = 2 * MAX_ROSTER
 NOTHING = b""
 """The ``previous`` of a message that follows no transcript."""
 
@@ -105,13 +106,24 @@ class Commit(Payload, frozen=True, tag=1):
     goodbye: bool
 
 
+class Unrelayed(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A slice that the sender was to pass on to ``recipient`` and did not get from ``owner``."""
+
+    recipient: Bytes32
+    owner: Bytes32
+
+
 class Aggregate(Payload, frozen=True, tag=2):
-    """Merkle root and norm of the sender's aggregate, or whose slices it complains about; H(nonce r)."""
+    """Merkle root and norm of the sender's aggregate, or whose slices it complains about; H(nonce r).
+
+    ``unrelayed`` are the slices that it lacks as a relay between marked pairs.
+    """
 
     root: OptionalDigest
     norm: float
     missing: Peers
     nonce: Bytes32
+    unrelayed: Annotated[tuple[Unrelayed, ...], Meta(max_length=MAX_UNRELAYED)]
 
 
 class Reveal(Payload, frozen=True, tag=3):
@@ -143,7 +155,9 @@ class Confirm(Payload, frozen=True, tag=5):
 
 
 class Publish(Payload, frozen=True, tag=6):
-    """The sender has sent to everyone whatever a complaint asked it for."""
+    """The sender has sent to everyone whatever a complaint asked it for; ``marks`` names the pairs in force."""
+
+    marks: Bytes32
 
 
 class Attest(Payload, frozen=True, tag=7):
@@ -218,7 +232,12 @@ class Ballot(Payload, frozen=True, tag=12):
 
 
 class Agree(Payload, frozen=True, tag=13):
-    """The sender holds the transcript that it names as previous; everyone says so before anybody leaves by it."""
+    """The sender holds the transcript that it names as previous; everyone says so before anybody leaves by it.
+
+    ``marks`` is the digest of the marked pairs, those included that follow from that transcript.
+    """
+
+    marks: Bytes32
 
 
 AnyPayload = (

@@ -12,6 +12,7 @@ from typing import TypeVar
 from btard.identity import DIGEST_SIZE, PeerId
 from btard.rules.checks import is_well_formed
 from btard.rules.messages import Aggregate, Attest, Check, Commit, Confirm, Reveal, SignedMessage, Vote
+from btard.rules.relays import Errand
 
 _Item = TypeVar("_Item", bytes, int)
 
@@ -26,10 +27,15 @@ def is_valid_commit(message: SignedMessage, validators: Collection[PeerId], *, i
     return len(commit.root) == (DIGEST_SIZE if wants_root else 0) and (is_validator or not commit.verdicts)
 
 
-def is_valid_aggregate(message: SignedMessage, contributors: Collection[PeerId]) -> bool:
-    """Either a root with its norm, or contributors whose slices are missing."""
+def is_valid_aggregate(
+    message: SignedMessage, contributors: Collection[PeerId], errands: Collection[Errand] = ()
+) -> bool:
+    """Either a root with its norm, or contributors whose slices are missing; errands of the sender that failed."""
     aggregate = message.payload
     if not isinstance(aggregate, Aggregate):
+        return False
+    failed = [Errand(message.sender, PeerId(item.recipient), PeerId(item.owner)) for item in aggregate.unrelayed]
+    if failed != sorted(set(failed)) or not set(failed) <= set(errands):
         return False
     if aggregate.missing:
         known = set(aggregate.missing) <= set(contributors) and message.sender not in aggregate.missing

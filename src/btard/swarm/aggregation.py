@@ -17,20 +17,24 @@ from btard.rules.merkle import compute_root
 from btard.rules.messages import Aggregate, Phase, Reveal, Transcript
 from btard.rules.parts import Part
 from btard.rules.validity import is_valid_aggregate, is_valid_reveal
+from btard.swarm.collecting import collect_slices
+from btard.swarm.complaining import settle_gather_complaints, settle_scatter_complaints
 from btard.swarm.exchange import NewAttempt
 from btard.swarm.gather import PULL_SOURCES
+from btard.swarm.pulling import pull_part
+from btard.swarm.relaying import compute_relay_bound, relay_parts, relay_slices, scatter_to_relays
 from btard.swarm.services import Services
-from btard.swarm.settling import pull_part, pull_slice, settle_gather_complaints, settle_scatter_complaints
 from btard.swarm.state import Work, as_bytes
 
 
 def scatter(services: Services, work: Work) -> None:
-    """Send every aggregator the chunks of our gradient that it lacks (Algorithm 2, step 3)."""
+    """Send every aggregator the chunks of our gradient that it lacks (Algorithm 2, step 3), marked pairs aside."""
     if work.gradient is None:
         return
     for part in work.parts:
         wanted = part.elements and part.aggregator != services.me
-        if wanted and services.conduct.sends_slice(work.round, part.aggregator):
+        is_direct = work.relays.between(services.me, part.aggregator) is None
+        if wanted and is_direct and services.conduct.sends_slice(work.round, part.aggregator):
             services.spawn(services.slices.send, work.round, work.gradient, part.aggregator, part.chunks)
 
 
@@ -39,38 +43,24 @@ async def aggregate(services: Services, work: Work) -> None:
     services.parts.begin_attempt(work.round, work.attempt, len(work.roster))
     services.slices.begin_attempt(len(work.roster))
     scatter(services, work)
+    scatter_to_relays(services, work)
+    relay_slices(services, work)
     mine = work.part_of(services.me)
-    missing = await _collect_slices(services, work, mine)
+    missing, unrelayed = await collect_slices(services, work, mine)
     root, norm = (b"", 0.0) if missing else await _reduce(services, work, mine)
     slot = services.slot(work, Phase.REVEAL)
-    payload = Aggregate(root, norm, missing, commit_to_nonce(slot, derive_nonce(services.identity.seed, slot)))
+    promise = commit_to_nonce(slot, derive_nonce(services.identity.seed, slot))
+    errands = work.relays.find_slice_errands(work.parts, work.contributors)
     work.aggregates = await services.exchange.run(
         work,
         Phase.AGGREGATE,
-        payload,
-        wait_s=services.deadlines.bulk,
-        is_valid=lambda message: is_valid_aggregate(message, work.contributors),
+        Aggregate(root, norm, missing, promise, unrelayed),
+        wait_s=services.deadlines.bulk + compute_relay_bound(services, work),
+        is_valid=lambda message: is_valid_aggregate(message, work.contributors, errands),
     )
-    complaints = find_scatter_complaints(work.aggregates, work.parts)
+    complaints = find_scatter_complaints(work.aggregates, work.parts, work.relays)
     if complaints:
         await settle_scatter_complaints(services, work, complaints)
-
-
-async def _collect_slices(services: Services, work: Work, part: Part) -> tuple[PeerId, ...]:
-    """Wait for every contributor's slice of our part; return whose did not come, in order."""
-
-    def lacking() -> tuple[PeerId, ...]:
-        get = services.slices.get
-        return tuple(p for p in work.contributors if get(work.round, work.root_of(p), part.chunks) is None)
-
-    if not part.elements or await services.exchange.wait_for(work, lambda: not lacking(), services.deadlines.bulk_s):
-        return ()
-    # A lost link is no crime: ask the contributor, then whoever holds what it published.
-    async with trio.open_nursery() as nursery:
-        for peer in lacking():
-            sources = (peer, *services.others(work)[:PULL_SOURCES])
-            nursery.start_soon(pull_slice, services, work, part, peer, sources)
-    return tuple(sorted(lacking()))
 
 
 def read_column(services: Services, work: Work, part: Part) -> list[Tensor]:
@@ -105,11 +95,11 @@ async def reveal(services: Services, work: Work) -> None:
         work,
         Phase.REVEAL,
         Reveal(nonce, missing),
-        wait_s=services.deadlines.bulk,
+        wait_s=services.deadlines.bulk + compute_relay_bound(services, work),
         is_valid=lambda message: is_valid_reveal(message, len(work.parts)),
     )
     await ban_broken_reveals(services, work, work.aggregates, work.reveals)
-    complaints = find_gather_complaints(work.reveals, work.parts)
+    complaints = find_gather_complaints(work.reveals, work.parts, work.relays)
     if complaints:
         await settle_gather_complaints(services, work, complaints)
         work.is_delayed = True
@@ -122,17 +112,35 @@ async def _gather(services: Services, work: Work) -> tuple[int, ...]:
     """Send our aggregate to all and wait for theirs; return the parts that nobody gave us."""
     mine = work.part_of(services.me)
     for peer in services.others(work):
-        if mine.elements and services.conduct.sends_part(work.round, peer):
+        is_direct = work.relays.between(services.me, peer) is None
+        if mine.elements and is_direct and services.conduct.sends_part(work.round, peer):
             services.spawn(services.parts.send, work.round, work.attempt, mine, peer)
+    relay_parts(services, work)
     if await services.exchange.wait_for(work, lambda: not _lacking_parts(services, work), services.deadlines.bulk_s):
         return ()
     await _pull_parts(services, work, services.others(work)[:PULL_SOURCES])
+    await _await_relayed_parts(services, work)
     return tuple(part.index for part in _lacking_parts(services, work))
 
 
 def _lacking_parts(services: Services, work: Work) -> list[Part]:
     roots, get = work.aggregate_roots, services.parts.get
     return [p for p in work.parts if p.elements and get(work.round, work.attempt, p, roots[p.aggregator]) is None]
+
+
+async def _await_relayed_parts(services: Services, work: Work) -> None:
+    """Give relays the time they may need for what still lacks, then ask them."""
+
+    def lacking() -> list[tuple[Part, PeerId]]:
+        relays = ((part, work.relays.between(services.me, part.aggregator)) for part in _lacking_parts(services, work))
+        return [(part, relay) for part, relay in relays if relay is not None]
+
+    wait_s = services.deadlines.bulk_s + services.deadlines.messages_s
+    if not lacking() or await services.exchange.wait_for(work, lambda: not lacking(), wait_s):
+        return
+    async with trio.open_nursery() as nursery:
+        for part, relay in lacking():
+            nursery.start_soon(pull_part, services, work, part, (relay,))
 
 
 async def _pull_parts(services: Services, work: Work, sources: Sequence[PeerId]) -> None:

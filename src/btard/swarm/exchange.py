@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import trio
 
 from btard.identity import Context, PeerId, digest
+from btard.rules.marks import Marks, compute_marks_digest
 from btard.rules.messages import Agree, AnyPayload, Phase, SignedMessage, Stage, Transcript
 from btard.rules.recovery import Decision
 from btard.swarm.board import Board
@@ -120,13 +121,16 @@ class Exchange:
         work.chain = transcript.digest
         return transcript
 
-    async def agree(self, work: Work, wait_s: float) -> None:
+    async def agree(self, work: Work, wait_s: float, marks: Marks | None = None) -> Transcript:
         """Return once every member is known to hold the last transcript; only then may anybody leave by it.
+
+        ``marks`` are the marked pairs that follow from it, where they are not those of ``work``.
 
         Raises:
             NewAttempt: a recovery decided that somebody leaves for another reason.
         """
-        await self.run(work, Phase.AGREE, Agree(), wait_s=wait_s)
+        said = Agree(compute_marks_digest(work.marks if marks is None else marks))
+        return await self.run(work, Phase.AGREE, said, wait_s=wait_s, is_valid=lambda message: message.payload == said)
 
     def _move_to(self, expectation: Expectation) -> None:
         place = self._broadcast.place

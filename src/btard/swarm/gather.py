@@ -26,6 +26,8 @@ log = structlog.get_logger(__name__)
 
 PULL_SOURCES = 3
 """Members asked for a part, one after another, before it is complained about."""
+UNPROVEN_PER_SENDER = 2
+"""Parts kept of one sender until their commitments are known."""
 
 
 class Parts:
@@ -36,7 +38,7 @@ class Parts:
     ) -> None:
         self._config, self._hub, self._notify, self._admits = config, hub, notify, admits
         self._layout = Layout(config.elements, config.chunk_size)
-        self._held: dict[tuple[int, int, int, PeerId], Tensor] = {}
+        self._held: dict[tuple[int, int, int], dict[PeerId, Tensor]] = {}
         self._proven: dict[tuple[int, int, int], Tensor] = {}
         self._round, self._attempt, self._largest = 0, 0, 4 * config.elements
         hub.bulk[Kind.PART] = self
@@ -49,22 +51,25 @@ class Parts:
         self._largest = 4 * chunks * self._config.chunk_size
         for table in (self._held, self._proven):
             for key in [key for key in table if key[0] < number - 1]:
-                del table[key]  # type: ignore[arg-type]
+                del table[key]
 
     def sink(self, peer: PeerId, head: bytes, size: int) -> memoryview | None:
-        """Memory for a part of this or the next attempt; one per sender and attempt."""
+        """Memory for a part of this or the next attempt; two per sender and attempt, its own and one it passes on."""
         if not self._admits(peer) or not 0 < size <= self._largest or size % 4:
             return None
         part = decode(head, PartHead)
         near = self._round <= part.round <= self._round + 1 and self._attempt <= part.attempt <= self._attempt + 1
-        if not near or any((key[0], key[1], key[3]) == (part.round, part.attempt, peer) for key in self._held):
+        waiting = [
+            key for key, senders in self._held.items() if key[:2] == (part.round, part.attempt) and peer in senders
+        ]
+        if not near or len(waiting) >= UNPROVEN_PER_SENDER or (part.round, part.attempt, part.part) in waiting:
             return None
         return as_bytes(torch.empty(size // 4, dtype=torch.float32))
 
     def done(self, peer: PeerId, head: bytes, payload: memoryview) -> None:
         """Keep a part until its commitment is known."""
         part = decode(head, PartHead)
-        self._held[part.round, part.attempt, part.part, peer] = read_values(payload)
+        self._held.setdefault((part.round, part.attempt, part.part), {})[peer] = read_values(payload)
         self._notify()
 
     def keep_own(self, number: int, attempt: int, part: Part, aggregate: Tensor) -> None:
@@ -74,16 +79,15 @@ class Parts:
     def get(self, number: int, attempt: int, part: Part, root: bytes) -> Tensor | None:
         """The aggregate of a part, once its bytes match the committed root; float32 of the part's length."""
         key = (number, attempt, part.index)
-        if key not in self._proven:
-            values = self._held.pop((*key, part.aggregator), None)
-            if values is not None and self._is_committed(values, part, root):
+        for sender, values in self._held.pop(key, {}).items():
+            if key not in self._proven and self._is_committed(values, part, root, sender):
                 self._proven[key] = values
         return self._proven.get(key)
 
-    def _is_committed(self, values: Tensor, part: Part, root: bytes) -> bool:
+    def _is_committed(self, values: Tensor, part: Part, root: bytes, sender: PeerId) -> bool:
         if values.numel() == part.elements and compute_root(as_bytes(values), 4 * self._config.chunk_size) == root:
             return True
-        log.warning("an aggregate does not match its commitment", aggregator=short(part.aggregator), part=part.index)
+        log.warning("an aggregate does not match its commitment", sender=short(sender), part=part.index)
         return False
 
     async def send(self, number: int, attempt: int, part: Part, peer: PeerId) -> None:
@@ -127,5 +131,5 @@ class Parts:
         except (NetworkError, RemoteProtocolError) as error:
             log.debug("pulling a part failed", source=short(peer), reason=str(error))
             return
-        if answer.payload is not None and self._is_committed(values, part, root):
+        if answer.payload is not None and self._is_committed(values, part, root, peer):
             self._proven[number, attempt, part.index] = values

@@ -5,23 +5,22 @@ An answer alone does not say what was asked. A proof by majority therefore holds
 of which names the one before: what opened the question, the publications, and the answers.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
 
-from btard.identity import Context, PeerId, digest, short
-from btard.rules.complaints import Complaint
+from btard.identity import Context, digest, short
 from btard.rules.disputes import Dispute, DisputeKind
 from btard.rules.evidence import (
     AttestProof,
     ColumnProof,
     CommitOpening,
     ConfirmOpening,
-    RepeatProof,
+    MarksProof,
     SliceProof,
     VoteProof,
 )
+from btard.rules.marks import sort_pairs
 from btard.rules.messages import Transcript
 from btard.swarm.services import Services
 from btard.swarm.state import Work, as_bytes, empty_part
@@ -38,21 +37,15 @@ class Hearing:
     answers: Transcript
 
 
-def prove_attestations(index: int, hearing: Hearing) -> AttestProof:
+def prove_attestations(index: int, work: Work, hearing: Hearing) -> AttestProof:
     """Return the proof that not even half held what complaint ``index`` asked for."""
-    return AttestProof(index, _envelopes(hearing.asked), _envelopes(hearing.published), _envelopes(hearing.answers))
+    transcripts = map(_envelopes, (hearing.asked, hearing.published, hearing.answers))
+    return AttestProof(index, sort_pairs(work.marks.pairs), *transcripts)
 
 
-def find_repetitions(work: Work, complaints: Sequence[Complaint]) -> dict[PeerId, RepeatProof]:
-    """Return who complains again about the same slice in the same roster, each with its proof; remember the others."""
-    assert work.aggregates is not None
-    repeated: dict[PeerId, RepeatProof] = {}
-    for complaint in complaints:
-        message = work.aggregates[complaint.complainer]
-        earlier = work.complaints.setdefault((work.roster.digest, complaint), message)
-        if earlier is not message:
-            repeated.setdefault(complaint.complainer, RepeatProof(earlier.envelope, message.envelope))
-    return repeated
+def prove_marks(work: Work, agrees: Transcript) -> MarksProof:
+    """Return the proof of which pairs are marked."""
+    return MarksProof(sort_pairs(work.marks.pairs), _envelopes(agrees))
 
 
 def prove_votes(work: Work, dispute: Dispute, index: int, hearing: Hearing) -> VoteProof:

@@ -22,6 +22,7 @@ from btard.rules.seal import Seal
 from btard.swarm.aggregation import aggregate, reveal
 from btard.swarm.checking import Verified, check, confirm, verify
 from btard.swarm.committing import commit
+from btard.swarm.complaining import part_with_overmarked
 from btard.swarm.sealing import keep_signatures, part_with_leavers, settle_previous
 from btard.swarm.services import Services
 from btard.swarm.state import State, Work, compute_full_state_root, compute_state_root
@@ -39,6 +40,7 @@ async def run_round(services: Services, work: Work) -> State:
     await commit(services, work)
     await settle_previous(services, work)
     await part_with_leavers(services, work)
+    await part_with_overmarked(services, work)
     await aggregate(services, work)
     keep_signatures(services, work)
     await reveal(services, work)
@@ -74,7 +76,7 @@ async def update(services: Services, work: Work, verified: Verified) -> State:
         banned=work.banned,
         assignments=draw_round_validators(config, q, work.roster, work.contributors, verified.loud),
         exempt=verified.exempt,
-        marks=work.marks,
+        marks=work.next_marks,
     )
 
 

@@ -163,8 +163,9 @@ class Slices:
                 await self._hub.send_bulk(peer, Kind.SLICE, encode(head), as_bytes(values))
 
     async def forward(self, number: int, root: bytes, chunks: range, peer: PeerId) -> None:
-        """Send somebody chunks of another's gradient that we hold, piece by piece, each with its proof."""
-        for piece in self._pieces.get((number, root), ()):
+        """Send somebody chunks of another's gradient that we hold, in one piece if we can, each with its proof."""
+        exact = self.find_piece(number, root, chunks)
+        for piece in [exact] if exact else self._pieces.get((number, root), ()):
             if piece.chunks.start < chunks.stop and chunks.start < piece.chunks.stop:
                 head = SliceHead(number, root, piece.chunks.start, piece.chunks.stop, piece.proof)
                 with trio.move_on_after(self._patience_s):

@@ -1,166 +1,28 @@
 """
-Settling: complaints and disputes from publication to ruling (paper: Accuse, CheckAveraging).
+Settling: disputes from publication to ruling (paper: Accuse, CheckAveraging).
 
 Everybody publishes what the open question asks of it, looks for itself, and votes; the ruling is a
 count over the agreed votes. Nothing here knows who attacks.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 
 import trio
 
 from btard.identity import PeerId
-from btard.rules.complaints import Complaint, find_attesters, find_unattested
 from btard.rules.disputes import Dispute, DisputeKind, Ruling, settle_all
 from btard.rules.evidence import Cause, DepartureKind
 from btard.rules.judgement import Column, find_liars, is_wrong_aggregate
-from btard.rules.messages import Attest, DisputePublish, Opinion, Phase, Publish, Vote
+from btard.rules.messages import DisputePublish, Opinion, Phase, Vote
 from btard.rules.parts import Part
-from btard.rules.validity import is_valid_attest, is_valid_vote
+from btard.rules.validity import is_valid_vote
 from btard.swarm.events import DisputeOpened
 from btard.swarm.exchange import NewAttempt
-from btard.swarm.proving import Hearing, find_repetitions, prove_attestations, prove_column, prove_votes
+from btard.swarm.proving import Hearing, prove_column, prove_votes
+from btard.swarm.pulling import pull_slice, send_whole
 from btard.swarm.services import Services
 from btard.swarm.state import Work, empty_part
 from btard.swarm.validation import CONVICT, inspect_in_compute
-
-# --- complaints ---
-
-
-async def settle_scatter_complaints(services: Services, work: Work, complaints: Sequence[Complaint]) -> None:
-    """Settle complaints about slices; the attempt ends in any case, for its aggregates are incomplete.
-
-    Raises:
-        NewAttempt: always; whoever did not publish leaves, and so does who complains twice about the same.
-    """
-    repeated = find_repetitions(work, complaints)
-
-    async def publish() -> None:
-        for complaint in complaints:
-            if complaint.accused == services.me:
-                await publish_slice(services, work, work.parts[complaint.part])
-
-    def is_held(complaint: Complaint) -> bool:
-        """Whether we hold it in one piece, as we would serve it."""
-        chunks = work.parts[complaint.part].chunks
-        return services.slices.find_piece(work.round, work.root_of(complaint.accused), chunks) is not None
-
-    async def fetch(complaint: Complaint, sources: Sequence[PeerId]) -> None:
-        await pull_slice(services, work, work.parts[complaint.part], complaint.accused, sources)
-
-    services.spawn(publish)
-    hearing, unattested = await _attest(services, work, complaints, is_held, fetch, serial=0)
-    async with trio.open_nursery() as nursery:
-        for index, complaint in enumerate(complaints):
-            if complaint.complainer == services.me:
-                nursery.start_soon(fetch, complaint, find_attesters(hearing.answers, index))
-    await services.exchange.agree(work, services.deadlines.bulk)
-    leaving = _remove_withholders(services, work, complaints, hearing, unattested)
-    for peer in sorted(set(repeated) - set(leaving)):
-        services.record(work, peer, DepartureKind.REMOVAL, Cause.WITHHOLDING, repeated[peer])
-        leaving = (*leaving, peer)
-    raise NewAttempt(work.round, hearing.answers.digest, removed=leaving)
-
-
-async def settle_gather_complaints(services: Services, work: Work, complaints: Sequence[Complaint]) -> None:
-    """Settle complaints about aggregates; the draw stands unless somebody leaves.
-
-    Raises:
-        NewAttempt: an aggregator did not publish its part.
-    """
-    roots = work.aggregate_roots
-
-    async def publish() -> None:
-        for complaint in complaints:
-            if complaint.accused == services.me and services.conduct.sends_part(work.round, complaint.complainer):
-                for peer in services.others(work):
-                    services.spawn(services.parts.send, work.round, work.attempt, work.parts[complaint.part], peer)
-
-    def is_held(complaint: Complaint) -> bool:
-        part = work.parts[complaint.part]
-        return services.parts.get(work.round, work.attempt, part, roots[part.aggregator]) is not None
-
-    async def fetch(complaint: Complaint, sources: Sequence[PeerId]) -> None:
-        await pull_part(services, work, work.parts[complaint.part], sources)
-
-    services.spawn(publish)
-    hearing, unattested = await _attest(services, work, complaints, is_held, fetch, serial=1)
-    if unattested:
-        await services.exchange.agree(work, services.deadlines.check)
-        leaving = _remove_withholders(services, work, complaints, hearing, unattested)
-        raise NewAttempt(work.round, hearing.answers.digest, removed=leaving)
-
-
-async def pull_slice(
-    services: Services, subject: Work, part: Part, contributor: PeerId, sources: Sequence[PeerId]
-) -> None:
-    """Ask others for a contributor's slice of a part, as long as a transfer may take."""
-    root = subject.root_of(contributor)
-    others = [source for source in sources if source != services.me]
-    await services.slices.pull(subject.round, root, part.chunks, others, services.deadlines.bulk_s)
-
-
-async def pull_part(services: Services, work: Work, part: Part, sources: Sequence[PeerId]) -> None:
-    """Ask others for the aggregate of a part, as long as a transfer may take."""
-    root = work.aggregate_roots[part.aggregator]
-    others = [source for source in sources if source != services.me]
-    await services.parts.pull(work.round, work.attempt, part, root, others, services.deadlines.bulk_s)
-
-
-async def _attest(
-    services: Services,
-    work: Work,
-    complaints: Sequence[Complaint],
-    is_held: Callable[[Complaint], bool],
-    fetch: Callable[[Complaint, Sequence[PeerId]], Awaitable[None]],
-    *,
-    serial: int,
-) -> tuple[Hearing, tuple[int, ...]]:
-    deadlines = services.deadlines
-    published = await services.exchange.run(work, Phase.PUBLISH, Publish(), wait_s=deadlines.check, serial=serial)
-    await services.exchange.wait_for(work, lambda: all(map(is_held, complaints)), deadlines.bulk_s)
-    async with trio.open_nursery() as nursery:  # what was sent may be lost with a link: ask once
-        for complaint in complaints:
-            if not is_held(complaint):
-                nursery.start_soon(fetch, complaint, (complaint.accused,))
-    attests = await services.exchange.run(
-        work,
-        Phase.ATTEST,
-        Attest(tuple(is_held(complaint) for complaint in complaints)),
-        wait_s=deadlines.bulk,
-        serial=serial,
-        is_valid=lambda message: is_valid_attest(message, len(complaints)),
-    )
-    asked = work.reveals if serial else work.aggregates
-    assert asked is not None
-    return Hearing(asked, published, attests), find_unattested(complaints, attests, work.roster)
-
-
-def _remove_withholders(
-    services: Services, work: Work, complaints: Sequence[Complaint], hearing: Hearing, unattested: Sequence[int]
-) -> tuple[PeerId, ...]:
-    culprits = {complaints[index].accused: index for index in reversed(unattested)}
-    for peer in sorted(culprits):
-        proof = prove_attestations(culprits[peer], hearing)
-        services.record(work, peer, DepartureKind.REMOVAL, Cause.WITHHOLDING, proof)
-    return tuple(sorted(culprits))
-
-
-async def publish_slice(services: Services, work: Work, part: Part) -> None:
-    """Send our slice of a part to everyone, whole and with one proof."""
-    if work.gradient is None or not part.elements or not services.conduct.publishes_slice(work.round):
-        return
-    for peer in services.others(work):
-        services.spawn(send_whole, services, work, peer, part)
-
-
-async def send_whole(services: Services, work: Work, peer: PeerId, part: Part) -> None:
-    """Send one member our slice of a part again, whole."""
-    assert work.gradient is not None
-    await services.slices.send(work.round, work.gradient, peer, part.chunks, again=True)
-
-
-# --- disputes ---
 
 
 async def hold_disputes(services: Services, work: Work, disputes: Sequence[Dispute], serial: int) -> Hearing:

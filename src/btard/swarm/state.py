@@ -18,14 +18,14 @@ from btard.errors import LocalProtocolError
 from btard.identity import Context, PeerId, digest
 from btard.robust import Directions
 from btard.rules.checks import Reports
-from btard.rules.complaints import Complaint
 from btard.rules.config import RunConfig
 from btard.rules.disputes import Dispute
 from btard.rules.draws import Assignment
-from btard.rules.marks import Marks
+from btard.rules.marks import Marks, Pair
 from btard.rules.merkle import MerkleTree, compute_leaves
-from btard.rules.messages import Commit, Phase, Report, SignedMessage, Stage, Transcript, Verdict
+from btard.rules.messages import Commit, Phase, Report, Stage, Transcript, Verdict
 from btard.rules.parts import Part, cut_parts, find_part_of
+from btard.rules.relays import Relays
 from btard.rules.roster import Roster
 from btard.rules.seal import Seal, SealSignature
 from btard.swarm.workload import OptimizerState
@@ -74,6 +74,8 @@ class Work:
         self.config, self.state, self.previous = config, state, previous
         self.roster, self.banned = state.roster, state.banned
         self.marks = state.marks
+        self.gathered: frozenset[Pair] = frozenset()
+        self.later_pairs: frozenset[Pair] = frozenset()
         self.attempt = self.first_attempt = state.attempt
         self.chain, self.reason = state.chain, b""
         self.gradient: Gradient | None = None
@@ -89,7 +91,6 @@ class Work:
         self.signatures: Sequence[SealSignature] = ()
         self.settled: set[Dispute] = set()
         self.verdicts: tuple[Verdict, ...] | None = None
-        self.complaints: dict[tuple[bytes, Complaint], SignedMessage] = {}
         self.column_reports: dict[PeerId, Report] = {}
         self.is_delayed = False
         self.reopen: list[int] = []
@@ -108,11 +109,34 @@ class Work:
         gone = [peer for peer in self.roster.members if peer not in roster]
         self.roster, self.banned, self.attempt = roster, banned, attempt
         self.marks = self.marks.within(roster)
+        self.gathered = frozenset()
         self.reason = digest(Context.TRANSCRIPT, self.reason, reason)
         self.commits = self.commits and self.commits.without(gone)
         self.aggregates = self.checks = self.reveals = self.confirms = None
         self.aggregate = self.directions = self._parts = None
         self.is_delayed = False
+
+    def mark(self, pairs: frozenset[Pair], decided_in: int) -> None:
+        """Mark pairs by a recovery that resumes round ``decided_in``, from the round after it on.
+
+        Members are at most one phase apart when they take up a decision, so whoever is already in that
+        round is in its COMMIT: nobody has used its marks yet, and all begin to at the same place.
+        """
+        if decided_in < self.round:
+            self.marks = self.marks.with_pairs(pairs).within(self.roster)
+        before = self if decided_in == self.round else self.previous
+        if before is not None:
+            before.later_pairs |= pairs
+
+    @property
+    def next_marks(self) -> Marks:
+        """The marked pairs with which the next round starts: those that its gather and its recoveries added too."""
+        return self.marks.with_pairs(self.gathered | self.later_pairs).within(self.roster)
+
+    @property
+    def relays(self) -> Relays:
+        """Who passes on what marked pairs have for each other in the current attempt."""
+        return Relays(self.state.q, self.roster, self.marks)
 
     @property
     def contributors(self) -> tuple[PeerId, ...]:

@@ -8,6 +8,7 @@ from tests.swarm.audit.world import World, collect
 from btard.identity import Context, PeerId, digest
 from btard.rules.draws import draw_round_validators
 from btard.rules.evidence import AttestProof, CommitOpening, ConfirmOpening, VoteProof
+from btard.rules.marks import Marks, compute_marks_digest
 from btard.rules.messages import (
     Aggregate,
     AnyPayload,
@@ -30,6 +31,8 @@ from btard.rules.roster import Roster
 from btard.wire import sign_message
 
 NONE = Opinion((), (), ())
+UNMARKED = compute_marks_digest(Marks())
+"""What members say about marked pairs where there are none."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,7 @@ def suspect(world: World, *, unbalanced: bool = True) -> Question:
         return Report(world.config.projections * (value if index == 2 else 0.0,), norm if index == 2 else 0.0)
 
     parts = world.parts
-    aggregates = world.say_all(Phase.AGGREGATE, lambda peer: Aggregate(b"r" * 32, 0.0, (), b"n" * 32))
+    aggregates = world.say_all(Phase.AGGREGATE, lambda peer: Aggregate(b"r" * 32, 0.0, (), b"n" * 32, ()))
     reports = tuple(report(part.index) for part in parts)
     checks = world.say_all(Phase.CHECK, lambda peer: Check(reports, b"n" * 32))
     confirms = world.say_all(Phase.CONFIRM, lambda peer: Confirm(b"n" * 32, ()), checks.digest)
@@ -165,7 +168,7 @@ def attest(world: World, accused: PeerId, held_by: int) -> AttestProof:
     lacking = {first: (accused,), second: (first,)}
     complaining = world.say_all(
         Phase.AGGREGATE,
-        lambda peer: Aggregate(b"" if peer in lacking else b"r" * 32, 0.0, lacking.get(peer, ()), b"n" * 32),
+        lambda peer: Aggregate(b"" if peer in lacking else b"r" * 32, 0.0, lacking.get(peer, ()), b"n" * 32, ()),
     )
     return attest_about(world, complaining, held_by, 0)
 
@@ -181,6 +184,6 @@ def attest_aggregates(world: World, held_by: int) -> AttestProof:
 def attest_about(world: World, complaining: Transcript, held_by: int, serial: int) -> AttestProof:
     """Attestations about the first of two complaints; the second is not in doubt."""
     camp = world.roster.members[:held_by]
-    published = world.say_all(Phase.PUBLISH, lambda peer: Publish(), complaining.digest, serial)
+    published = world.say_all(Phase.PUBLISH, lambda peer: Publish(UNMARKED), complaining.digest, serial)
     attests = world.say_all(Phase.ATTEST, lambda peer: Attest((peer in camp, True)), published.digest, serial)
-    return AttestProof(0, collect(complaining), collect(published), collect(attests))
+    return AttestProof(0, (), collect(complaining), collect(published), collect(attests))

@@ -45,7 +45,7 @@ class OpenedColumn:
         root, norm = compute_root(_bytes(aggregate), 4 * CHUNK), float(aggregate.double().norm())
         aggregates = world.say_all(
             Phase.AGGREGATE,
-            lambda peer: Aggregate(root, norm, (), world.promise(peer, Phase.REVEAL)),
+            lambda peer: Aggregate(root, norm, (), world.promise(peer, Phase.REVEAL), ()),
             digest(Context.TRANSCRIPT, b"", commits.digest),
         )
         reveals = world.say_all(

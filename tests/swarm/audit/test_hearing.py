@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace as alter
-from tests.swarm.audit.asking import accuse, ask, attest, attest_aggregates, name, reopen, suspect, vote
+from tests.swarm.audit.asking import UNMARKED, accuse, ask, attest, attest_aggregates, name, reopen, suspect, vote
 from tests.swarm.audit.world import World, collect, expect, last
 
 from btard.identity import Identity
@@ -371,7 +371,7 @@ def test_complaint_after_the_fact_was_not_answered(make_world: Build) -> None:
         world.roster.digest,
         world.stage(Phase.AGGREGATE),
         b"",
-        Aggregate(b"", 0.0, (victim,), b"n" * 32),
+        Aggregate(b"", 0.0, (victim,), b"n" * 32, ()),
     ).envelope
     complaints = (*proof.complaints[:place], envelope, *proof.complaints[place + 1 :])
     world.depart(victim, REMOVAL, Cause.WITHHOLDING, alter(proof, complaints=complaints))
@@ -382,14 +382,14 @@ def test_publications_follow_one_transcript(make_world: Build) -> None:
     """Publications that follow different messages were never agreed on."""
     world = make_world()
     stray = last(world)
-    aggregate = Aggregate(b"r" * 32, 0.0, (), b"n" * 32)
+    aggregate = Aggregate(b"r" * 32, 0.0, (), b"n" * 32, ())
     complaining = world.say_all(Phase.AGGREGATE, lambda peer: aggregate)
     messages = [
-        world.say(peer, Phase.PUBLISH, Publish(), b"o" * 32 if peer == stray else complaining.digest)
+        world.say(peer, Phase.PUBLISH, Publish(UNMARKED), b"o" * 32 if peer == stray else complaining.digest)
         for peer in world.start.members
     ]
     published = Transcript(world.stage(Phase.PUBLISH), tuple(messages))
     attests = world.say_all(Phase.ATTEST, lambda peer: Attest((False,)), published.digest)
-    proof = AttestProof(0, collect(complaining), collect(published), collect(attests))
+    proof = AttestProof(0, (), collect(complaining), collect(published), collect(attests))
     world.depart(last(world), REMOVAL, Cause.WITHHOLDING, proof)
     expect(world, "follow different messages")

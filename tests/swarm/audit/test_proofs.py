@@ -9,7 +9,7 @@ import pytest
 import torch
 from tests.swarm.audit.asking import attest
 from tests.swarm.audit.column import OpenedColumn
-from tests.swarm.audit.world import World, expect, last
+from tests.swarm.audit.world import World, collect, expect, last
 
 from btard.identity import PeerId
 from btard.rules.evidence import (
@@ -18,10 +18,11 @@ from btard.rules.evidence import (
     Departure,
     DepartureKind,
     EquivocationProof,
-    RepeatProof,
+    MarksProof,
     StateProof,
 )
-from btard.rules.messages import Aggregate, Phase, Reveal
+from btard.rules.marks import Marks, compute_marks_digest, make_pair, sort_pairs
+from btard.rules.messages import Agree, Phase, Reveal
 from btard.wire import MAX_MESSAGE, open_message, sign_message
 
 BAN, REMOVAL = DepartureKind.BAN, DepartureKind.REMOVAL
@@ -84,57 +85,66 @@ def test_promise_and_reveal_belong_to_one_attempt(make_world: Any) -> None:
     expect(world, "do not belong together")
 
 
-# --- repeated complaints ---
+# --- marked pairs ---
 
 
-def complain_twice(world: World, about: tuple[int, int] = (2, 2), **changes: bytes) -> RepeatProof:
-    """The last member lacks a slice in two attempts; ``about`` are the places of the contributors."""
-    envelopes = []
-    for place in about:
-        missing = Aggregate(b"", 0.0, (last(world, place),), b"n" * 32)
-        envelopes.append(world.say(last(world), Phase.AGGREGATE, missing).envelope)
-        world.attempt += 1
-    world.attempt -= 1
-    return msgspec.structs.replace(RepeatProof(*envelopes), **changes)
+def mark_last(world: World, partners: int, **changes: Any) -> MarksProof:
+    """All members agree that the last one is marked with the first ``partners``."""
+    pairs = [make_pair(last(world), peer) for peer in world.roster.members[:partners]]
+    marks = Marks().with_pairs(pairs)
+    agree = Agree(compute_marks_digest(marks))
+    agrees = world.say_all(Phase.AGREE, lambda peer: agree, b"t" * 32)
+    return msgspec.structs.replace(MarksProof(sort_pairs(marks.pairs), collect(agrees)), **changes)
 
 
-@pytest.mark.parametrize(("about", "words"), [((2, 2), ""), ((2, 3), "about different members")])
-def test_complaint_made_twice_removes(make_world: Any, about: tuple[int, int], words: str) -> None:
-    """Once settled, a complaint about the same contributor in the same roster cannot be made again."""
+@pytest.mark.parametrize(("partners", "words"), [(2, ""), (1, "at most f members")])
+def test_more_than_f_marked_partners_remove(make_world: Any, partners: int, words: str) -> None:
+    """The run bears one Byzantine member: only that one can have failed two others."""
     world = make_world()
-    world.depart(last(world), REMOVAL, Cause.WITHHOLDING, complain_twice(world, about))
+    world.depart(last(world), REMOVAL, Cause.TOO_MANY_MARKS, mark_last(world, partners))
     expect(world, words)
 
 
-def test_complaint_may_be_made_again_in_another_roster(make_world: Any) -> None:
-    """When somebody left in between, parts are cut anew and so are complaints."""
+def test_marks_of_another_member_remove_nobody(make_world: Any) -> None:
+    """Each of its partners has one mark."""
     world = make_world()
-    complaint = Aggregate(b"", 0.0, (last(world, 2),), b"n" * 32)
-    first = world.say(last(world), Phase.AGGREGATE, complaint)
-    world.depart(last(world, 3), BAN, Cause.EQUIVOCATION, world.equivocate(last(world, 3)))
-    second = world.say(last(world), Phase.AGGREGATE, complaint)
-    world.depart(last(world), REMOVAL, Cause.WITHHOLDING, RepeatProof(first.envelope, second.envelope))
-    expect(world, "different rosters")
+    world.depart(last(world, 2), REMOVAL, Cause.TOO_MANY_MARKS, mark_last(world, 3))
+    expect(world, "at most f members")
 
 
-@pytest.mark.parametrize(
-    ("first", "second", "words"),
-    [(1, 1, "not made before"), (1, 0, "another attempt"), (0, 0, "another attempt")],
-)
-def test_one_complaint_is_no_repetition(make_world: Any, first: int, second: int, words: str) -> None:
-    """The complaints are of two attempts, the second that of the removal."""
+@pytest.mark.parametrize("agreed", [3, 4])
+def test_marks_are_agreed_on_by_more_than_half(make_world: Any, agreed: int) -> None:
+    """Three of six AGREEs are not enough."""
     world = make_world()
-    proof = complain_twice(world)
-    pair = (proof.first, proof.second)
-    world.depart(last(world), REMOVAL, Cause.WITHHOLDING, RepeatProof(pair[first], pair[second]))
-    expect(world, words)
+    proof = mark_last(world, 3)
+    proof = msgspec.structs.replace(proof, agrees=proof.agrees[:agreed])
+    world.depart(last(world), REMOVAL, Cause.TOO_MANY_MARKS, proof)
+    expect(world, "too few members agree" if agreed == 3 else "")
 
 
-def test_complaints_of_another_member_remove_nobody(make_world: Any) -> None:
-    """Each complaint must be the departed's own."""
+def test_marks_shown_are_those_agreed_on(make_world: Any) -> None:
+    """A ledger cannot add pairs to what its members signed."""
     world = make_world()
-    world.depart(last(world, 2), REMOVAL, Cause.WITHHOLDING, complain_twice(world))
-    expect(world, "somebody else's")
+    marks = tuple((low, high) for low, high in zip(world.roster.members, world.roster.members[1:], strict=False))
+    world.depart(last(world), REMOVAL, Cause.TOO_MANY_MARKS, mark_last(world, 3, marks=marks))
+    expect(world, "too few members agree")
+
+
+def test_nobody_is_marked_with_itself_in_a_proof(make_world: Any) -> None:
+    """A forged pair of one is a problem, not a crash of the audit."""
+    world = make_world()
+    proof = mark_last(world, 3, marks=((last(world), last(world)),))
+    world.depart(last(world), REMOVAL, Cause.TOO_MANY_MARKS, proof)
+    expect(world, "marks somebody with itself")
+
+
+def test_marks_are_agreed_on_in_the_attempt_of_the_removal(make_world: Any) -> None:
+    """What was agreed on earlier may have changed since."""
+    world = make_world()
+    proof = mark_last(world, 3)
+    world.attempt += 1
+    world.depart(last(world), REMOVAL, Cause.TOO_MANY_MARKS, proof)
+    expect(world, "another attempt")
 
 
 # --- recoveries ---

@@ -7,6 +7,7 @@ import pytest
 from btard.attacks import make_attacker
 from btard.identity import PeerId
 from btard.rules.evidence import Cause, CommitOpening, VoteProof
+from btard.rules.messages import Unrelayed
 from btard.rules.parts import Part
 from btard.sim import LinearTask, SimulatedSwarm
 from btard.swarm import aggregation
@@ -43,25 +44,25 @@ async def test_every_ledger_of_a_run_audits_clean(autojump_clock: object, tmp_pa
     assert len(whole) == len(outcome.honest)
 
 
-async def test_member_that_complains_twice_leaves_with_a_proof(
+async def test_member_that_complains_about_many_leaves_with_a_proof(
     autojump_clock: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One aggregator claims for ever to lack a slice that all others hold; both its complaints are in the ledgers."""
+    """One aggregator claims to lack slices that all others hold; which pairs that marked is in the ledgers."""
     swarm = SimulatedSwarm({"genesis_size": 5, "rounds": 2, "tau": 2.0, "delta": 20.0}, LinearTask, tmp_path)
     liar = swarm.identities[3].peer_id
-    collect = aggregation._collect_slices
+    collect = aggregation.collect_slices
 
-    async def complain(services: Services, work: Work, part: Part) -> tuple[PeerId, ...]:
-        missing = await collect(services, work, part)
-        others = [peer for peer in work.contributors if peer != liar]
-        return (others[0],) if services.me == liar and work.round == 2 else missing
+    async def complain(services: Services, work: Work, part: Part) -> tuple[tuple[PeerId, ...], tuple[Unrelayed, ...]]:
+        missing, unrelayed = await collect(services, work, part)
+        others = tuple(peer for peer in work.contributors if peer != liar)
+        return others if services.me == liar and work.round == 2 else missing, unrelayed
 
-    monkeypatch.setattr(aggregation, "_collect_slices", complain)
+    monkeypatch.setattr(aggregation, "collect_slices", complain)
     outcome = await swarm.run()
-    assert [(e.peer, e.round, e.cause) for e in outcome.peers[0].departures] == [(liar, 2, Cause.WITHHOLDING)]
+    assert [(e.peer, e.round, e.cause) for e in outcome.peers[0].departures] == [(liar, 2, Cause.TOO_MANY_MARKS)]
     results = audit_all(tmp_path)
     assert [result.problems for result in results] == 5 * [()]
-    assert {(result.removals, result.self_contained) for result in results if result.seals == 3} == {(1, 1)}
+    assert {(result.removals, result.by_majority) for result in results if result.seals == 3} == {(1, 1)}
 
 
 async def test_accusation_shows_who_was_loud(autojump_clock: object, tmp_path: Path) -> None:

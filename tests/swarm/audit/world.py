@@ -91,7 +91,7 @@ class World:
 
     def stage(self, phase: Phase, serial: int = 0) -> Stage:
         """A stage of the attempt in progress; recoveries belong to no round, COMMIT to the first attempt."""
-        if phase >= Phase.HALT:
+        if phase >= Phase.HALT and phase is not Phase.AGREE:
             return Stage(0, self.attempt, phase)
         return Stage(self.round, self.seals[-1].attempt if phase is Phase.COMMIT else self.attempt, phase, serial)
 
@@ -180,7 +180,7 @@ class World:
         """A promise and a reveal; the nonce is another one unless the right one is given."""
         promise = self.promise(peer, phase)
         if phase is Phase.REVEAL:
-            commitment = self.say(peer, Phase.AGGREGATE, Aggregate(b"r" * 32, 0.0, (), promise))
+            commitment = self.say(peer, Phase.AGGREGATE, Aggregate(b"r" * 32, 0.0, (), promise, ()))
             reveal = self.say(peer, Phase.REVEAL, Reveal(nonce, ()))
         else:
             commitment = self.say(peer, Phase.CHECK, Check((), promise))

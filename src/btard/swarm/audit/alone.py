@@ -1,11 +1,11 @@
-"""Proofs that convict by themselves: two messages for one slot, a broken promise, a complaint made twice."""
+"""Proofs that convict by themselves: two messages for one slot, a broken promise."""
 
 from btard.rules.draws import commit_to_nonce
-from btard.rules.evidence import Departure, EquivocationProof, RepeatProof, RevealProof
-from btard.rules.messages import Aggregate, Check, Confirm, Phase, Reveal, Stage
+from btard.rules.evidence import Departure, EquivocationProof, RevealProof
+from btard.rules.messages import Aggregate, Check, Confirm, Phase, Reveal
 from btard.rules.recovery import is_equivocation
 from btard.swarm.audit.chain import Chain
-from btard.swarm.audit.opening import find_roster, open_envelope, require
+from btard.swarm.audit.opening import open_envelope, require
 
 PROMISES = {Phase.REVEAL: Phase.AGGREGATE, Phase.CONFIRM: Phase.CHECK}
 """Where the nonce that a phase reveals was committed to."""
@@ -38,22 +38,3 @@ def check_reveal(chain: Chain, departure: Departure, proof: RevealProof) -> None
     assert isinstance(promised, Aggregate | Check)
     assert isinstance(given, Reveal | Confirm)
     require(commit_to_nonce(reveal.slot, given.nonce) != promised.nonce, "the nonce is the promised one")
-
-
-def check_repetition(chain: Chain, departure: Departure, proof: RepeatProof) -> None:
-    """Return if the departed complained again about a slice, in an attempt with the same roster and so the same part.
-
-    Raises:
-        Unproven: it did not.
-    """
-    first, second = open_envelope(chain, proof.first), open_envelope(chain, proof.second)
-    require(first.sender == second.sender == departure.peer, "the messages are somebody else's")
-    before, stage = first.slot.stage, second.slot.stage
-    require(stage == Stage(departure.round, departure.attempt, Phase.AGGREGATE), "it happened in another attempt")
-    require(before == stage._replace(attempt=before.attempt), "the first complaint is of another phase")
-    require(before.attempt < stage.attempt, "the first complaint was not made before the second")
-    roster = find_roster(chain, departure.round, departure.attempt).digest
-    require(first.roster == second.roster == roster, "the complaints were made in different rosters")
-    assert isinstance(first.payload, Aggregate)
-    assert isinstance(second.payload, Aggregate)
-    require(set(first.payload.missing) & set(second.payload.missing), "the complaints are about different members")

@@ -11,9 +11,11 @@ from btard.rules.evidence import (
     Departure,
     DepartureKind,
     EquivocationProof,
+    MarksProof,
     StateProof,
 )
-from btard.rules.messages import Commit, Phase, SignedMessage, Transcript, View
+from btard.rules.marks import compute_marks_digest
+from btard.rules.messages import Agree, Commit, Phase, SignedMessage, Transcript, View
 from btard.rules.recovery import (
     Decision,
     Equivocation,
@@ -30,6 +32,7 @@ from btard.swarm.audit.opening import (
     is_from,
     open_envelope,
     open_stage,
+    read_marks,
     require,
     require_roster,
 )
@@ -85,6 +88,23 @@ def _open_equivocations(chain: Chain, view: View) -> Iterator[Equivocation]:
             continue  # a member may put anything into its view; what does not open has no effect
         if is_equivocation(first, second):
             yield Equivocation(first, second)
+
+
+def check_marks(chain: Chain, departure: Departure, proof: MarksProof) -> None:
+    """Return if more than half of the roster agreed on marked pairs of which the departed has more than f.
+
+    Raises:
+        Unproven: they did not, or it has fewer.
+    """
+    agrees = open_stage(chain, proof.agrees, Phase.AGREE)
+    require(agrees.stage[:2] == (departure.round, departure.attempt), "it was agreed on in another attempt")
+    roster, marks = find_roster(chain, departure.round, departure.attempt), read_marks(proof.marks)
+    require_roster(agrees, roster)
+    expected = compute_marks_digest(marks)
+    agreed = sum(isinstance(m.payload, Agree) and m.payload.marks == expected for m in agrees.messages)
+    require(agreed >= roster.majority, "too few members agree on these pairs")
+    overmarked = marks.find_overmarked(roster, roster.tolerated(chain.config.byzantine_bound))
+    require(departure.peer in overmarked, "it is marked with at most f members")
 
 
 def check_state(chain: Chain, departure: Departure, proof: StateProof) -> None:

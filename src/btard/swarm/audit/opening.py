@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from btard.errors import RemoteProtocolError
 from btard.identity import PeerId, short
+from btard.rules.marks import Marks, make_pair
 from btard.rules.messages import Commit, Phase, SignedMessage, Stage, Transcript
 from btard.rules.parts import Part, cut_parts
 from btard.rules.roster import Roster
@@ -110,6 +111,16 @@ def open_commits(chain: Chain, envelopes: Sequence[bytes], number: int) -> Trans
 def find_contributors(commits: Transcript) -> tuple[PeerId, ...]:
     """Return the members that stand for a gradient; validators and those who say goodbye commit to none."""
     return tuple(m.sender for m in commits.messages if isinstance(m.payload, Commit) and m.payload.root)
+
+
+def read_marks(pairs: Sequence[tuple[bytes, bytes]]) -> Marks:
+    """Return the marked pairs of a proof.
+
+    Raises:
+        Unproven: a pair of one.
+    """
+    require(all(one != other for one, other in pairs), "it marks somebody with itself")
+    return Marks(frozenset(make_pair(PeerId(one), PeerId(other)) for one, other in pairs))
 
 
 def is_majority_certain(against: int, roster: Roster) -> bool:

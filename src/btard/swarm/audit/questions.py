@@ -15,8 +15,10 @@ from btard.rules.complaints import Complaint, find_gather_complaints, find_scatt
 from btard.rules.disputes import Dispute, DisputeKind, find_accusations, find_namings
 from btard.rules.draws import Assignment, draw_round_validators
 from btard.rules.evidence import AttestProof, CommitOpening, ConfirmOpening, VoteProof
-from btard.rules.messages import Aggregate, Check, Phase, Report, Stage, Transcript
+from btard.rules.marks import compute_marks_digest
+from btard.rules.messages import Aggregate, Check, Phase, Publish, Report, Stage, Transcript
 from btard.rules.parts import Part
+from btard.rules.relays import Relays
 from btard.rules.validity import is_valid_reveal
 from btard.swarm.audit.chain import Chain
 from btard.swarm.audit.opening import (
@@ -25,6 +27,7 @@ from btard.swarm.audit.opening import (
     find_roster,
     open_commits,
     open_stage,
+    read_marks,
     require,
     require_roster,
 )
@@ -40,11 +43,24 @@ def find_complaints(chain: Chain, attests: Transcript, proof: AttestProof) -> tu
     asked = _find_asked(chain, attests, proof.publications, Phase.PUBLISH)
     complaining = _open_members(chain, proof.complaints, stage, Phase.REVEAL if stage.serial else Phase.AGGREGATE)
     require(complaining.digest == asked, "the attestations are about other complaints than those shown")
-    parts = find_parts(chain, stage.round, stage.attempt)
+    parts, relays = find_parts(chain, stage.round, stage.attempt), _find_relays(chain, stage, proof)
     if complaining.stage.phase is Phase.AGGREGATE:
-        return find_scatter_complaints(complaining, parts)
+        return find_scatter_complaints(complaining, parts, relays)
     require(all(is_valid_reveal(message, len(parts)) for message in complaining.messages), "a complaint does not count")
-    return find_gather_complaints(complaining, parts)
+    return find_gather_complaints(complaining, parts, relays)
+
+
+def _find_relays(chain: Chain, stage: Stage, proof: AttestProof) -> Relays:
+    """The relays of an attempt: every publication names the marked pairs that it was made under."""
+    published = open_stage(chain, proof.publications, Phase.PUBLISH)
+    payloads = [message.payload for message in published.messages]
+    marks = read_marks(proof.marks)
+    expected = compute_marks_digest(marks)
+    agreed = all(isinstance(payload, Publish) and payload.marks == expected for payload in payloads)
+    require(agreed, "other pairs were marked than those shown")
+    seal = chain.seal_before(stage.round)
+    assert seal is not None
+    return Relays(seal.q, find_roster(chain, stage.round, stage.attempt), marks)
 
 
 def find_disputes(chain: Chain, votes: Transcript, proof: VoteProof) -> Sequence[Dispute]:

@@ -16,19 +16,19 @@ from btard.rules.evidence import (
     Departure,
     DepartureKind,
     EquivocationProof,
-    RepeatProof,
+    MarksProof,
     RevealProof,
     StateProof,
     VoteProof,
 )
 from btard.rules.messages import Commit, SignedMessage
 from btard.rules.seal import Seal
-from btard.swarm.audit.alone import check_equivocation, check_repetition, check_reveal
+from btard.swarm.audit.alone import check_equivocation, check_reveal
 from btard.swarm.audit.chain import Chain, find_departure_problems, find_seal_problems, is_sealed
 from btard.swarm.audit.column import check_column
 from btard.swarm.audit.contents import Contents, Unreadable, read_contents
 from btard.swarm.audit.hearing import check_attestations, check_votes
-from btard.swarm.audit.majority import check_certificate, check_state
+from btard.swarm.audit.majority import check_certificate, check_marks, check_state
 from btard.swarm.audit.opening import Unproven
 from btard.wire import is_seal_signed_by, open_message
 
@@ -56,7 +56,7 @@ PROOF_RULES: Mapping[type, ProofRule] = {
     CertificateProof: ProofRule(Standing.BY_MAJORITY, check_certificate),
     AttestProof: ProofRule(Standing.BY_MAJORITY, check_attestations),
     StateProof: ProofRule(Standing.BY_MAJORITY, check_state),
-    RepeatProof: ProofRule(Standing.SELF_CONTAINED, check_repetition),
+    MarksProof: ProofRule(Standing.BY_MAJORITY, check_marks),
 }
 
 
@@ -79,7 +79,8 @@ CAUSE_RULES: Mapping[Cause, CauseRule] = {
     Cause.FALSE_ACCUSATION: CauseRule(_BAN, (VoteProof,)),
     Cause.FALSE_NAMING: CauseRule(_BAN, (VoteProof,)),
     Cause.SILENCE: CauseRule(_REMOVAL, (CertificateProof,)),
-    Cause.WITHHOLDING: CauseRule(_REMOVAL, (AttestProof, VoteProof, RepeatProof)),
+    Cause.WITHHOLDING: CauseRule(_REMOVAL, (AttestProof, VoteProof)),
+    Cause.TOO_MANY_MARKS: CauseRule(_REMOVAL, (MarksProof, CertificateProof)),
     Cause.OTHER_STATE: CauseRule(_REMOVAL, (StateProof,)),
     Cause.GOODBYE: CauseRule(frozenset({DepartureKind.GOODBYE}), (type(None),)),
 }

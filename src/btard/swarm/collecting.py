@@ -1,0 +1,63 @@
+"""Collecting the slices due to us: those of our own part, and those that we pass on for marked pairs."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import trio
+
+from btard.identity import PeerId
+from btard.rules.messages import Unrelayed
+from btard.rules.parts import Part
+from btard.swarm.gather import PULL_SOURCES
+from btard.swarm.pulling import pull_slice
+from btard.swarm.relaying import find_slice_errands
+from btard.swarm.services import Services
+from btard.swarm.state import Work
+
+
+class Due(NamedTuple):
+    """``owner``'s slice of ``part``, which ``source`` has to send us; an errand is wanted in one piece."""
+
+    part: Part
+    owner: PeerId
+    source: PeerId
+    is_errand: bool
+
+
+async def collect_slices(
+    services: Services, work: Work, part: Part
+) -> tuple[tuple[PeerId, ...], tuple[Unrelayed, ...]]:
+    """Wait for every contributor's slice of our part, and for what we pass on; return what did not come, in order."""
+    own = [
+        Due(part, peer, work.relays.between(services.me, peer) or peer, False)
+        for peer in work.contributors
+        if part.elements
+    ]
+    errands = [
+        Due(work.part_of(errand.recipient), errand.owner, errand.owner, True)
+        for errand in find_slice_errands(services, work)
+    ]
+    direct = [due for due in own if due.source == due.owner] + errands
+    relayed = [due for due in own if due.source != due.owner]
+    await _collect(services, work, direct, services.deadlines.bulk_s)
+    await _collect(services, work, relayed, services.deadlines.bulk_s + services.deadlines.messages_s)
+    missing = sorted(due.owner for due in _find_lacking(services, work, own))
+    failed = sorted((due.part.aggregator, due.owner) for due in _find_lacking(services, work, errands))
+    return tuple(missing), tuple(Unrelayed(*pair) for pair in failed)
+
+
+async def _collect(services: Services, work: Work, dues: Sequence[Due], wait_s: float) -> None:
+    """Wait for slices; a lost link is no crime, so ask for those that do not come."""
+    if await services.exchange.wait_for(work, lambda: not _find_lacking(services, work, dues), wait_s):
+        return
+    async with trio.open_nursery() as nursery:
+        for due in _find_lacking(services, work, dues):
+            sources = (due.source, *services.others(work)[:PULL_SOURCES])
+            nursery.start_soon(pull_slice, services, work, due.part, due.owner, sources)
+
+
+def _find_lacking(services: Services, work: Work, dues: Sequence[Due]) -> list[Due]:
+    held = services.slices.find_piece, services.slices.get
+    return [
+        due for due in dues if held[not due.is_errand](work.round, work.root_of(due.owner), due.part.chunks) is None
+    ]

@@ -1,0 +1,168 @@
+"""
+Complaints from publication to attestation: whoever withholds leaves, what stays undecided marks the pair.
+
+Everybody publishes what a complaint asks of it, looks for itself what it holds, and says so; what
+follows is a count over the agreed attestations. Nothing here knows who attacks.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+
+import trio
+
+from btard.identity import PeerId
+from btard.rules.complaints import Complaint, find_attesters, find_unattested, find_undecided
+from btard.rules.evidence import Cause, DepartureKind
+from btard.rules.marks import compute_marks_digest
+from btard.rules.messages import Attest, Phase, Publish
+from btard.rules.validity import is_valid_attest
+from btard.swarm.exchange import NewAttempt
+from btard.swarm.proving import Hearing, prove_attestations, prove_marks
+from btard.swarm.pulling import pull_part, pull_slice, send_whole
+from btard.swarm.services import Services
+from btard.swarm.state import Work
+
+Fetch = Callable[[Complaint, Sequence[PeerId]], Awaitable[None]]
+
+
+async def settle_scatter_complaints(services: Services, work: Work, complaints: Sequence[Complaint]) -> None:
+    """Settle complaints about slices; the attempt ends in any case, for its aggregates are incomplete.
+
+    Raises:
+        NewAttempt: always; whoever did not publish leaves, every other pair is marked.
+    """
+
+    def is_held(complaint: Complaint) -> bool:
+        """Whether we hold it in one piece, as we would serve it."""
+        chunks = work.parts[complaint.part].chunks
+        return services.slices.find_piece(work.round, work.root_of(complaint.owner), chunks) is not None
+
+    async def fetch(complaint: Complaint, sources: Sequence[PeerId]) -> None:
+        await pull_slice(services, work, work.parts[complaint.part], complaint.owner, sources)
+
+    _publish_slices(services, work, complaints)
+    hearing, unattested = await _hear(services, work, complaints, is_held, fetch, serial=0)
+    async with trio.open_nursery() as nursery:
+        for index, complaint in enumerate(complaints):
+            if complaint.complainer == services.me:
+                nursery.start_soon(fetch, complaint, find_attesters(hearing.answers, index))
+    await _conclude(services, work, complaints, hearing, unattested, services.deadlines.bulk)
+
+
+async def settle_gather_complaints(services: Services, work: Work, complaints: Sequence[Complaint]) -> None:
+    """Settle complaints about aggregates; the draw stands unless somebody leaves, and marks wait for the next round.
+
+    Raises:
+        NewAttempt: somebody did not publish a part.
+    """
+    roots = work.aggregate_roots
+
+    def is_held(complaint: Complaint) -> bool:
+        return (
+            services.parts.get(work.round, work.attempt, work.parts[complaint.part], roots[complaint.owner]) is not None
+        )
+
+    async def fetch(complaint: Complaint, sources: Sequence[PeerId]) -> None:
+        await pull_part(services, work, work.parts[complaint.part], sources)
+
+    _publish_parts(services, work, [complaint for complaint in complaints if is_held(complaint)])
+    hearing, unattested = await _hear(services, work, complaints, is_held, fetch, serial=1)
+    if unattested:
+        await _conclude(services, work, complaints, hearing, unattested, services.deadlines.check)
+    work.gathered = find_undecided(complaints, unattested)
+
+
+def _publish_slices(services: Services, work: Work, complaints: Sequence[Complaint]) -> None:
+    """Send everyone what we are accused of keeping back: our own slices, or as a relay another's."""
+    asked = {(item.part, item.owner) for item in complaints if item.accused == services.me}
+    for index, owner in sorted(asked) if services.conduct.publishes_slice(work.round) else ():
+        part, root = work.parts[index], work.root_of(owner)
+        for peer in services.others(work):
+            if owner == services.me:
+                services.spawn(send_whole, services, work, peer, part)
+            else:
+                services.spawn(services.slices.forward, work.round, root, part.chunks, peer)
+
+
+def _publish_parts(services: Services, work: Work, complaints: Sequence[Complaint]) -> None:
+    """Send everyone what we are accused of keeping back: our own aggregate, or as a relay another's."""
+    asked = [item for item in complaints if item.accused == services.me]
+    willing = {item.part for item in asked if services.conduct.sends_part(work.round, item.complainer)}
+    for index in sorted(willing):
+        for peer in services.others(work):
+            services.spawn(services.parts.send, work.round, work.attempt, work.parts[index], peer)
+
+
+async def _hear(
+    services: Services,
+    work: Work,
+    complaints: Sequence[Complaint],
+    is_held: Callable[[Complaint], bool],
+    fetch: Fetch,
+    *,
+    serial: int,
+) -> tuple[Hearing, tuple[int, ...]]:
+    """Return the hearing and the complaints whose data was never published."""
+    deadlines, publish = services.deadlines, Publish(compute_marks_digest(work.marks))
+    published = await services.exchange.run(
+        work,
+        Phase.PUBLISH,
+        publish,
+        wait_s=deadlines.check,
+        serial=serial,
+        is_valid=lambda message: message.payload == publish,
+    )
+    await services.exchange.wait_for(work, lambda: all(map(is_held, complaints)), deadlines.bulk_s)
+    async with trio.open_nursery() as nursery:  # what was sent may be lost with a link: ask once
+        for complaint in complaints:
+            if not is_held(complaint):
+                nursery.start_soon(fetch, complaint, (complaint.accused,))
+    attests = await services.exchange.run(
+        work,
+        Phase.ATTEST,
+        Attest(tuple(is_held(complaint) for complaint in complaints)),
+        wait_s=deadlines.bulk,
+        serial=serial,
+        is_valid=lambda message: is_valid_attest(message, len(complaints)),
+    )
+    asked = work.reveals if serial else work.aggregates
+    assert asked is not None
+    return Hearing(asked, published, attests), find_unattested(complaints, attests, work.roster)
+
+
+async def _conclude(
+    services: Services,
+    work: Work,
+    complaints: Sequence[Complaint],
+    hearing: Hearing,
+    unattested: Sequence[int],
+    wait_s: float,
+) -> None:
+    """End the attempt: withholders leave, the other pairs are marked.
+
+    Raises:
+        NewAttempt: always.
+    """
+    marks = work.marks.with_pairs(find_undecided(complaints, unattested))
+    await services.exchange.agree(work, wait_s, marks)
+    culprits = {complaints[index].accused: index for index in reversed(unattested)}
+    for peer in sorted(culprits):
+        proof = prove_attestations(culprits[peer], work, hearing)
+        services.record(work, peer, DepartureKind.REMOVAL, Cause.WITHHOLDING, proof)
+    work.marks = marks
+    raise NewAttempt(work.round, hearing.answers.digest, removed=tuple(sorted(culprits)))
+
+
+async def part_with_overmarked(services: Services, work: Work) -> None:
+    """Let those go who have more than f marked partners: none of them is honest (attacks B1).
+
+    Raises:
+        NewAttempt: somebody leaves.
+    """
+    tolerated = work.roster.tolerated(services.config.byzantine_bound)
+    overmarked = work.marks.find_overmarked(work.roster, tolerated)
+    if overmarked:
+        agrees = await services.exchange.agree(work, services.deadlines.check)
+        for peer in overmarked:
+            proof = prove_marks(work, agrees)
+            services.record(work, peer, DepartureKind.REMOVAL, Cause.TOO_MANY_MARKS, proof)
+        raise NewAttempt(work.round, agrees.digest, removed=overmarked)

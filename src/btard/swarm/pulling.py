@@ -1,0 +1,30 @@
+"""Asking others for slices and parts, as long as a transfer may take."""
+
+from collections.abc import Sequence
+
+from btard.identity import PeerId
+from btard.rules.parts import Part
+from btard.swarm.services import Services
+from btard.swarm.state import Work
+
+
+async def pull_slice(
+    services: Services, subject: Work, part: Part, contributor: PeerId, sources: Sequence[PeerId]
+) -> None:
+    """Ask others for a contributor's slice of a part."""
+    root = subject.root_of(contributor)
+    others = [source for source in sources if source != services.me]
+    await services.slices.pull(subject.round, root, part.chunks, others, services.deadlines.bulk_s)
+
+
+async def pull_part(services: Services, work: Work, part: Part, sources: Sequence[PeerId]) -> None:
+    """Ask others for the aggregate of a part."""
+    root = work.aggregate_roots[part.aggregator]
+    others = [source for source in sources if source != services.me]
+    await services.parts.pull(work.round, work.attempt, part, root, others, services.deadlines.bulk_s)
+
+
+async def send_whole(services: Services, work: Work, peer: PeerId, part: Part) -> None:
+    """Send one member our slice of a part, whole and with one proof, whatever it was sent before."""
+    assert work.gradient is not None
+    await services.slices.send(work.round, work.gradient, peer, part.chunks, again=True)

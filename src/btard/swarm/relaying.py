@@ -1,0 +1,79 @@
+"""
+Relaying: what a marked pair has for each other goes through a member marked with neither (attacks B1).
+
+The owner sends to the relay in place of the recipient, and the relay passes on what it gets, as it
+gets it. Where nobody is marked nothing here sends a byte or waits.
+"""
+
+from collections.abc import Callable
+
+import trio
+
+from btard.identity import PeerId
+from btard.rules.parts import Part
+from btard.rules.relays import Errand
+from btard.swarm.pulling import send_whole
+from btard.swarm.services import Services
+from btard.swarm.state import Work
+
+
+def compute_relay_bound(services: Services, work: Work) -> float:
+    """Return the seconds by which two hops may take longer than one; 0 where nobody is marked.
+
+    A relay enters a phase at most 3Δ after the recipient and may need two transfers until it has
+    something to pass on, or knows that it never will; asking it takes one more.
+    """
+    return 2 * services.deadlines.bulk_s + services.deadlines.messages_s if work.marks.pairs else 0.0
+
+
+def find_slice_errands(services: Services, work: Work) -> tuple[Errand, ...]:
+    """Return the slices that we pass on in this attempt."""
+    errands = work.relays.find_slice_errands(work.parts, work.contributors)
+    return tuple(errand for errand in errands if errand.relay == services.me)
+
+
+def scatter_to_relays(services: Services, work: Work) -> None:
+    """Send our slices for those with whom we are marked to the relays; whole, for that is how relays serve them."""
+    if work.gradient is None:
+        return
+    for part in work.parts:
+        relay = work.relays.between(services.me, part.aggregator) if part.elements else None
+        if relay is not None and services.conduct.sends_slice(work.round, relay):
+            services.spawn(send_whole, services, work, relay, part)
+
+
+def relay_slices(services: Services, work: Work) -> None:
+    """Pass on slices as they come."""
+    for errand in find_slice_errands(services, work):
+        if services.conduct.sends_slice(work.round, errand.recipient):
+            root, part = work.root_of(errand.owner), work.part_of(errand.recipient)
+            services.spawn(_pass_on_slice, services, work.round, root, part, errand.recipient)
+
+
+async def _pass_on_slice(services: Services, number: int, root: bytes, part: Part, recipient: PeerId) -> None:
+    if await _wait_for(services, lambda: services.slices.find_piece(number, root, part.chunks) is not None):
+        await services.slices.forward(number, root, part.chunks, recipient)
+
+
+def relay_parts(services: Services, work: Work) -> None:
+    """Pass on aggregates as they come."""
+    for errand in work.relays.find_part_errands(work.parts):
+        if errand.relay == services.me and services.conduct.sends_part(work.round, errand.recipient):
+            part, root = work.part_of(errand.owner), work.aggregate_roots[errand.owner]
+            services.spawn(_pass_on_part, services, work.round, work.attempt, part, root, errand.recipient)
+
+
+async def _pass_on_part(
+    services: Services, number: int, attempt: int, part: Part, root: bytes, recipient: PeerId
+) -> None:
+    if await _wait_for(services, lambda: services.parts.get(number, attempt, part, root) is not None):
+        await services.parts.send(number, attempt, part, recipient)
+
+
+async def _wait_for(services: Services, is_held: Callable[[], bool]) -> bool:
+    """Wait for what we are to pass on, as long as its owner may take for it."""
+    deadlines = services.deadlines
+    with trio.move_on_after(2 * deadlines.bulk_s + deadlines.messages_s):
+        while not is_held():
+            await services.exchange.board.changed()
+    return is_held()
