@@ -176,6 +176,8 @@ def compute_reports(
     Raises:
         ValueError: as ``compute_report``.
     """
+    if not aggregate.numel():
+        return np.zeros((len(rows), directions.count)), np.zeros(len(rows))
     fold = directions.fold(rows, aggregate, start)
     norms = np.sqrt(fold.squares)
     scale = np.divide(tau, norms, out=np.ones_like(norms), where=norms > tau)

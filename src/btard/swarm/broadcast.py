@@ -7,7 +7,7 @@ an equivocation. When nothing is wrong, nothing is relayed.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import structlog
@@ -60,9 +60,16 @@ class Expectation:
     signed_roster: bytes
     previous: bytes
     is_valid: Callable[[SignedMessage], bool]
+    _verdicts: dict[bytes, bool] = field(default_factory=dict, compare=False, repr=False)
 
     def accepts(self, message: SignedMessage) -> bool:
-        """Return whether a message counts for this stage."""
+        """Return whether a message counts for this stage; once said, it stays."""
+        verdict = self._verdicts.get(message.digest)
+        if verdict is None:
+            verdict = self._verdicts[message.digest] = self._judge(message)
+        return verdict
+
+    def _judge(self, message: SignedMessage) -> bool:
         return (
             message.sender in self.roster
             and message.roster == self.signed_roster

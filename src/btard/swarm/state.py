@@ -8,6 +8,7 @@ validators have reported.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -86,6 +87,7 @@ class Work:
         self.confirms: Transcript | None = None
         self.aggregate: Tensor | None = None
         self._parts: tuple[Part, ...] | None = None
+        self._contributors: tuple[Transcript, tuple[PeerId, ...]] | None = None
         self.directions: Directions | None = None
         self.sealed = False
         self.signatures: Sequence[SealSignature] = ()
@@ -143,13 +145,16 @@ class Work:
         """The one contributor set of every column: members with an agreed commitment, validators aside (attacks A4)."""
         if self.commits is None:
             raise LocalProtocolError("contributors are known only after COMMIT")
-        return tuple(
-            message.sender
-            for message in self.commits.messages
-            if isinstance(message.payload, Commit) and message.payload.root and message.sender not in self.validators
-        )
+        if self._contributors is None or self._contributors[0] is not self.commits:
+            found = tuple(
+                message.sender
+                for message in self.commits.messages
+                if isinstance(message.payload, Commit) and message.payload.root and message.sender not in self.validators
+            )
+            self._contributors = self.commits, found
+        return self._contributors[1]
 
-    @property
+    @cached_property
     def validators(self) -> frozenset[PeerId]:
         """Members who recompute a target's gradient this round and contribute none."""
         return frozenset(pair.validator for pair in self.state.assignments)
