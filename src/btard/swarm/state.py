@@ -146,12 +146,8 @@ class Work:
         if self.commits is None:
             raise LocalProtocolError("contributors are known only after COMMIT")
         if self._contributors is None or self._contributors[0] is not self.commits:
-            found = tuple(
-                message.sender
-                for message in self.commits.messages
-                if isinstance(message.payload, Commit) and message.payload.root and message.sender not in self.validators
-            )
-            self._contributors = self.commits, found
+            committed = [m.sender for m in self.commits.messages if isinstance(m.payload, Commit) and m.payload.root]
+            self._contributors = self.commits, tuple(peer for peer in committed if peer not in self.validators)
         return self._contributors[1]
 
     @cached_property
