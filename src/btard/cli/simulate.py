@@ -1,8 +1,6 @@
 """``simulate``: a whole swarm in this process, on a virtual clock, everything drawn from one seed."""
 
 import json
-import shlex
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -42,18 +40,11 @@ def simulate(
 
         btard-peer simulate --peers 16 --byzantine 7 --rounds 200 --faults all --seed 17 --json out.json
     """
-    from btard.sim.drawing import draw_scenario, parse_faults
+    from btard.sim.drawing import Order
     from btard.sim.play import play_in_memory
 
-    scenario = draw_scenario(
-        seed,
-        peers=peers,
-        byzantine=byzantine,
-        rounds=rounds,
-        faults=parse_faults(faults),
-        attack=attack,
-        task=task,
-    )
+    order = Order(peers, byzantine, rounds, faults, attack, task)
+    scenario = order.draw(seed)
     for path in (json_path, trace_path):
         if path is not None:
             check_writable(path)
@@ -65,23 +56,9 @@ def simulate(
         json_path.write_text(json.dumps(report.as_json(), indent=2) + "\n", encoding="utf-8")
     if report.is_sound:
         return ExitCode.OK
-    options = {
-        "peers": peers,
-        "byzantine": byzantine,
-        "rounds": rounds,
-        "faults": faults,
-        "attack": attack,
-        "task": task,
-    }
-    print("to reproduce: " + format_command(seed, options))
+    print("to reproduce: " + order.command(seed))
     return ExitCode.FAILED
 
 
 def _tell(line: str) -> None:
     print(line, flush=True)
-
-
-def format_command(seed: int, options: Mapping[str, object]) -> str:
-    """Return the command that repeats a run."""
-    given = [word for name, value in options.items() if value is not None for word in (f"--{name}", str(value))]
-    return shlex.join(["btard-peer", "simulate", "--seed", str(seed), *given])

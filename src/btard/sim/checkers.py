@@ -105,7 +105,7 @@ class Agreement(Checker):
     """
 
     invariant = Invariant.AGREEMENT
-    DOUBLE_SIGNERS: ClassVar = ("equivocat", "double", "halves", "plan")
+    DOUBLE_SIGNERS: ClassVar = ("equivocat", "conspire", "lie-")
 
     def __init__(self, truth: Truth) -> None:
         super().__init__(truth)

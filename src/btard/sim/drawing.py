@@ -1,6 +1,8 @@
 """Scenarios are drawn here: from a seed and what the command line fixes."""
 
-from collections.abc import Sequence
+import shlex
+from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from random import Random
 
 from btard.attacks import ADVERSARIES
@@ -42,35 +44,44 @@ def parse_faults(text: str) -> tuple[Fault, ...] | None:
     return tuple(fault for fault in Fault if fault.value in names)
 
 
-def draw_scenario(
-    seed: int,
-    *,
-    peers: int | None = None,
-    byzantine: int | None = None,
-    rounds: int = 50,
-    faults: Sequence[Fault] | None = None,
-    attack: str | None = None,
-    task: str | None = None,
-) -> Scenario:
-    """Return the scenario of a seed; what is None is drawn, what is given is taken.
+@dataclass(frozen=True)
+class Order:
+    """What is fixed about the scenarios of any seed; what is None, and with ``all`` the faults, the seed draws."""
 
-    Raises:
-        ConfigError: too few peers, half of them or more Byzantine, an unknown attack or task.
-    """
-    dice = open_stream(seed, "scenario")
-    size = dice.randint(SMALLEST, LARGEST) if peers is None else peers
-    most = (size + 1) // 2 - 1
-    count = dice.randint(0, most) if byzantine is None else byzantine
-    if size < 1 or not 0 <= count <= max(most, 0):
-        raise ConfigError(f"of {size} peers at most {max(most, 0)} can be Byzantine, not {count}")
-    chosen_task = task or dice.choice(TASKS)
-    if chosen_task not in TASKS:
-        raise ConfigError(f"unknown task {chosen_task!r}; known are {', '.join(TASKS)}")
-    adversaries = _draw_adversaries(open_stream(seed, "adversaries"), size, count, attack)
-    active = tuple(faults) if faults is not None else _draw_kinds(open_stream(seed, "kinds of faults"))
-    attack_from = dice.randint(1, max(1, rounds // 3))
-    plan = Scenario(seed, size, rounds, chosen_task, adversaries, attack_from, active)
-    return _draw_faults(plan)
+    peers: int | None = None
+    byzantine: int | None = None
+    rounds: int = 50
+    faults: str = "all"
+    attack: str | None = None
+    task: str | None = None
+
+    def draw(self, seed: int) -> Scenario:
+        """Return the scenario of a seed.
+
+        Raises:
+            ConfigError: half of the peers or more Byzantine, an unknown attack, fault or task.
+        """
+        dice = open_stream(seed, "scenario")
+        size = dice.randint(SMALLEST, LARGEST) if self.peers is None else self.peers
+        most = (size + 1) // 2 - 1
+        count = dice.randint(0, most) if self.byzantine is None else self.byzantine
+        if not 0 <= count <= most:
+            raise ConfigError(f"of {size} peers at most {most} can be Byzantine, not {count}")
+        task = self.task or dice.choice(TASKS)
+        if task not in TASKS:
+            raise ConfigError(f"unknown task {task!r}; known are {', '.join(TASKS)}")
+        attack_from = dice.randint(1, max(1, self.rounds // 3))
+        adversaries = _draw_adversaries(open_stream(seed, "adversaries"), size, count, self.attack)
+        faults = parse_faults(self.faults)
+        active = faults if faults is not None else _draw_kinds(open_stream(seed, "kinds of faults"))
+        return _draw_faults(Scenario(seed, size, self.rounds, task, adversaries, attack_from, active))
+
+    def command(self, seed: int) -> str:
+        """Return the command line that plays the scenario of a seed."""
+        given = [
+            word for name, value in asdict(self).items() if value is not None for word in (f"--{name}", str(value))
+        ]
+        return shlex.join(["btard-peer", "simulate", "--seed", str(seed), *chain(*given)])
 
 
 def _draw_adversaries(dice: Random, size: int, count: int, attack: str | None) -> dict[int, str]:
@@ -107,16 +118,7 @@ def _draw_faults(plan: Scenario) -> Scenario:
         "spikes": _draw_spikes(plan, streams.get(Fault.SPIKE)),
         "partitions": _draw_partitions(plan, streams.get(Fault.PARTITION)),
     }
-    return Scenario(
-        plan.seed,
-        plan.peers,
-        plan.rounds,
-        plan.task,
-        plan.adversaries,
-        plan.attack_from,
-        plan.faults,
-        **drawn,  # type: ignore[arg-type]
-    )
+    return replace(plan, **drawn)  # type: ignore[arg-type]
 
 
 def _draw_weather(streams: dict[Fault, Random]) -> Weather:

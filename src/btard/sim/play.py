@@ -1,10 +1,11 @@
 """One scenario, played by a swarm of real peers under the eyes of the checkers."""
 
+import gc
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TextIO
@@ -40,6 +41,8 @@ LOOK_S = 5 * DELAY_S
 """Between looks at whether the swarm stands still; also what attackers get once all honest peers have ended."""
 
 
+MOST_AT_ONCE = 1_000_000
+"""Messages sent at one instant of virtual time that can have an honest reason: 24 peers at once send some thousands."""
 MEMORY = Path("/dev/shm")  # noqa: S108  a directory of our own is made in it
 
 
@@ -76,6 +79,7 @@ class Play:
         self.memory = Memory(self._nothing_lost.see)
         self.counts: Counter[str] = Counter()
         self.rounds_done = 0
+        self._sent_at = (0.0, 0)
         self._running = set(scenario.honest)
         self.departures: dict[tuple[PeerId, DepartureKind], Departed] = {}
 
@@ -131,7 +135,16 @@ class Play:
 
     # --- what happens in the swarm
 
+    def _watch_for_livelock(self) -> None:
+        """Time stands still while messages go on and on: nothing else would ever notice."""
+        now = trio.current_time()
+        self._sent_at = (now, self._sent_at[1] + 1) if self._sent_at[0] == now else (now, 1)
+        if self._sent_at[1] == MOST_AT_ONCE:
+            self._progress.fail(self.rounds_done + 1, f"{MOST_AT_ONCE} messages within one instant")
+            self.swarm.stop()
+
     def _deliver(self, sender: PeerId, receiver: PeerId, message: Message) -> float | tuple[float, ...]:
+        self._watch_for_livelock()
         if message.kind == Kind.MESSAGE and message.payload is None:
             self.memory.witness(self.swarm.config.run_id, message.head)
         return self._model(sender, receiver, message)
@@ -204,6 +217,19 @@ class Play:
         )
 
 
+@contextmanager
+def rare_collections() -> Iterator[None]:
+    """Look for garbage seldom: what a simulation allocates per message is freed by counting references."""
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 100)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
+
+
 def play(
     scenario: Scenario,
     directory: Path,
@@ -214,9 +240,9 @@ def play(
     """Play a scenario in ``directory``, an empty one, and return what came of it; ``tell`` hears of every round."""
     started = time.perf_counter()
     stage = Play(scenario, directory, trace_file, tell)
-    with stage.memory.installed(), stage.power.connected():
-        virtual_s = run_deterministically(stage.run, scenario.seed)
-    with suppress(FileNotFoundError):
+    with stage.memory.installed(), rare_collections():
+        with stage.power.connected():
+            virtual_s = run_deterministically(stage.run, scenario.seed)
         stage.audit()
     return stage.report(virtual_s, time.perf_counter() - started)
 

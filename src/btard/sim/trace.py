@@ -10,6 +10,7 @@ from blake3 import blake3
 
 from btard.identity import PeerId, short
 from btard.net import Message
+from btard.rules.draws import Assignment
 from btard.swarm.events import Event, RoundDone
 from btard.swarm.frames import Kind
 from btard.wire import compute_seal_digest
@@ -51,26 +52,24 @@ class Trace:
             self._file.write(line)
 
     def note_event(self, index: int, event: Event) -> None:
-        """Note what a peer told its observer."""
-        self.note(index, describe_event(event))
+        """Note what a peer told its observer: the fields in order, peers by their numbers, states by their seal."""
+        skipped = {"result", "wall_s"}
+        told = [
+            f"{item.name}={self._tell(getattr(event, item.name))}" for item in fields(event) if item.name not in skipped
+        ]
+        if isinstance(event, RoundDone):
+            told.append(f"seal={compute_seal_digest(event.result.seal).hex()[:16]}")
+        self.note(index, " ".join([type(event).__name__, *told]))
 
-
-def describe_event(event: Event) -> str:
-    """Return an event as one line: its fields in order, peers by their short names, states by their seal."""
-    skipped = {"result", "wall_s"}
-    told = [f"{item.name}={_tell(getattr(event, item.name))}" for item in fields(event) if item.name not in skipped]
-    if isinstance(event, RoundDone):
-        told.append(f"seal={compute_seal_digest(event.result.seal).hex()[:16]}")
-    return " ".join([type(event).__name__, *told])
-
-
-def _tell(value: object) -> str:
-    match value:
-        case Enum():
-            return str(value.value)
-        case bytes():
-            return short(value)
-        case tuple():
-            return "[" + ",".join(_tell(item) for item in value) + "]"
-        case _:
-            return str(value)
+    def _tell(self, value: object) -> str:
+        match value:
+            case Enum():
+                return str(value.value)
+            case bytes():
+                return str(self._indices.get(PeerId(value), short(value)))
+            case tuple():
+                return "[" + ",".join(self._tell(item) for item in value) + "]"
+            case Assignment():
+                return f"{self._tell(value.validator)}>{self._tell(value.target)}"
+            case _:
+                return str(value)
