@@ -76,3 +76,17 @@ def bench(session: nox.Session) -> None:
     install(session, "bench")
     name, *arguments = session.posargs or ["clip"]
     session.run("python", "-m", f"benchmarks.{name}", *arguments)
+
+
+@nox.session
+def simulate(session: nox.Session) -> None:
+    """Play many simulated runs on all cores and check them: ``nox -s simulate -- --seeds 500``."""
+    install(session, "test")
+    session.run("python", "-m", "btard.cli.simulate_many", *session.posargs)
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Throw malformed bytes at a peer of a live swarm: ``nox -s fuzz -- --frames 1000000``."""
+    install(session, "test")
+    session.run("python", "-m", "tests.fuzz", *session.posargs)
