@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from btard.attacks import Attacker, SharedCoalition, make_attacker
+from btard.attacks import Attacker, Post, SharedCoalition, make_adversary
 from btard.net import Delivery, deliver_at_once
 from btard.rules.evidence import Cause, DepartureKind
 from btard.sim import LinearTask, Outcome, SimulatedSwarm
@@ -68,6 +68,12 @@ class Scenario:
         assert departed.cause in causes
         assert acted <= departed.round <= acted + within
 
+    def require_stays(self, *indices: int) -> None:
+        """The attackers acted, and nobody left."""
+        for index in indices:
+            assert self.attacker(index).acted_in_round is not None
+            assert self.departures(index) == []
+
     def require_removed(self, index: int, cause: Cause) -> None:
         """The attacker acted and was removed without a ban in that round or the next."""
         departed, acted = self.departure(index), self.attacker(index).acted_in_round
@@ -97,7 +103,7 @@ async def run_scenario(
     watch: Callable[[SimulatedSwarm, int, Event], None] | None = None,
     options: Mapping[str, object] | None = None,
 ) -> Scenario:
-    """Run a swarm in which the peers with these indices attack, each of a kind or as its maker says."""
+    """Run a swarm in which the peers with these indices attack, each of a kind (or several, with +) or as made."""
     config = {"genesis_size": size, "rounds": rounds, "tau": 3.0, "delta": 40.0, **(options or {})}
     conducts: dict[int, Conduct] = {}
     swarm = SimulatedSwarm(
@@ -111,12 +117,8 @@ async def run_scenario(
     )
     board = SharedCoalition()
     for index, attack in attackers.items():
-        me = swarm.identities[index].peer_id
-        conducts[index] = (
-            make_attacker(attack, seed=seed, first_round=first_round, config=swarm.config, me=me, coalition=board)
-            if isinstance(attack, str)
-            else attack(swarm, index)
-        )
+        post = Post(swarm.config, swarm.identities[index].peer_id, seed, first_round, board)
+        conducts[index] = make_adversary(attack.split("+"), post) if isinstance(attack, str) else attack(swarm, index)
     swarm.conducts.update(conducts)
     return Scenario(await swarm.run(), conducts, directory, rounds)
 

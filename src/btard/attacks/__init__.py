@@ -6,7 +6,7 @@ of who attacks, and finds out by its own checks.
 """
 
 from btard.attacks.accusing import FalseAccusation, FalseNaming, LazyValidator
-from btard.attacks.adversaries import ADVERSARIES, SIMULATED, Post, draw_adversaries, make_adversary
+from btard.attacks.adversaries import ADVERSARIES, SIMULATED, Post, make_adversary
 from btard.attacks.aggregates import LyingProjection, WrongAggregate
 from btard.attacks.attacker import Attacker, Vanished
 from btard.attacks.catalogue import EXEMPT, KINDS, draw_mixed, make_attacker
@@ -77,7 +77,6 @@ __all__ = [
     "WithholdReveal",
     "WrongAggregate",
     "besiege",
-    "draw_adversaries",
     "draw_mixed",
     "make_adversary",
     "make_attacker",

@@ -1,5 +1,5 @@
 """
-The adversaries of the simulator: every kind by name, and whole coalitions drawn from a seed.
+The adversaries of the simulator: every kind by name, and several kinds in one peer.
 
 ``KINDS`` of the catalogue can be ordered from the command line; all others exist for simulation.
 """
@@ -21,7 +21,7 @@ from btard.attacks.timing import Crash, Flap, LastMoment
 from btard.attacks.values import PoisonAggregate, PoisonGradient, PoisonReports
 from btard.attacks.withholding import Deaf, WithholdFromOne, WithholdPart
 from btard.attacks.words import LieAboutPosition, LieInAttest, LieInBallot, LieInView, VoteAgainst
-from btard.identity import Context, PeerId, digest
+from btard.identity import PeerId
 from btard.rules.config import RunConfig
 from btard.rules.messages import Phase
 
@@ -77,8 +77,6 @@ def _conspire(post: Post) -> Attacker:
     return Conspire(post.first_round, post.seed, post.me, post.coalition, roles)
 
 
-CONSPIRE = "conspire"
-
 ADVERSARIES: Mapping[str, Maker] = {
     **{kind: _from_catalogue(kind) for kind in KINDS},
     "collude-with-norms": lambda p: ColludeWithNorms(p.first_round, p.seed, p.me, p.coalition, p.config.delay_s),
@@ -110,7 +108,7 @@ ADVERSARIES: Mapping[str, Maker] = {
     "poison-gradient": lambda p: PoisonGradient(p.first_round, p.seed),
     "poison-aggregate": lambda p: PoisonAggregate(p.first_round, p.seed),
     "poison-reports": lambda p: PoisonReports(p.first_round, p.seed),
-    CONSPIRE: _conspire,
+    "plan": _conspire,
 }
 """Every kind of adversary: those of the command line first."""
 
@@ -126,26 +124,3 @@ def make_adversary(kinds: Sequence[str], post: Post) -> Attacker:
         member.kind = kind
         members.append(member)
     return members[0] if len(members) == 1 else Composed(members)
-
-
-def draw_adversaries(seed: int, config: RunConfig, peers: Sequence[PeerId], byzantine: int) -> dict[int, Attacker]:
-    """Return who of ``peers`` attacks and how, by index; equal arguments give equal adversaries.
-
-    All share one board and begin in one round, between the first and a third of the run. In one of four
-    draws they act as one by a plan; in the others each does one or two things.
-    """
-    ranks = {index: digest(Context.EXPAND, b"adversary", f"{seed}/{index}".encode()) for index in range(len(peers))}
-    board, first = SharedCoalition(), 1 + choose(range(max(1, config.rounds // 3)), "first round", seed)
-    acts_as_one = choose((True, False, False, False), "acts as one", seed)
-    return {
-        index: make_adversary(
-            (CONSPIRE,) if acts_as_one else _draw_kinds(seed, index), Post(config, peers[index], seed, first, board)
-        )
-        for index in sorted(sorted(ranks, key=ranks.__getitem__)[:byzantine])
-    }
-
-
-def _draw_kinds(seed: int, index: int) -> tuple[str, ...]:
-    count = choose((1, 1, 2), "how many", seed, index)
-    kinds = [kind for kind in ADVERSARIES if kind != CONSPIRE]
-    return tuple(sorted({choose(kinds, "kind", seed, index, place) for place in range(count)}))

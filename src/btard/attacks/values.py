@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from torch import Tensor
 
 from btard.attacks.attacker import Attacker, choose
+from btard.rules.checks import MAX_REPORT
 from btard.rules.messages import Aggregate, AnyPayload, Check, Report, Stage
 from btard.rules.parts import Part
 from btard.rules.roster import Roster
@@ -31,7 +32,7 @@ POISONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 """What float32 can hold and no honest gradient or aggregate does, as functions of the honest one."""
 
-STRANGE_NUMBERS = (math.nan, math.inf, -math.inf, 1.7e308, -1.7e308, 5e-324)
+STRANGE_NUMBERS = (math.nan, math.inf, -math.inf, 1.7e308, -1.7e308, MAX_REPORT, 5e-324)
 """What float64 can hold and no honest peer reports."""
 
 

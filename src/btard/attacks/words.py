@@ -105,6 +105,7 @@ class LieInBallot(Rephrase):
         if not isinstance(payload, Ballot):
             return payload
         others = tuple(peer for peer in roster.members if peer != self._me and peer not in payload.silent)
-        if others and choose((True, False), self._seed, tuple(stage)):
-            return Ballot(tuple(sorted({*payload.silent, choose(others, self._seed, tuple(stage))})), payload.views)
+        slandered = choose((None, *others), self._seed, tuple(stage))
+        if slandered is not None:
+            return Ballot(tuple(sorted({*payload.silent, slandered})), payload.views)
         return replace(payload, views=digest(Context.EXPAND, b"no views", payload.views))
