@@ -1,13 +1,15 @@
 """Networks for the tests: the same suite runs over TCP on loopback and in memory."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol
 
 import pytest
 import trio
+import trio.testing
+from tests.net.raw_peer import TERMS as RAW_TERMS
 
 from btard.identity import Identity
-from btard.net import Address, Hub, Limits, MemoryNetwork, Terms, Transport, open_tcp
+from btard.net import Address, Hub, Limits, MemoryNetwork, TcpTransport, Terms, Transport, open_tcp
 
 LOOPBACK = Address("127.0.0.1", 0)
 TERMS = Terms(b"run", {"tau": bytes(8), "rounds": bytes(8)})
@@ -55,3 +57,25 @@ async def open_hub(open_transport: OpenTransport, nursery: trio.Nursery) -> Call
         return hub
 
     return open_one
+
+
+@pytest.fixture
+async def transport() -> AsyncIterator[TcpTransport]:
+    """Yield a listening transport."""
+    async with open_tcp(Identity.generate(), RAW_TERMS, LOOPBACK) as transport:
+        yield transport
+
+
+@pytest.fixture
+async def hub(transport: TcpTransport, nursery: trio.Nursery) -> Hub:
+    """Return a running hub that listens at ``transport.address``."""
+    hub = Hub(transport, transport._credentials.peer_id)
+    await nursery.start(lambda task_status: hub.run(task_status=task_status))
+    return hub
+
+
+@pytest.fixture
+def slow_clock(autojump_clock: trio.testing.MockClock) -> trio.testing.MockClock:
+    """Return a virtual clock that jumps only when the sockets have been quiet for a moment."""
+    autojump_clock.autojump_threshold = 0.02
+    return autojump_clock

@@ -3,11 +3,13 @@
 import trio
 
 from btard.identity import Identity
-from btard.net import Address, Terms
+from btard.net import Address, Hub, Terms, open_tcp
 from btard.net.frames import MAX_FRAME, FrameKey, FrameType
 from btard.net.handshake import Credentials, Handshake
 
 TERMS = Terms(b"run", {"tau": bytes(8)})
+LOOPBACK = Address("127.0.0.1", 0)
+KIND = 7
 
 
 class RawPeer:
@@ -59,3 +61,13 @@ async def dial_raw(address: Address) -> RawPeer:
     handshake.read_introduction(await receive_message(stream))
     await send_message(stream, handshake.write(credentials.introduce(1)))
     return RawPeer(stream, handshake.split()[0])
+
+
+async def assert_alive(hub: Hub, address: Address) -> None:
+    """Pass if an honest newcomer can link to the hub and is heard."""
+    heard = trio.Event()
+    hub.on_control[KIND] = lambda peer, head: heard.set()
+    async with open_tcp(Identity.generate(), TERMS, LOOPBACK) as newcomer:
+        link = await newcomer.connect(address, hub.me)
+        await link.send(KIND, b"hello")
+        await heard.wait()

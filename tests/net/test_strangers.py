@@ -5,7 +5,8 @@ import trio
 import trio.testing
 from tests.net.hub_scenes import KIND, Mailbox, wait_lost
 
-from btard.net import Limits
+from btard.errors import ConnectionLost
+from btard.net import Limits, refuse_bulk
 from btard.net.address import find_busiest, find_origin
 
 FEW = Limits(strangers=2, stranger_answers=1, stranger_outbox_bytes=10_000)
@@ -114,3 +115,14 @@ def test_all_addresses_of_one_tenant_are_one_origin(host: str, origin: str) -> N
 def test_the_busiest_origin_gives_way() -> None:
     """Of the origins the one with most connections is found, however the others come in between."""
     assert find_busiest(["a", "b", "c", "b", "a", "b"]) == "b"
+
+
+async def test_a_stranger_has_few_links(open_hub, open_transport):
+    """One stranger cannot take the memory of many by dialling again and again."""
+    hub, transport = await open_hub(), await open_transport()
+    links = [await transport.connect(hub.address, hub.me) for _ in range(3)]
+    with pytest.raises(ConnectionLost):
+        await links[2].receive(refuse_bulk)
+    await links[1].send(KIND, b"still here")
+    for link in links:
+        await link.aclose()

@@ -1,56 +1,22 @@
 """TCP links and a live listener under attack: garbage, tampering, impostors, and peers that stall."""
 
 import random
-from collections.abc import AsyncIterator
 from functools import partial
 
 import pytest
 import trio
 import trio.testing
-from tests.net.raw_peer import TERMS, RawPeer, dial_raw, receive_message, send_message
+from tests.net.raw_peer import TERMS, RawPeer, assert_alive, dial_raw, receive_message, send_message
 
 from btard.errors import ConfigError, ConnectionLost, NetworkError, RemoteProtocolError, Unreachable
 from btard.identity import Identity
-from btard.net import MAX_BULK, MAX_CONTROL, Address, Hub, TcpTransport, open_tcp, refuse_bulk
+from btard.net import MAX_BULK, MAX_CONTROL, Address, Hub, open_tcp, refuse_bulk
 from btard.net.frames import MAX_PLAIN, FrameKey, FrameType, encode_bulk_start
 from btard.net.handshake import Credentials, Handshake
-from btard.net.tcp import MAX_HALF_OPEN
 from btard.net.tcp_link import TcpLink
 
 LOOPBACK = Address("127.0.0.1", 0)
 KIND = 7
-
-
-@pytest.fixture
-async def transport() -> AsyncIterator[TcpTransport]:
-    """Yield a listening transport."""
-    async with open_tcp(Identity.generate(), TERMS, LOOPBACK) as transport:
-        yield transport
-
-
-@pytest.fixture
-async def hub(transport: TcpTransport, nursery: trio.Nursery) -> Hub:
-    """Return a running hub that listens at ``transport.address``."""
-    hub = Hub(transport, transport._credentials.peer_id)
-    await nursery.start(lambda task_status: hub.run(task_status=task_status))
-    return hub
-
-
-@pytest.fixture
-def slow_clock(autojump_clock: trio.testing.MockClock) -> trio.testing.MockClock:
-    """Return a virtual clock that jumps only when the sockets have been quiet for a moment."""
-    autojump_clock.autojump_threshold = 0.02
-    return autojump_clock
-
-
-async def assert_alive(hub: Hub, address: Address) -> None:
-    """Pass if an honest newcomer can link to the hub and is heard."""
-    heard = trio.Event()
-    hub.on_control[KIND] = lambda peer, head: heard.set()
-    async with open_tcp(Identity.generate(), TERMS, LOOPBACK) as newcomer:
-        link = await newcomer.connect(address, hub.me)
-        await link.send(KIND, b"hello")
-        await heard.wait()
 
 
 @pytest.mark.parametrize("stage", [1, 2])
@@ -250,65 +216,6 @@ async def test_errors_pass_through_the_transport_unwrapped():
     with pytest.raises(Unreachable):
         async with open_tcp(Identity.generate(), TERMS, LOOPBACK):
             raise Unreachable("for example")
-
-
-async def test_a_silent_stranger_is_cut_off(transport, slow_clock):
-    """A connection that does not complete its handshake is closed after ten seconds."""
-    async with await trio.open_tcp_stream(transport.address.host, transport.address.port) as stream:
-        begun = trio.current_time()
-        assert await stream.receive_some() == b""
-        assert 9 < trio.current_time() - begun < 12
-
-
-async def test_a_silent_answerer_is_unreachable(transport, nursery, slow_clock):
-    """A dialler waits ten seconds for a handshake."""
-    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    begun = trio.current_time()
-    with pytest.raises(Unreachable, match="10 s"):
-        await transport.connect(Address("127.0.0.1", listener.socket.getsockname()[1]), None)
-    assert 10 <= trio.current_time() - begun < 12
-    await listener.aclose()
-
-
-async def test_strangers_cannot_take_all_places(hub, transport):
-    """With all half-open places taken the oldest gives way, so an honest peer still gets in."""
-    streams = [await trio.open_tcp_stream("127.0.0.1", transport.address.port) for _ in range(MAX_HALF_OPEN)]
-    await assert_alive(hub, transport.address)
-    assert await streams[0].receive_some() == b""
-    assert len(transport._half_open) < MAX_HALF_OPEN
-    for stream in streams:
-        await stream.aclose()
-
-
-async def test_a_flood_of_handshakes_crowds_out_itself(transport):
-    """Half-open connections of one address give way to each other, not those of others to them."""
-
-    async def dial(host: str) -> trio.SocketStream:
-        return await trio.open_tcp_stream("127.0.0.1", transport.address.port, local_address=host)
-
-    honest = await dial("127.0.0.1")
-    flood = [await dial("127.0.0.2") for _ in range(3 * MAX_HALF_OPEN)]
-    for stream in flood[: 2 * MAX_HALF_OPEN]:
-        assert await stream.receive_some() == b""
-    assert len(transport._half_open) == MAX_HALF_OPEN
-    handshake = Handshake(Credentials(Identity.generate(), TERMS), is_dialler=True)
-    await send_message(honest, handshake.write())
-    handshake.read_introduction(await receive_message(honest))
-    for stream in (honest, *flood):
-        await stream.aclose()
-
-
-async def test_a_drip_of_a_handshake_ends_in_time(transport, slow_clock):
-    """A handshake that comes byte by byte has ten seconds for all of it, not for each byte."""
-    async with await trio.open_tcp_stream(transport.address.host, transport.address.port) as stream:
-        begun = trio.current_time()
-        message = Handshake(Credentials(Identity.generate(), TERMS), is_dialler=True).write()
-        with pytest.raises(trio.BrokenResourceError):
-            for byte in len(message).to_bytes(2, "big") + message:
-                await stream.send_all(bytes([byte]))
-                await trio.sleep(2)
-        assert 9 < trio.current_time() - begun < 20
-        assert not len(transport._half_open)
 
 
 async def test_a_frame_must_be_completed_in_time(transport, slow_clock):

@@ -31,6 +31,7 @@ from btard.net.requests import (
 REQUEST = 254  # kinds of the hub itself; all below are the protocol's
 ANSWER = 255
 MAX_LINKS_PER_PEER = 4
+MAX_LINKS_PER_STRANGER = 2
 
 log = structlog.get_logger(__name__)
 
@@ -131,7 +132,8 @@ class Session:
 
     def adopt(self, link: Link, *, is_ours: bool) -> bool:
         """Use another link to the peer; returns False if there are too many."""
-        if len(self._lanes) >= MAX_LINKS_PER_PEER or self._ended.is_set():
+        most = MAX_LINKS_PER_STRANGER if self._is_stranger(self.peer) else MAX_LINKS_PER_PEER
+        if len(self._lanes) >= most or self._ended.is_set():
             return False
         dialler = self._me if is_ours else self.peer
         lane = _Lane(link, is_ours, (dialler == min(self._me, self.peer), link.serial))

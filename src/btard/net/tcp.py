@@ -91,13 +91,12 @@ class TcpTransport:
             sock.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NODELAY, 1)
             if hasattr(trio.socket, "TCP_NOTSENT_LOWAT"):
                 sock.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
-            handshake = Handshake(self._credentials, is_dialler=is_dialler)
             wire = _HandshakeWire(sock, self.traffic)
             if is_dialler:
                 serial = time.time_ns()
-                theirs = await self._dial(wire, handshake, serial, expected)
+                theirs, handshake = await self._dial(wire, serial, expected)
             else:
-                theirs = await self._meet(wire, handshake)
+                theirs, handshake = await self._meet(wire)
                 serial = theirs.serial
             check_terms(self._credentials.terms, theirs.terms)
         except BaseException:
@@ -109,8 +108,9 @@ class TcpTransport:
         return link
 
     async def _dial(
-        self, wire: "_HandshakeWire", handshake: Handshake, serial: int, expected: PeerId | None
-    ) -> Introduction:
+        self, wire: "_HandshakeWire", serial: int, expected: PeerId | None
+    ) -> tuple[Introduction, Handshake]:
+        handshake = Handshake(self._credentials, is_dialler=True)
         await wire.send(handshake.write())
         theirs = handshake.read_introduction(await wire.receive())
         if theirs.peer == self._credentials.peer_id:
@@ -118,15 +118,17 @@ class TcpTransport:
         if expected is not None and theirs.peer != expected:
             raise RemoteProtocolError(f"it is {short(theirs.peer)}, not {short(expected)}")
         await wire.send(handshake.write(self._credentials.introduce(serial)))
-        return theirs
+        return theirs, handshake
 
-    async def _meet(self, wire: "_HandshakeWire", handshake: Handshake) -> Introduction:
-        handshake.read(await wire.receive())
+    async def _meet(self, wire: "_HandshakeWire") -> tuple[Introduction, Handshake]:
+        first = await wire.receive()  # a connection alone costs no cryptography
+        handshake = Handshake(self._credentials, is_dialler=False)
+        handshake.read(first)
         await wire.send(handshake.write(self._credentials.introduce(0)))
         theirs = handshake.read_introduction(await wire.receive())
         if theirs.peer == self._credentials.peer_id:
             raise RemoteProtocolError("it is ourselves")
-        return theirs
+        return theirs, handshake
 
 
 class HalfOpen:
