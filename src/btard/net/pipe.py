@@ -36,7 +36,7 @@ class Courier:
         while self._bag:
             with trio.CancelScope(deadline=self._bag[0][0]) as self._scope:
                 await trio.sleep_forever()
-            now = trio.current_time()
+            now = trio.lowlevel.current_clock().current_time()
             while self._bag and self._bag[0][0] <= now:
                 _, _, pipe, message = heappop(self._bag)
                 pipe.arrive(message)
@@ -67,7 +67,7 @@ class Pipe:
 
     def put(self, message: Message, delay: float) -> None:
         """Add a message that arrives after ``delay`` seconds, and after its predecessors of the same class."""
-        now = trio.current_time()
+        now = trio.lowlevel.current_clock().current_time()
         if message.payload is None:
             self._newest_control = due = max(self._newest_control, now + delay)
         else:

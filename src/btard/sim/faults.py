@@ -2,6 +2,7 @@
 
 import trio
 
+from btard.sim.clocks import true_time
 from btard.sim.network import NetworkModel
 from btard.sim.power import PowerSupply
 from btard.sim.scenario import Reset, Scenario
@@ -34,10 +35,10 @@ class FaultDriver:
                 self._power.arm(crash)
         for stall in self._scenario.stalls:
             if (stall.peer, stall.round) == (index, round_number):
-                self._going_on.stalled[index] = trio.current_time() + stall.lasts_s
+                self._going_on.stalled[index] = true_time() + stall.lasts_s
 
     def _strike_network(self, round_number: int) -> None:
-        now = trio.current_time()
+        now = true_time()
         for spike in self._scenario.spikes:
             if spike.round == round_number:
                 self._going_on.far[spike.peer] = now + spike.lasts_s, spike.extra_s

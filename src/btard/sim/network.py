@@ -18,11 +18,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import trio
-
 from btard.identity import PeerId
 from btard.net import Message
 from btard.sim.chance import open_stream
+from btard.sim.clocks import true_time
 from btard.sim.scenario import DELAY_S, Scenario
 from btard.swarm.frames import Kind
 
@@ -72,7 +71,7 @@ class NetworkModel:
     def __call__(self, sender: PeerId, receiver: PeerId, message: Message) -> float | tuple[float, ...]:
         """Return the delay of a message in seconds; a duplicated one has two."""
         one, other = self._indices[sender], self._indices[receiver]
-        now = trio.current_time()
+        now = true_time()
         delay = self._compute_delay(one, other, message, now)
         if one in self._honest and other in self._honest:
             delay = min(delay, self._find_bound(message))

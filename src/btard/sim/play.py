@@ -19,6 +19,7 @@ from btard.identity import PeerId
 from btard.net import Message
 from btard.rules.evidence import DepartureKind
 from btard.sim.checkers import Accountability, Agreement, Checker, NoFalseBan, NothingLost, Progress, Truth, Violation
+from btard.sim.clocks import SkewedClock, skewed, true_time
 from btard.sim.determinism import run_deterministically
 from btard.sim.faults import FaultDriver
 from btard.sim.memo import Memory
@@ -129,7 +130,7 @@ class Play:
         return outcome.virtual_s
 
     async def _look_around(self) -> None:
-        while not self._progress.look(trio.current_time()) and self._running:  # noqa: ASYNC110  the end is seen late
+        while not self._progress.look(true_time()) and self._running:  # noqa: ASYNC110  the end is seen late
             await trio.sleep(LOOK_S)
         self.swarm.stop()
 
@@ -137,7 +138,7 @@ class Play:
 
     def _watch_for_livelock(self) -> None:
         """Time stands still while messages go on and on: nothing else would ever notice."""
-        now = trio.current_time()
+        now = true_time()
         self._sent_at = (now, self._sent_at[1] + 1) if self._sent_at[0] == now else (now, 1)
         if self._sent_at[1] == MOST_AT_ONCE:
             self._progress.fail(self.rounds_done + 1, f"{MOST_AT_ONCE} messages within one instant")
@@ -217,6 +218,11 @@ class Play:
         )
 
 
+def find_clocks(scenario: Scenario) -> dict[int, SkewedClock]:
+    """Return the clocks of a scenario: besides running fast or slow, each began at another time."""
+    return {index: SkewedClock(1 + drift, 100 * index) for index, drift in (scenario.clocks or {}).items()}
+
+
 @contextmanager
 def rare_collections() -> Iterator[None]:
     """Look for garbage seldom: what a simulation allocates per message is freed by counting references."""
@@ -241,7 +247,7 @@ def play(
     started = time.perf_counter()
     stage = Play(scenario, directory, trace_file, tell)
     with stage.memory.installed(), rare_collections():
-        with stage.power.connected():
+        with stage.power.connected(), skewed(find_clocks(scenario)):
             virtual_s = run_deterministically(stage.run, scenario.seed)
         stage.audit()
     return stage.report(virtual_s, time.perf_counter() - started)

@@ -5,12 +5,12 @@ from dataclasses import fields
 from enum import Enum
 from typing import TextIO
 
-import trio
 from blake3 import blake3
 
 from btard.identity import PeerId, short
 from btard.net import Message
 from btard.rules.draws import Assignment
+from btard.sim.clocks import true_time
 from btard.swarm.events import Event, RoundDone
 from btard.swarm.frames import Kind
 from btard.wire import compute_seal_digest
@@ -37,7 +37,7 @@ class Trace:
         content = blake3(message.head)
         if message.payload is not None:
             content.update(message.payload)
-        now, ends = trio.current_time(), (self._indices[sender], self._indices[receiver])
+        now, ends = true_time(), (self._indices[sender], self._indices[receiver])
         self._hasher.update(b"%d %d %d %d " % (round(now * 1_000_000), *ends, message.kind) + content.digest(8))
         if self._file is not None:
             size = len(message.head) + (0 if message.payload is None else len(message.payload))
@@ -46,7 +46,7 @@ class Trace:
 
     def note(self, index: int, text: str) -> None:
         """Note something that happened at a peer."""
-        line = f"{trio.current_time():10.4f} {index:>3}    {text}\n"
+        line = f"{true_time():10.4f} {index:>3}    {text}\n"
         self._hasher.update(line.encode())
         if self._file is not None:
             self._file.write(line)
