@@ -36,44 +36,60 @@ def true_time() -> float:
     return trio.lowlevel.current_clock().current_time()
 
 
+TIMED = ("current_time", "sleep", "sleep_until", "move_on_after", "move_on_at", "fail_after")
+"""What of trio tells or takes a time and is used by peers."""
+
+
+class Clocks:
+    """trio's timed functions as the peer whose task calls sees them; who has no clock here keeps the true time."""
+
+    def __init__(self, clocks: Mapping[int, SkewedClock]) -> None:
+        self._clocks, self._exact = clocks, SkewedClock()
+        self.originals = {name: getattr(trio, name) for name in TIMED}
+
+    @property
+    def _ours(self) -> SkewedClock:
+        return self._clocks.get(RUNNING.get(-1), self._exact)
+
+    def current_time(self) -> float:
+        """See ``trio.current_time``."""
+        return self._ours.read(true_time())
+
+    async def sleep(self, seconds: float) -> None:
+        """See ``trio.sleep``."""
+        if seconds <= 0:
+            await self.originals["sleep"](seconds)
+        else:
+            await self.originals["sleep_until"](true_time() + seconds / self._ours.rate)
+
+    async def sleep_until(self, deadline: float) -> None:
+        """See ``trio.sleep_until``."""
+        await self.originals["sleep_until"](self._ours.find_true(deadline))
+
+    def move_on_after(self, seconds: float) -> trio.CancelScope:
+        """See ``trio.move_on_after``."""
+        scope: trio.CancelScope = self.originals["move_on_after"](seconds / self._ours.rate)
+        return scope
+
+    def move_on_at(self, deadline: float) -> trio.CancelScope:
+        """See ``trio.move_on_at``."""
+        scope: trio.CancelScope = self.originals["move_on_at"](self._ours.find_true(deadline))
+        return scope
+
+    def fail_after(self, seconds: float) -> AbstractContextManager[trio.CancelScope]:
+        """See ``trio.fail_after``."""
+        scope: AbstractContextManager[trio.CancelScope] = self.originals["fail_after"](seconds / self._ours.rate)
+        return scope
+
+
 @contextmanager
 def skewed(clocks: Mapping[int, SkewedClock]) -> Iterator[None]:
-    """Give the peers these clocks until the end of the context; who has none keeps the true time."""
-    exact = SkewedClock()
-
-    def ours() -> SkewedClock:
-        return clocks.get(RUNNING.get(-1), exact)
-
-    def current_time() -> float:
-        return ours().read(true_time())
-
-    async def sleep(seconds: float) -> None:
-        if seconds <= 0:
-            await originals["sleep"](seconds)
-        else:
-            await originals["sleep_until"](true_time() + seconds / ours().rate)
-
-    async def sleep_until(deadline: float) -> None:
-        await originals["sleep_until"](ours().find_true(deadline))
-
-    def move_on_after(seconds: float) -> trio.CancelScope:
-        scope: trio.CancelScope = originals["move_on_after"](seconds / ours().rate)
-        return scope
-
-    def move_on_at(deadline: float) -> trio.CancelScope:
-        scope: trio.CancelScope = originals["move_on_at"](ours().find_true(deadline))
-        return scope
-
-    def fail_after(seconds: float) -> AbstractContextManager[trio.CancelScope]:
-        scope: AbstractContextManager[trio.CancelScope] = originals["fail_after"](seconds / ours().rate)
-        return scope
-
-    ticking = (current_time, sleep, sleep_until, move_on_after, move_on_at, fail_after)
-    originals = {function.__name__: getattr(trio, function.__name__) for function in ticking}
-    for function in ticking if clocks else ():
-        setattr(trio, function.__name__, function)
+    """Give the peers these clocks until the end of the context; without any nothing changes."""
+    own = Clocks(clocks)
+    for name in TIMED if clocks else ():
+        setattr(trio, name, getattr(own, name))
     try:
         yield
     finally:
-        for name, original in originals.items():
+        for name, original in own.originals.items():
             setattr(trio, name, original)
