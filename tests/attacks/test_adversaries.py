@@ -12,14 +12,11 @@ from btard.rules.messages import (
     Attest,
     Ballot,
     Check,
-    Holding,
     Opinion,
     Phase,
-    Position,
     Report,
     Reveal,
     Stage,
-    View,
     Vote,
 )
 from btard.rules.parts import Part
@@ -34,18 +31,14 @@ CONFIG = RunConfig(founder=IDENTITY.peer_id.hex(), elements=16, chunk_size=8)
 GRADIENT = commit_to(torch.linspace(-1, 1, 16), 8)
 PART = Part(0, IDENTITY.peer_id, range(2), 0, 16, tau=2.0, delta=9.0)
 REPORTS = (Report((1.0, 2.0), 3.0),)
-PLACE = Position(4, 0, int(Phase.CHECK), 0)
 PAYLOADS = {
-    Phase.AGGREGATE: Aggregate(bytes(32), 1.0, (), bytes(32)),
+    Phase.AGGREGATE: Aggregate(bytes(32), 1.0, (), bytes(32), ()),
     Phase.REVEAL: Reveal(bytes(32), ()),
     Phase.CHECK: Check(REPORTS, bytes(32)),
     Phase.ATTEST: Attest((True, False)),
     Phase.VOTE: Vote((Opinion((OTHERS[0],), (), ()),)),
 }
-RECOVERY = {
-    Phase.VIEW: View(PLACE, False, (Holding(PLACE, (bytes(32), b"", b"")),) * 2, (), (), b""),
-    Phase.BALLOT: Ballot((), bytes(32)),
-}
+RECOVERY = {Phase.BALLOT: Ballot((), bytes(32))}
 
 
 def make(*kinds, seed=0, first_round=5):

@@ -23,7 +23,16 @@ from btard.attacks.strangers import SIEGES, besiege
 from btard.attacks.timing import Crash, Flap, LastMoment
 from btard.attacks.values import POISONS, PoisonAggregate, PoisonGradient, PoisonReports
 from btard.attacks.withholding import Deaf, Withhold, WithholdFromOne, WithholdPart, WithholdReveal
-from btard.attacks.words import LieAboutPosition, LieInAttest, LieInBallot, LieInView, VoteAgainst
+from btard.attacks.words import (
+    BadSeal,
+    BreakPromise,
+    LieAboutPosition,
+    LieInAttest,
+    LieInBallot,
+    LieInView,
+    OtherState,
+    VoteAgainst,
+)
 
 __all__ = [
     "ADVERSARIES",
@@ -33,6 +42,8 @@ __all__ = [
     "SIEGES",
     "SIMULATED",
     "Attacker",
+    "BadSeal",
+    "BreakPromise",
     "Coalition",
     "Collude",
     "ColludeWithNorms",
@@ -60,6 +71,7 @@ __all__ = [
     "LieInBallot",
     "LieInView",
     "LyingProjection",
+    "OtherState",
     "PoisonAggregate",
     "PoisonGradient",
     "PoisonReports",

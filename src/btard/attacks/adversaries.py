@@ -20,7 +20,16 @@ from btard.attacks.forging import Forge, Impersonate, Replay, SignElsewhere
 from btard.attacks.timing import Crash, Flap, LastMoment
 from btard.attacks.values import PoisonAggregate, PoisonGradient, PoisonReports
 from btard.attacks.withholding import Deaf, WithholdFromOne, WithholdPart
-from btard.attacks.words import LieAboutPosition, LieInAttest, LieInBallot, LieInView, VoteAgainst
+from btard.attacks.words import (
+    BadSeal,
+    BreakPromise,
+    LieAboutPosition,
+    LieInAttest,
+    LieInBallot,
+    LieInView,
+    OtherState,
+    VoteAgainst,
+)
 from btard.identity import PeerId
 from btard.rules.config import RunConfig
 from btard.rules.messages import Phase
@@ -99,6 +108,9 @@ ADVERSARIES: Mapping[str, Maker] = {
     "attest-all": lambda p: LieInAttest(p.first_round, p.seed, p.me),
     "attest-nothing": lambda p: LieInAttest(p.first_round, p.seed, p.me, denies=True),
     "vote-against": lambda p: VoteAgainst(p.first_round, p.seed, p.me),
+    "other-state": lambda p: OtherState(p.first_round, p.seed, p.me),
+    "bad-seal": lambda p: BadSeal(p.first_round, p.seed, p.me),
+    "break-promise": lambda p: BreakPromise(p.first_round, p.seed, p.me),
     "crash": _crash_anywhere,
     "crash-in-view": _crash_in(Phase.VIEW),
     "crash-in-ballot": _crash_in(Phase.BALLOT),

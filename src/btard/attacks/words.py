@@ -10,7 +10,20 @@ from msgspec.structs import replace
 
 from btard.attacks.attacker import Attacker, choose
 from btard.identity import Context, PeerId, digest
-from btard.rules.messages import AnyPayload, Attest, Ballot, Holding, Opinion, Stage, View, Vote
+from btard.rules.messages import (
+    AnyPayload,
+    Attest,
+    Ballot,
+    Commit,
+    Confirm,
+    Holding,
+    Opinion,
+    Phase,
+    Reveal,
+    Stage,
+    View,
+    Vote,
+)
 from btard.rules.roster import Roster
 
 
@@ -109,3 +122,32 @@ class LieInBallot(Rephrase):
         if slandered is not None:
             return Ballot(tuple(sorted({*payload.silent, slandered})), payload.views)
         return replace(payload, views=digest(Context.EXPAND, b"no views", payload.views))
+
+
+class OtherState(Rephrase):
+    """Claims to have come to another state than everyone else."""
+
+    def rephrase(self, stage: Stage, roster: Roster, payload: AnyPayload) -> AnyPayload:
+        """Return the COMMIT with another digest of x."""
+        if not isinstance(payload, Commit):
+            return payload
+        return replace(payload, state=digest(Context.EXPAND, b"another state", payload.state))
+
+
+class BadSeal(Rephrase):
+    """Signs something else in place of the previous round's seal."""
+
+    def rephrase(self, stage: Stage, roster: Roster, payload: AnyPayload) -> AnyPayload:
+        """Return the COMMIT with a signature that is none."""
+        return replace(payload, seal=bytes(len(payload.seal))) if isinstance(payload, Commit) else payload
+
+
+class BreakPromise(Rephrase):
+    """Reveals another nonce than it promised, in one of the two draws."""
+
+    def rephrase(self, stage: Stage, roster: Roster, payload: AnyPayload) -> AnyPayload:
+        """Return the REVEAL or CONFIRM with another nonce."""
+        phase = choose((Phase.REVEAL, Phase.CONFIRM), self._seed, stage.round)
+        if stage.phase is not phase or not isinstance(payload, Reveal | Confirm):
+            return payload
+        return replace(payload, nonce=digest(Context.EXPAND, b"another nonce", payload.nonce))
