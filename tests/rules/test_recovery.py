@@ -40,7 +40,7 @@ def make_view(
     own = tuple(digest_of(peer) if peer in holds else b"" for peer in range(len(PEERS)))
     every = tuple(digest_of(peer) for peer in range(len(PEERS)))
     holdings = (Holding(make_position(last), every), Holding(make_position(stage), own))
-    return View(make_position(stage), overdue, holdings, supplied, (), b"")
+    return View(make_position(stage), overdue, holdings, supplied, (), b"", (), False)
 
 
 def supply(index: int, stage: Stage = AGGREGATE) -> SignedMessage:

@@ -10,8 +10,17 @@ import pytest
 
 from btard.rules import messages
 from btard.rules.config import RunConfig
-from btard.rules.messages import MAX_EVIDENCE, MAX_PROJECTIONS, MAX_ROSTER, MAX_SUPPLIED, PAYLOAD_OF_PHASE, Phase
-from btard.wire import MAX_MESSAGE
+from btard.rules.messages import (
+    MAX_EVIDENCE,
+    MAX_MARKED,
+    MAX_PROJECTIONS,
+    MAX_ROSTER,
+    MAX_SUPPLIED,
+    PAYLOAD_OF_PHASE,
+    Phase,
+)
+from btard.wire import MAX_CHAIN, MAX_MESSAGE
+from btard.wire.chains import CHAIN_TAG, Chain, Countersignature
 from btard.wire.envelope import ENVELOPE_TAG, Body, Envelope
 from btard.wire.seals import SEAL_TAG
 
@@ -19,6 +28,7 @@ REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 MESSAGES = (REFERENCE / "messages.md").read_text()
 RUN_FILE = (REFERENCE / "run-file.md").read_text()
 NESTED = (messages.Verdict, messages.Report, messages.Opinion, messages.Holding, messages.Position, Envelope, Body)
+CHAINS = (Chain, Countersignature)
 
 
 def read_section(phase: Phase) -> str:
@@ -37,7 +47,7 @@ def test_every_message_and_each_of_its_fields_is_documented_in_order(phase: Phas
     assert documented == list(PAYLOAD_OF_PHASE[phase].__struct_fields__)
 
 
-@pytest.mark.parametrize("kind", NESTED, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", [*NESTED, *CHAINS], ids=lambda kind: kind.__name__)
 def test_every_nested_struct_is_documented(kind: type) -> None:
     """Structs within messages, and the envelope around them, are named with their fields."""
     assert f"`{kind.__name__}`" in MESSAGES or kind is messages.Verdict
@@ -55,7 +65,9 @@ def test_limits_on_the_page_are_those_in_force() -> None:
         f"array of `bool`, at most {MAX_ROSTER * MAX_ROSTER:,} |",
     ):
         assert text in MESSAGES
-    for tag in (ENVELOPE_TAG, SEAL_TAG):
+    assert f"array of `Count`, at most {MAX_MARKED} |" in MESSAGES
+    assert f"is at most {MAX_CHAIN // 1024} KiB" in MESSAGES.replace("\n", " ")
+    for tag in (ENVELOPE_TAG, SEAL_TAG, CHAIN_TAG):
         assert f'"{tag.decode().rstrip(chr(0))}\\0"' in MESSAGES
 
 

@@ -84,10 +84,11 @@ async def test_plain_averaging_trains_too(tmp_path: Path, autojump_clock: trio.t
     assert len(outcome.state_roots) == 1
 
 
-async def test_fewer_members_than_min_roster_stop_with_a_reason(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
+async def test_fewer_members_than_min_roster_wait_and_stop_with_a_reason(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A swarm that would shrink below min_roster stops and says so."""
+    """A swarm that would shrink below min_roster waits, and says why when it has waited for too long."""
+    monkeypatch.setattr("btard.swarm.recovery.PATIENCE_S", 100.0)
 
     def crash_after_round_1(index: int, event: Event) -> None:
         if index == 2 and isinstance(event, RoundDone) and event.round == 1:

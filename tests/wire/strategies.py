@@ -10,6 +10,7 @@ from btard.rules.messages import (
     Ballot,
     Check,
     Commit,
+    Conclude,
     Confirm,
     DisputePublish,
     Halt,
@@ -20,6 +21,7 @@ from btard.rules.messages import (
     Position,
     Publish,
     Report,
+    Resume,
     Reveal,
     Stage,
     Unrelayed,
@@ -81,8 +83,12 @@ PAYLOADS = {
         tuples(envelopes),
         st.lists(envelopes, max_size=4).map(tuple),
         envelopes,
+        tuples(counts),
+        st.booleans(),
     ),
     Phase.BALLOT: st.builds(Ballot, tuples(ids), ids),
+    Phase.RESUME: st.builds(Resume, positions, tuples(ids)),
+    Phase.CONCLUDE: st.builds(Conclude, ids, tuples(ids), tuples(ids)),
     Phase.AGREE: st.builds(Agree, ids),
 }
 

@@ -222,6 +222,8 @@ def test_view_that_supplies_two_stages_of_64_members_fits() -> None:
         (sign_largest_check(64),) * 64 + (confirm.envelope,) * 64,
         (MESSAGE.envelope * 2,) * 4,
         MESSAGE.envelope,
+        tuple(range(1000, 2024)),
+        False,
     )
     signed = sign_message(ALICE, RUN, ROSTER, Stage(0, 3, Phase.VIEW), b"", view)
     assert len(signed.envelope) <= MAX_MESSAGE

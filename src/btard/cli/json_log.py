@@ -11,7 +11,7 @@ from typing import Any, Self
 from btard.cli.exits import find_exit
 from btard.errors import BtardError, ConfigError
 from btard.identity import PeerId
-from btard.swarm.events import Departed, DisputeOpened, GradientOverflow, Halted, Recovered, RunStarted
+from btard.swarm.events import Departed, DisputeOpened, GradientOverflow, Halted, Recovered, RunStarted, Stranded
 from btard.training import Evaluation, Progress, Ready, TrainingEvent, TrainingResult
 
 
@@ -77,6 +77,8 @@ def describe(event: TrainingEvent) -> dict[str, Any]:
             name, values = "dispute", {"kind": kind, "round": number, **against}
         case Halted(stage, missing):
             name, values = "halted", {"stage": stage, "missing": _to_hex(missing)}
+        case Stranded(number, serial, reason):
+            name, values = "stranded", {"round": number, "serial": serial, "reason": reason}
         case Recovered(number, removed, banned, wall_s):
             gone = {"removed": _to_hex(removed), "banned": _to_hex(banned)}
             name, values = "recovered", {"round": number, **gone, "wall_ms": _to_ms(wall_s)}

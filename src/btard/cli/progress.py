@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from btard.identity import PeerId, short
 from btard.rules.config import RunConfig
-from btard.swarm.events import Departed, DisputeOpened, GradientOverflow, Halted, Recovered, RunStarted
+from btard.swarm.events import Departed, DisputeOpened, GradientOverflow, Halted, Recovered, RunStarted, Stranded
 from btard.training import Evaluation, Ready, TrainingEvent, TrainingResult
 from btard.training import Progress as RoundProgress
 
@@ -76,6 +76,8 @@ def describe(event: TrainingEvent) -> str:
             line = f"round {number}: {kind} dispute, {short(accused)} is accused{by}"
         case Halted(stage, missing):
             line = f"halted at {stage}; missing: {_names(missing)}"
+        case Stranded(number, _, reason):
+            line = f"round {number}: the swarm is halted: {reason}"
         case Recovered(number, removed, banned, wall_s):
             line = f"round {number}: recovered in {wall_s:.1f} s; out: {_names((*removed, *banned))}"
         case GradientOverflow(number, in_a_row):

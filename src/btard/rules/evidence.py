@@ -145,6 +145,13 @@ class CertificateProof(Proof, frozen=True, tag=4):
     views: Envelopes
 
 
+class ConclusionProof(Proof, frozen=True, tag=8):
+    """By majority: equal CONCLUDEs of more than half in a recovery without a certificate, and the views they name."""
+
+    conclusions: Envelopes
+    views: Envelopes
+
+
 class AttestProof(Proof, frozen=True, tag=5):
     """By majority: the agreed attestations; not even half held what complaint ``index`` asked for.
 
@@ -178,7 +185,15 @@ class MarksProof(Proof, frozen=True, tag=7):
 
 
 AnyProof = (
-    EquivocationProof | RevealProof | ColumnProof | VoteProof | CertificateProof | AttestProof | StateProof | MarksProof
+    ConclusionProof
+    | EquivocationProof
+    | RevealProof
+    | ColumnProof
+    | VoteProof
+    | CertificateProof
+    | AttestProof
+    | StateProof
+    | MarksProof
 )
 
 

@@ -22,6 +22,8 @@ MAX_ROSTER = 256
 MAX_PROJECTIONS = 64
 MAX_EVIDENCE = 4
 MAX_SUPPLIED = 2 * MAX_ROSTER
+MAX_MARKED = 1024
+"""Pairs that a VIEW calls marked, the lowest ones: f members with f partners each are no more at 64 members."""
 MAX_UNRELAYED = 2 * MAX_ROSTER
 NOTHING = b""
 """The ``previous`` of a message that follows no transcript."""
@@ -32,6 +34,7 @@ Signature = Annotated[bytes, Meta(min_length=64, max_length=64)]
 Count = Annotated[int, Meta(ge=0, lt=2**53)]
 Peers = Annotated[tuple[Bytes32, ...], Meta(max_length=MAX_ROSTER)]
 Numbers = Annotated[tuple[Count, ...], Meta(max_length=MAX_ROSTER)]
+PairNumbers = Annotated[tuple[Count, ...], Meta(max_length=MAX_MARKED)]
 Envelope = Annotated[bytes, Meta(max_length=512 * 1024)]
 
 
@@ -52,6 +55,8 @@ class Phase(IntEnum):
     VIEW = 11
     BALLOT = 12
     AGREE = 13
+    RESUME = 14
+    CONCLUDE = 15
 
 
 class Stage(NamedTuple):
@@ -189,7 +194,7 @@ class Position(Struct, frozen=True, array_like=True, forbid_unknown_fields=True)
 
     round: Count
     attempt: Count
-    phase: Annotated[int, Meta(ge=0, le=13)]
+    phase: Annotated[int, Meta(ge=0, le=15)]
     serial: Count
 
     @property
@@ -214,7 +219,11 @@ class Holding(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
 
 
 class View(Payload, frozen=True, tag=11):
-    """What a member holds of its two latest stages, with the bytes of the messages that HALTs name."""
+    """What a member holds of its two latest stages, with the bytes of the messages that HALTs name.
+
+    ``marks`` are the pairs it knows as marked: i n + j for members i < j of n; ``resumed`` says that the recovery
+    before this one decided nothing.
+    """
 
     position: Position
     overdue: bool
@@ -222,6 +231,8 @@ class View(Payload, frozen=True, tag=11):
     supplied: Annotated[tuple[Envelope, ...], Meta(max_length=MAX_SUPPLIED)]
     evidence: Annotated[tuple[bytes, ...], Meta(max_length=MAX_EVIDENCE)]
     halt: Envelope
+    marks: PairNumbers
+    resumed: bool
 
 
 class Ballot(Payload, frozen=True, tag=12):
@@ -240,6 +251,21 @@ class Agree(Payload, frozen=True, tag=13):
     marks: Bytes32
 
 
+class Resume(Payload, frozen=True, tag=14):
+    """A halted member is ready for recovery ``serial``: where it waits, and whose messages it lacks there."""
+
+    position: Position
+    missing: Peers
+
+
+class Conclude(Payload, frozen=True, tag=15):
+    """What the final vector gave: the digest of the views that decide, who did not vote, and who showed two."""
+
+    views: Bytes32
+    unvoted: Peers
+    split: Peers
+
+
 AnyPayload = (
     Hello
     | Commit
@@ -255,6 +281,8 @@ AnyPayload = (
     | View
     | Ballot
     | Agree
+    | Resume
+    | Conclude
 )
 
 PAYLOAD_OF_PHASE: dict[Phase, type[Payload]] = {
@@ -272,6 +300,8 @@ PAYLOAD_OF_PHASE: dict[Phase, type[Payload]] = {
     Phase.VIEW: View,
     Phase.BALLOT: Ballot,
     Phase.AGREE: Agree,
+    Phase.RESUME: Resume,
+    Phase.CONCLUDE: Conclude,
 }
 
 

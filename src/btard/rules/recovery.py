@@ -4,7 +4,8 @@ How a halted round goes on: agreed views decide, never one member's opinion (att
 A recovery belongs to an attempt and a serial. Every member broadcasts one view of what it holds,
 then casts one ballot for (who sent no view, the digest of the views). The ballots of every member
 outside the silent, and of more than half of the roster, are a certificate; what follows is a pure
-function of the views it names, so whoever holds the certificate draws the same conclusion.
+function of the views it names, so whoever holds the certificate draws the same conclusion. Where no
+certificate forms rules/agreement.py settles which views are agreed.
 """
 
 from collections import Counter
@@ -12,23 +13,34 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from btard.identity import Context, PeerId, digest
-from btard.rules.messages import Ballot, Phase, SignedMessage, Stage, View
+from btard.rules.marks import Marks, Pair, make_pair, sort_pairs
+from btard.rules.messages import MAX_MARKED, Ballot, Halt, Phase, SignedMessage, Stage, View
 from btard.rules.roster import Roster
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What a recovery settles: who leaves, at which round the swarm resumes, and the messages supplied."""
+    """What a recovery settles: who leaves, at which round the swarm resumes, the messages supplied, the pairs marked.
+
+    ``removed`` failed the recovery or the stage that waits; ``overmarked`` have more than f marked partners.
+    """
 
     banned: tuple[PeerId, ...]
     removed: tuple[PeerId, ...]
     resume_round: int
     supplied: tuple[bytes, ...]
+    marked: frozenset[Pair] = frozenset()
+    overmarked: tuple[PeerId, ...] = ()
+
+    @property
+    def leaving(self) -> tuple[PeerId, ...]:
+        """All who are no members from here on."""
+        return (*self.banned, *self.removed, *self.overmarked)
 
     @property
     def changes_roster(self) -> bool:
         """Whether somebody leaves, so that a new attempt begins."""
-        return bool(self.banned or self.removed)
+        return bool(self.leaving)
 
 
 @dataclass(frozen=True)
@@ -92,8 +104,11 @@ def decide(
     supplied: Collection[SignedMessage] = (),
     *,
     is_first: bool = True,
+    unvoted: Collection[bytes] = (),
+    split: Collection[bytes] = (),
+    halts: Collection[SignedMessage] = (),
 ) -> Decision:
-    """Return what the agreed views settle; ``supplied`` are the messages in them, opened.
+    """Return what the agreed views settle; ``supplied`` are the messages in them, opened, ``halts`` the HALTs.
 
     The lowest stage of which a message is nowhere to be had resumes; what can be had is supplied
     first. A member is removed only for that stage, only if nobody supplies its message and at most f
@@ -104,25 +119,77 @@ def decide(
     Only the first recovery of an attempt (``is_first``) excuses by what is supplied and by who is
     behind. Afterwards every member has had what it lacked and another deadline: a message that is
     still not held by f+1 does not count with them, and whoever is still behind stays there on purpose.
+    Where nobody leaves then, each of the HALTs marks its sender with those it names (attacks B1): nobody halts the
+    swarm for nothing more often than it has partners, and whoever has more than f marked ones leaves.
+
+    ``unvoted`` showed a view and cast no vote, and leave; ``split`` showed two of a kind, and are banned.
     """
     banned = tuple(sorted({item.culprit for item in equivocations if item.culprit in roster}))
     views = {peer: view for peer, view in views.items() if is_position(view.position.stage)}
     if not views:
         return Decision((), (), 0, ())
+    position, missing = _find_missing(roster, views, tolerated, supplied if is_first else (), is_first=is_first)
+    overdue = sum(view.overdue for view in views.values() if view.position.stage == position)
+    late = missing if overdue >= tolerated + 1 and not banned else ()
+    banned = tuple(peer for peer in roster.members if peer in {*banned, *split})
+    removed = tuple(peer for peer in roster.members if peer in {*late, *unvoted} - {*banned})
+    marks, marked = _find_agreed_marks(roster, views, tolerated), frozenset[Pair]()
+    if not banned and not removed and not is_first:
+        marked = _find_named_pairs(roster, halts) - marks.pairs
+    overmarked = () if banned or removed else marks.with_pairs(marked).find_overmarked(roster, tolerated)
+    envelopes = tuple(envelope for peer in sorted(views) for envelope in views[peer].supplied)
+    resumes = _resume_round(position, views, equivocations, banned)
+    return Decision(banned, removed, resumes, envelopes, marked, overmarked)
+
+
+def number_pairs(roster: Roster, marks: Marks) -> tuple[int, ...]:
+    """Return marked pairs of members as a view names them: i n + j for the members i < j of n, the lowest first."""
+    place = {peer: index for index, peer in enumerate(roster.members)}
+    pairs = sort_pairs(marks.within(roster).pairs)
+    return tuple(place[low] * len(roster) + place[high] for low, high in pairs)[:MAX_MARKED]
+
+
+def is_first_try(serial: int, views: Collection[View]) -> bool:
+    """Return whether no earlier recovery of the attempt has decided anything, so that members still lack messages."""
+    return serial == 0 or 2 * sum(view.resumed for view in views) > len(views)
+
+
+def _find_missing(
+    roster: Roster,
+    views: Mapping[PeerId, View],
+    tolerated: int,
+    supplied: Collection[SignedMessage],
+    *,
+    is_first: bool,
+) -> tuple[Stage, tuple[PeerId, ...]]:
+    """The lowest stage of which a message is nowhere to be had, and whose that is; those who are behind are excused."""
     stages = _find_stages(views)
-    excuses = supplied if is_first else ()
-    held = [_find_held(roster, views, stage, tolerated, excuses) for stage in stages]
+    held = [_find_held(roster, views, stage, tolerated, supplied) for stage in stages]
     position, present = next(
         (pair for pair in zip(stages, held, strict=True) if len(pair[1]) < len(roster)), (stages[-1], held[-1])
     )
     lower = stages[: stages.index(position)] if is_first else []
     behind = {peer for peer, view in views.items() if view.position.stage in lower}
-    overdue = sum(view.overdue for view in views.values() if view.position.stage == position)
-    excused = present | behind
-    missing = tuple(peer for peer in roster.members if peer not in excused)
-    removed = missing if overdue >= tolerated + 1 and not banned else ()
-    envelopes = tuple(envelope for peer in sorted(views) for envelope in views[peer].supplied)
-    return Decision(banned, removed, _resume_round(position, views, equivocations, banned), envelopes)
+    return position, tuple(peer for peer in roster.members if peer not in present | behind)
+
+
+def _find_agreed_marks(roster: Roster, views: Mapping[PeerId, View], tolerated: int) -> Marks:
+    """The pairs that f+1 views call marked: at least one of these members is honest."""
+    counts = Counter(number for view in views.values() for number in set(view.marks))
+    agreed = [divmod(number, len(roster)) for number, count in counts.items() if count > tolerated]
+    members = roster.members
+    return Marks(frozenset(make_pair(members[i], members[j]) for i, j in agreed if i < j < len(roster)))
+
+
+def _find_named_pairs(roster: Roster, halts: Collection[SignedMessage]) -> frozenset[Pair]:
+    """Who halted over whom: neither message nor deadline can tell which of the two was at fault."""
+    return frozenset(
+        make_pair(halt.sender, PeerId(peer))
+        for halt in halts
+        if isinstance(halt.payload, Halt) and halt.sender in roster
+        for peer in halt.payload.missing
+        if peer in roster and peer != halt.sender
+    )
 
 
 def _find_stages(views: Mapping[PeerId, View]) -> list[Stage]:

@@ -17,7 +17,7 @@ from btard.identity import PeerId
 from btard.rules.messages import Phase, SignedMessage, Slot, Stage
 from btard.rules.recovery import Equivocation, is_equivocation
 
-RECOVERY_PHASES = frozenset({Phase.HALT, Phase.VIEW, Phase.BALLOT})
+RECOVERY_PHASES = frozenset({Phase.HALT, Phase.VIEW, Phase.BALLOT, Phase.CONCLUDE, Phase.RESUME})
 ROUNDS_KEPT = 2
 SERIALS_AHEAD = 1
 ATTEMPTS_AHEAD = 1

@@ -25,7 +25,7 @@ from btard.swarm.conduct import Conduct
 from btard.swarm.frames import Kind, StageAnswer, StageRequest
 from btard.swarm.genesis import SignedSeal, check_genesis
 from btard.swarm.ledger import Ledger
-from btard.wire import MAX_MESSAGE, decode, encode, open_message, sign_message
+from btard.wire import MAX_MESSAGE, Cast, decode, encode, open_message, sign_message
 
 log = structlog.get_logger(__name__)
 
@@ -114,6 +114,15 @@ class Broadcast:
     def others(self) -> tuple[PeerId, ...]:
         """The other members of the roster."""
         return tuple(peer for peer in self.place.roster.members if peer != self.me)
+
+    @property
+    def hub(self) -> Hub:
+        """Our links."""
+        return self._hub
+
+    def countersign(self, cast: Cast) -> Cast:
+        """Return another member's view and ballot with our word that they came in time."""
+        return cast.countersigned(self._identity)
 
     def say(self, stage: Stage, signed_roster: bytes, previous: bytes, payload: AnyPayload) -> SignedMessage:
         """Sign a payload for our slot of ``stage``, write it to the ledger, then send it to all.

@@ -59,12 +59,22 @@ class Halted:
 
 @dataclass(frozen=True)
 class Recovered:
-    """A recovery ended with a certificate after ``wall_s`` seconds."""
+    """A recovery ended after ``wall_s`` seconds, by a certificate or, ``is_fallback``, by Dolev–Strong."""
 
     round: int
     removed: tuple[PeerId, ...]
     banned: tuple[PeerId, ...]
     wall_s: float
+    is_fallback: bool = False
+
+
+@dataclass(frozen=True)
+class Stranded:
+    """A recovery decided nothing: too few members were heard, or too few would be left. The swarm waits for more."""
+
+    round: int
+    serial: int
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -75,7 +85,7 @@ class GradientOverflow:
     in_a_row: int
 
 
-Event = RunStarted | RoundDone | Departed | DisputeOpened | Halted | Recovered | GradientOverflow
+Event = RunStarted | RoundDone | Departed | DisputeOpened | Halted | Recovered | Stranded | GradientOverflow
 Observer = Callable[[Event], None]
 
 

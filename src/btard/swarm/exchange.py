@@ -111,6 +111,7 @@ class Exchange:
             NewAttempt: a recovery decided that somebody leaves.
         """
         self._follow_postponed(work)
+        self._share_marks(work)
         is_commit = phase is Phase.COMMIT
         signed_roster = work.state.roster.digest if is_commit else work.roster.digest
         previous = work.state.chain if is_commit else work.chain
@@ -147,7 +148,6 @@ class Exchange:
                 await self._take_up_decision(work)
                 patience, self._broadcast.place.overdue = self._patience(wait_s), False
             elif transcript := self._broadcast.complete(expectation):
-                self._recovery.note_progress()
                 return transcript
             elif evidence := [e for e in self.board.equivocations() if e.culprit in expectation.roster]:
                 self._recovery.halt(expectation, (), tuple(evidence))
@@ -193,16 +193,24 @@ class Exchange:
 
     async def _take_up_decision(self, work: Work) -> None:
         decision, reason = await self._recovery.settled()
+        work.marks = work.marks.with_pairs(decision.marked)
+        self._share_marks(work)
+        if self._broadcast.me in decision.leaving:
+            raise NewAttempt(work.round, reason, banned=decision.banned, removed=_get_removed(decision))
         if decision.changes_roster:
             self._postponed = decision, reason
             self._follow_postponed(work)
+
+    def _share_marks(self, work: Work) -> None:
+        """Let the recovery know the marked pairs, and the round those that it knew before it was run again."""
+        work.marks = self._recovery.marks = work.marks.with_pairs(self._recovery.marks.pairs).within(work.roster)
 
     def _follow_postponed(self, work: Work) -> None:
         """Act on a decision once we are in its round; whoever was a round behind finishes its own first."""
         if self._postponed is None or self._postponed[0].resume_round > work.round:
             return
         (decision, reason), self._postponed = self._postponed, None
-        raise NewAttempt(decision.resume_round, reason, banned=decision.banned, removed=decision.removed)
+        raise NewAttempt(decision.resume_round, reason, banned=decision.banned, removed=_get_removed(decision))
 
     async def wait_for(self, work: Work, is_done: Callable[[], bool], wait_s: float) -> bool:
         """Wait for private data, at most ``wait_s`` seconds; return whether it came.
@@ -217,6 +225,10 @@ class Exchange:
                 else:
                     await self.board.changed()
         return is_done()
+
+
+def _get_removed(decision: Decision) -> tuple[PeerId, ...]:
+    return (*decision.removed, *decision.overmarked)
 
 
 def compute_opening_chain(work: Work) -> bytes:

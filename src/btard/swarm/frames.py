@@ -22,6 +22,10 @@ class Kind(IntEnum):
     CERTIFICATE = 10
     PLAIN_SLICE = 11
     PLAIN_PART = 12
+    CHAIN = 20
+    RESUME = 21
+    SEAL = 22
+    PULL_VOTED = 23
     GENESIS = 13
 
 

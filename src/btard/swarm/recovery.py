@@ -1,103 +1,86 @@
 """
 Recovery: one task that settles, with all others, how a halted round goes on (design section 5).
 
-HALT starts it; every member broadcasts one VIEW of what it holds, then one BALLOT for the views it
-got; ballots of everyone outside the silent are a certificate, from which rules/recovery.py draws the
-same decision everywhere. While a recovery runs, no phase completes here. HALTs and certificates are
-relayed: nobody is left out of a recovery, and whoever missed a ballot adopts what the others
-concluded. Where no certificate comes the next serial tries again, a bounded number of times; those
-who are proven to equivocate have no view in it. The Dolev–Strong fallback takes that place later.
+    0       HALT, or RESUMEs of more than half, start it; everyone broadcasts one VIEW of what it holds
+    2Δ      one BALLOT for the views it got; ballots of everyone outside the silent are a certificate
+    4Δ      where none formed, Dolev–Strong goes on with everyone's view and ballot: f steps of 2Δ more
+    after   everyone CONCLUDEs from the final vector; equal conclusions of more than half settle it
+
+While a recovery runs, no phase completes here. HALTs, RESUMEs and settlements are relayed: nobody is left
+out of a recovery, and whoever missed a part adopts what the others settled, whenever it arrives. A recovery that
+settles nothing leaves the swarm halted: members say RESUME until more than half of the roster do.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from statistics import median_low
 
 import structlog
 import trio
 
-from btard.errors import LocalProtocolError, RemoteProtocolError, Undecided
-from btard.identity import PeerId, digest, short
-from btard.identity.digests import Context
+from btard.errors import BtardError, Undecided
+from btard.identity import PeerId, short
+from btard.rules.agreement import can_settle, find_elected, find_unvoted
 from btard.rules.config import RunConfig
-from btard.rules.evidence import (
-    Cause,
-    CertificateProof,
-    Departure,
-    DepartureKind,
-    EquivocationProof,
-)
-from btard.rules.messages import MAX_EVIDENCE, Ballot, Halt, Holding, Phase, Position, SignedMessage, Stage, View
-from btard.rules.recovery import (
-    Decision,
-    Equivocation,
-    compute_views_digest,
-    decide,
-    find_certificate,
-    is_equivocation,
-)
+from btard.rules.dolev_strong import OPENING, STEP, compute_end
+from btard.rules.evidence import AnyProof, Cause, Departure, DepartureKind
+from btard.rules.marks import Marks
+from btard.rules.messages import Ballot, Conclude, Halt, Phase, SignedMessage, Stage, View
+from btard.rules.recovery import Decision, Equivocation, compute_views_digest
 from btard.swarm.board import RECOVERY_PHASES
-from btard.swarm.broadcast import MAX_PROOFS, MAX_SUPPLY, Broadcast, Expectation, take_small
-from btard.swarm.events import Departed, Halted, Observer, Recovered
+from btard.swarm.broadcast import Broadcast, Expectation
+from btard.swarm.events import Departed, Halted, Observer, Recovered, Stranded
+from btard.swarm.fallback import Fallback, read_ballots
+from btard.swarm.frames import Kind
+from btard.swarm.halting import Resuming
 from btard.swarm.ledger import Ledger
-from btard.wire import decode, encode, open_message
+from btard.swarm.settlement import (
+    Messages,
+    Settlement,
+    draw_decision,
+    find_equivocations,
+    open_evidence,
+    open_settlement,
+    open_supplied,
+    settle_by_ballots,
+    settle_by_conclusions,
+)
+from btard.swarm.viewing import build_view, encode_proofs, make_position, make_proof
+from btard.swarm.voted import Voted
+from btard.wire import encode, open_chain
 
 log = structlog.get_logger(__name__)
 
-MAX_FRUITLESS = 8
-"""Recoveries in one phase without a certificate before the run stops: more means that the swarm cannot agree."""
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """Equal ballots of everyone outside the silent, and the views they name."""
-
-    views: Mapping[PeerId, SignedMessage]
-    ballots: tuple[SignedMessage, ...]
-
-    @property
-    def attempt(self) -> int:
-        """The attempt it belongs to."""
-        return self.ballots[0].slot.stage.attempt
-
-    @property
-    def serial(self) -> int:
-        """Which recovery of that attempt."""
-        return self.ballots[0].slot.stage.serial
-
-    @property
-    def roster(self) -> bytes:
-        """The digest of the members that voted."""
-        return self.ballots[0].roster
-
-    @property
-    def proof(self) -> CertificateProof:
-        """What the ledger keeps and others are told."""
-        views = tuple(self.views[peer].envelope for peer in sorted(self.views))
-        return CertificateProof(tuple(ballot.envelope for ballot in self.ballots), views)
+RESUME_EVERY = 5
+"""Δ between two broadcasts of the same RESUME: a link that heals brings nothing back that was lost on it."""
+LONGEST_PAUSE_S = 300.0
+"""Longest wait before a swarm tries again that has often settled nothing, in seconds."""
+PATIENCE_S = 24 * 3600.0
+"""How long a peer stays halted before it stops, in seconds; started again, it resumes from its ledger."""
 
 
 class Recovery:
-    """The recovery of the attempt in progress."""
+    """The recovery of the attempt in progress; ``marks`` are the marked pairs, which the round keeps up to date."""
 
     def __init__(self, config: RunConfig, broadcast: Broadcast, ledger: Ledger, observe: Observer) -> None:
         self._config, self._broadcast, self._ledger, self._observe = config, broadcast, ledger, observe
-        self._board = broadcast.board
+        self._board, self.marks = broadcast.board, Marks()
         self._decision: Decision | None = None
-        self._decided_by = b""
-        self._running = False
-        self._fruitless = 0
-        self._marked: set[frozenset[PeerId]] = set()
-        self._relayed: Certificate | None = None
+        self._decided_by, self._failure = b"", list[BtardError]()
+        self._running, self._fruitless, self._halted_at = False, 0, 0.0
+        self._relayed: Settlement | None = None
         self._adopted: tuple[int, int] | None = None
-        broadcast.on_certificate = self._receive_certificate
+        self._fallback: Fallback | None = None
+        self._agreed: Messages | None = None
+        self._resuming = Resuming(config, broadcast, ledger, self._fail)
+        self._voted = Voted(config.run_id, broadcast)
+        broadcast.on_certificate = self._receive_settlement
+        broadcast.hub.on_control[Kind.CHAIN] = self._receive_chain
 
     @property
     def is_pending(self) -> bool:
         """Whether the round must wait: a recovery runs, or its decision has not been taken up yet."""
-        started = self._find_halt() is not None or self._find_relayed() is not None
-        return self._running or self._decision is not None or started
+        return self._running or self._decision is not None or self._can_start()
 
     async def settled(self) -> tuple[Decision, bytes]:
         """Wait for the decision and take it up; with the digest by which the next attempt names it."""
@@ -106,20 +89,15 @@ class Recovery:
         decision, self._decision = self._decision, None
         return decision, self._decided_by
 
-    def note_progress(self) -> None:
-        """A phase is complete: whatever recoveries it took, the swarm goes on."""
-        self._fruitless = 0
-
     def halt(self, expectation: Expectation, missing: tuple[PeerId, ...], evidence: tuple[Equivocation, ...]) -> None:
         """Say that the round cannot go on, and why."""
-        proofs = _encode_proofs(evidence)
-        stage = self._stage(Phase.HALT)
+        proofs = encode_proofs(evidence)
         self._observe(Halted(str(expectation.stage), missing))
         log.warning("halt", stage=str(expectation.stage), missing=[short(peer) for peer in missing], proofs=len(proofs))
-        self._say(stage, Halt(_position(expectation.stage), missing, proofs))
+        self._say(Phase.HALT, Halt(make_position(expectation.stage), missing, proofs))
 
-    def _say(self, stage: Stage, payload: Halt | View | Ballot) -> SignedMessage:
-        return self._broadcast.say(stage, self._broadcast.place.roster.digest, b"", payload)
+    def _say(self, phase: Phase, payload: Halt | View | Ballot | Conclude) -> SignedMessage:
+        return self._broadcast.say(self._stage(phase), self._broadcast.place.roster.digest, b"", payload)
 
     def _stage(self, phase: Phase) -> Stage:
         place = self._broadcast.place
@@ -127,259 +105,294 @@ class Recovery:
 
     def _held(self, phase: Phase) -> dict[PeerId, SignedMessage]:
         roster = self._broadcast.place.roster
-        return {
-            peer: message
-            for peer, message in self._board.of(self._stage(phase)).items()
-            if peer in roster and message.roster == roster.digest
-        }
+        held = self._board.of(self._stage(phase))
+        return {peer: item for peer, item in held.items() if peer in roster and item.roster == roster.digest}
+
+    def _can_start(self) -> bool:
+        """Whether a recovery is due: something was relayed, or RESUMEs, or a HALT, which moves nobody who is halted."""
+        if self._broadcast.place.current is None:  # before our first stage there is nothing that could be halted
+            return False
+        if self._find_relayed() or self._resuming.find_restart() is not None:
+            return True
+        return not self._fruitless and self._find_halt() is not None
 
     def _find_halt(self) -> SignedMessage | None:
-        """A HALT of this recovery; before our first stage there is nothing that could be halted."""
-        halts = self._held(Phase.HALT) if self._broadcast.place.current else {}
+        halts = self._held(Phase.HALT)
         return next((halts[peer] for peer in sorted(halts) if self._counts(halts[peer], halts)), None)
 
     def _counts(self, halt: SignedMessage, halts: Mapping[PeerId, SignedMessage]) -> bool:
-        """Whether a HALT starts a recovery: it has a reason that its sender has not used up, or f+1 members want it.
+        """Whether a HALT starts a recovery: it has a reason, or f+1 members want the recovery (attacks B1).
 
-        Who halted over another without anybody leaving has used up that pair (attacks B1): nobody halts the
-        swarm for nothing more often than it has partners, and nobody escapes by being halted over.
+        A reason is an equivocation, or a missing member with whom the sender is no marked pair.
         """
         assert isinstance(halt.payload, Halt)
-        roster = self._broadcast.place.roster
+        roster, marks = self._broadcast.place.roster, self.marks
         enough = roster.tolerated(self._config.byzantine_bound) + 1
         named = Counter(peer for item in halts.values() for peer in set(item.payload.missing))  # type: ignore[union-attr]
         has_reason = any(
-            peer in roster and (named[peer] >= enough or frozenset({halt.sender, PeerId(peer)}) not in self._marked)
+            peer in roster and (named[peer] >= enough or not marks.is_marked(halt.sender, PeerId(peer)))
             for peer in halt.payload.missing
         )
         entered = self._held(Phase.VIEW).keys() - {self._broadcast.me}
-        return has_reason or len(entered) >= enough or bool(self._known_equivocations())
+        return has_reason or len(entered) >= enough or bool(self._find_shown(halts))
 
-    async def run(self) -> None:
-        """Serve one recovery after another, for ever."""
-        while True:
-            if self._decision is None and (certificate := self._find_relayed()):
-                self._conclude(certificate, trio.current_time())
-            elif self._decision is None and (halt := self._find_halt()):
-                await self._recover(halt)
-            else:
-                await self._board.changed()
-
-    async def _recover(self, halt: SignedMessage) -> None:
-        self._running, entered, delay_s = True, trio.current_time(), self._config.delay_s
-        if self._fruitless >= MAX_FRUITLESS:
-            raise Undecided(f"no agreement after {MAX_FRUITLESS} recoveries in one phase; the swarm stops")
-        self._broadcast.relay(halt)
-        roster, views = self._broadcast.place.roster, self._stage(Phase.VIEW)
-        self._say(views, self._build_view(halt))
-        if not await self._wait_until(lambda: len(self._views()) == len(roster), 2 * delay_s):
-            await self._broadcast.pull(views, self._broadcast.others, 2 * delay_s)
-        held = self._views()
-        silent = tuple(peer for peer in roster.members if peer not in held)
-        self._say(self._stage(Phase.BALLOT), Ballot(silent, compute_views_digest(held)))
-        await self._wait_until(lambda: self._certificate() is not None, 4 * delay_s)
-        certificate = self._certificate()
-        if certificate is None:  # somebody told us and others different things: find out who
-            await self._broadcast.pull(views, self._broadcast.others, 2 * delay_s)
-        self._conclude(certificate or self._certificate(), entered)
-
-    def _conclude(self, certificate: Certificate | None, entered: float) -> None:
-        place = self._broadcast.place
-        decision = self._adopt(certificate) if certificate else Decision((), (), place.round, ())
-        # Those with a certificate are bounded by the pairs that they mark, and end nothing.
-        self._fruitless = 0 if decision.changes_roster else self._fruitless + (certificate is None)
-        place.serial = max(place.serial, certificate.serial + 1) if certificate else place.serial + 1
-        self._observe(Recovered(place.round, decision.removed, decision.banned, trio.current_time() - entered))
-        self._running, self._decision, self._relayed = False, decision, None
-        self._board.signal()
-
-    async def _wait_until(self, is_done: Callable[[], bool], seconds: float) -> bool:
-        with trio.move_on_after(seconds):
-            while not is_done():
-                await self._board.changed()
-        return is_done()
-
-    def _build_view(self, halt: SignedMessage) -> View:
-        place = self._broadcast.place
-        stages = [item for item in (place.last, place.current) if item is not None]
-        if not stages:
-            raise LocalProtocolError("a recovery before the first round")
-        evidence = _encode_proofs(self._known_equivocations())
-        return View(
-            _position(stages[-1].stage),
-            place.overdue,
-            tuple(self._holding(item) for item in stages),
-            self._supply(stages),
-            evidence,
-            halt.envelope,
-        )
-
-    def _holding(self, expectation: Expectation) -> Holding:
-        accepted = self._broadcast.accepted(expectation)
-        roster = self._broadcast.place.roster
-        digests = tuple(accepted[peer].digest if peer in accepted else b"" for peer in roster.members)
-        return Holding(_position(expectation.stage), digests)
-
-    def _supply(self, stages: list[Expectation]) -> tuple[bytes, ...]:
-        """The bytes of whatever the known HALTs call missing and we hold."""
-        supplied = []
-        for halt in self._held(Phase.HALT).values():
-            payload = halt.payload
-            assert isinstance(payload, Halt)
-            for expectation in stages:
-                if expectation.stage == payload.position.stage:
-                    accepted = self._broadcast.accepted(expectation)
-                    supplied += [accepted[PeerId(p)].envelope for p in payload.missing if p in accepted]
-        return tuple(sorted(take_small(set(supplied), MAX_SUPPLY)))
+    def _find_shown(self, halts: Messages) -> dict[PeerId, Equivocation]:
+        """What HALTs prove against members: everyone who gets them relayed sees the same."""
+        payloads = [item.payload for item in halts.values() if isinstance(item.payload, Halt)]
+        shown = [item for payload in payloads for item in open_evidence(self._config, payload.evidence)]
+        return {item.culprit: item for item in shown if item.culprit in self._broadcast.place.roster}
 
     def _known_equivocations(self) -> tuple[Equivocation, ...]:
         roster = self._broadcast.place.roster
-        found = {item.culprit: item for item in self._board.equivocations()}
-        for halt in self._held(Phase.HALT).values():
-            assert isinstance(halt.payload, Halt)
-            for item in self._open_evidence(halt.payload.evidence):
-                found.setdefault(item.culprit, item)
-        return tuple(found[peer] for peer in sorted(found) if peer in roster)
+        ours = {item.culprit: item for item in self._board.equivocations() if item.culprit in roster}
+        found = self._find_shown(self._held(Phase.HALT)) | ours
+        return tuple(found[peer] for peer in sorted(found))
 
-    def _open_evidence(self, proofs: tuple[bytes, ...]) -> list[Equivocation]:
-        opened = []
-        for proof in proofs:
-            try:
-                pair = decode(proof, EquivocationProof)
-                first, second = (open_message(self._config.run_id, item) for item in (pair.first, pair.second))
-            except RemoteProtocolError:
-                continue
-            if is_equivocation(first, second):
-                opened.append(Equivocation(first, second))
-        return opened
+    def _fail(self, error: BtardError) -> None:
+        """Let the run end: others have shown that it goes on without us."""
+        self._failure.append(error)
+        self._board.signal()
+
+    async def run(self) -> None:
+        """Serve one recovery after another, for ever.
+
+        Raises:
+            Banned, Removed: the others went on without us.
+            Undecided: the swarm was halted for too long.
+        """
+        self._broadcast.place.serial = max(self._broadcast.place.serial, self._find_stored_serial())
+        async with trio.open_nursery() as nursery:
+            self._spawn = nursery.start_soon
+            while True:
+                if self._failure:
+                    raise self._failure[0]
+                if self._decision is None and self._can_start():
+                    await self._serve()
+                else:
+                    await self._board.changed()
+
+    def _find_stored_serial(self) -> int:
+        """The newest recovery of this attempt in which we have signed something before a restart."""
+        attempt, serial = self._broadcast.place.attempt, 0
+        phases = (Phase.HALT, Phase.VIEW, Phase.RESUME)
+        while any(self._ledger.stored_message(Stage(0, attempt, phase, serial + 1)) for phase in phases):
+            serial += 1
+        return serial
+
+    async def _serve(self) -> None:
+        """Adopt what was relayed, or run one recovery; stay halted while nothing is settled."""
+        self._running, entered = True, trio.current_time()
+        settlement = self._find_relayed()
+        if settlement is None:
+            restart = self._resuming.find_restart()
+            self._broadcast.place.serial = self._broadcast.place.serial if restart is None else restart
+            settlement = await self._recover(None if restart is not None else self._find_halt())
+        if settlement is not None and not self._is_too_few(settlement):
+            self._conclude(settlement, entered)
+        else:
+            await self._stay_halted(settlement)
+
+    async def _recover(self, halt: SignedMessage | None) -> Settlement | None:
+        """Run one recovery, from VIEW to settlement; None if it settles nothing."""
+        delay_s, place = self._config.delay_s, self._broadcast.place
+        entered, tolerated = trio.current_time(), place.roster.tolerated(self._config.byzantine_bound)
+        self._fallback = Fallback(self._broadcast, self._stage(Phase.VIEW), tolerated, delay_s)
+        self._agreed = None
+        try:
+            self._enter(halt)
+            everyone = len(place.roster)
+            await self._wait(lambda: len(self._views()) == everyone, Phase.VIEW, entered, 2 * delay_s)
+            views = self._views()
+            silent = tuple(peer for peer in place.roster.members if peer not in views)
+            ballot = self._say(Phase.BALLOT, Ballot(silent, compute_views_digest(views))).payload
+            assert isinstance(ballot, Ballot)
+            self._voted.keep(self._stage(Phase.VIEW), ballot, views)
+            await self._wait(lambda: False, Phase.BALLOT, entered, OPENING * delay_s)
+            if self._settlement() is None:
+                await self._fall_back(ballot, entered + compute_end(tolerated, delay_s))
+            return self._settlement()
+        finally:
+            self._fallback = None
+
+    def _enter(self, halt: SignedMessage | None) -> None:
+        """Let everyone know by what we enter, and what we hold."""
+        for item in self._held(Phase.HALT).values():
+            self._broadcast.relay(item)
+        self._resuming.relay()
+        self._say(Phase.VIEW, self._build_view(halt))
+
+    async def _wait(self, is_done: Callable[[], bool], phase: Phase, entered: float, until_s: float) -> None:
+        """Wait until something is done or settled; what does not come by itself is pulled Δ before the end."""
+        delay_s = self._config.delay_s
+        with trio.move_on_at(entered + until_s - delay_s):
+            await self._until(is_done)
+            return
+        self._spawn(self._broadcast.pull, self._stage(phase), self._broadcast.others, delay_s)
+        with trio.move_on_at(entered + until_s):
+            await self._until(is_done)
+
+    async def _until(self, is_done: Callable[[], bool]) -> None:
+        while not is_done() and self._settlement() is None and not self._failure:
+            await self._board.changed()
+
+    async def _fall_back(self, own: Ballot, end: float) -> None:
+        """Go on with Dolev–Strong, then conclude from the final vector, and wait for more than half to do the same."""
+        assert self._fallback is not None
+        roster, delay_s = self._broadcast.place.roster, self._config.delay_s
+        tolerated = roster.tolerated(self._config.byzantine_bound)
+        log.warning("no certificate formed: Dolev–Strong", serial=self._broadcast.place.serial)
+        self._fallback.begin()
+        with trio.move_on_at(end):
+            await self._until(lambda: False)
+            return
+        vector = self._fallback.find_vector()
+        ballots = read_ballots(vector)
+        if not can_settle(roster, ballots, own):
+            return
+        elected = find_elected(roster, ballots)
+        if elected is not None:  # somebody may hold a certificate, by which nobody leaves for what was not voted
+            voters = [peer for peer, ballot in ballots.items() if ballot == elected]
+            self._agreed = await self._voted.find(self._stage(Phase.VIEW), elected, voters, STEP * delay_s)
+            said = Conclude(elected.views, (), ())
+        else:
+            self._agreed, split = {peer: cast.view for peer, cast in vector.items()}, self._fallback.find_split()
+            unvoted = find_unvoted(roster, ballots, split, tolerated)
+            said = Conclude(compute_views_digest(self._agreed), unvoted, split)
+        if self._agreed is not None:
+            self._say(Phase.CONCLUDE, said)
+            await self._wait(lambda: False, Phase.CONCLUDE, trio.current_time(), 2 * STEP * delay_s)
+
+    def _settlement(self) -> Settlement | None:
+        """What the recovery comes to, as soon as its votes and views are here or another member has shown it."""
+        roster = self._broadcast.place.roster
+        relayed = self._find_relayed()
+        if relayed or (found := settle_by_ballots(roster, self._held(Phase.BALLOT), self._held(Phase.VIEW))):
+            return relayed or found
+        if self._agreed is None:
+            return None
+        return settle_by_conclusions(roster, self._held(Phase.CONCLUDE), self._agreed)
+
+    def _is_too_few(self, settlement: Settlement) -> bool:
+        """Whether removals would leave fewer members than may go on: then the swarm waits for them."""
+        place = self._broadcast.place
+        decision = draw_decision(self._config, place.roster, settlement)
+        left = place.roster.without(decision.leaving)
+        return len(left) < self._config.min_roster and bool({*decision.leaving} - {*decision.banned})
+
+    async def _stay_halted(self, settlement: Settlement | None) -> None:
+        """Say why, pause if this is not the first time, and say RESUME until something starts a recovery.
+
+        Raises:
+            Undecided: nothing did for PATIENCE_S.
+        """
+        place, now = self._broadcast.place, trio.current_time()
+        reason = (
+            f"only {len(self._views())} of {len(place.roster)} members are heard and agree; more than half are needed"
+            if settlement is None
+            else f"fewer members than min_roster ({self._config.min_roster}) would be left"
+        )
+        if settlement is not None:
+            self._adopted, self._relayed = settlement.order, None
+            place.serial = max(place.serial, settlement.stage.serial)
+        place.serial += 1
+        self._halted_at = self._halted_at if self._fruitless else now
+        pause_s = min(2**self._fruitless * self._config.delay_s, LONGEST_PAUSE_S) if self._fruitless else 0.0
+        self._fruitless = min(self._fruitless + 1, 32)
+        self._observe(Stranded(place.round, place.serial, reason))
+        log.warning("the swarm is halted and waits", reason=reason, serial=place.serial, pause_s=pause_s)
+        with trio.move_on_after(pause_s):
+            await self._until_started()
+        while not self._can_start() and not self._failure:
+            if trio.current_time() - self._halted_at > PATIENCE_S:
+                raise Undecided(f"the swarm was halted for a day: {reason}; start again to go on waiting")
+            self._resuming.say(place.serial)
+            with trio.move_on_after(RESUME_EVERY * self._config.delay_s):
+                await self._until_started()
+
+    async def _until_started(self) -> None:
+        while not self._can_start() and not self._failure:
+            await self._board.changed()
+
+    def _conclude(self, settlement: Settlement, entered: float) -> None:
+        place = self._broadcast.place
+        decision = self._adopt(settlement)
+        place.serial = max(place.serial, settlement.stage.serial + 1)
+        self._observe(
+            Recovered(
+                place.round,
+                (*decision.removed, *decision.overmarked),
+                decision.banned,
+                trio.current_time() - entered,
+                is_fallback=not settlement.is_certificate,
+            )
+        )
+        self._fruitless, self._running, self._decision, self._relayed = 0, False, decision, None
+        self._board.signal()
+
+    def _build_view(self, halt: SignedMessage | None) -> View:
+        calls = (*self._held(Phase.HALT).values(), *self._resuming.held)
+        envelope = halt.envelope if halt else b""
+        return build_view(self._broadcast, calls, self._known_equivocations(), self.marks, envelope)
 
     def _views(self) -> dict[PeerId, SignedMessage]:
         """The views that count: not of those who are proven to equivocate, as far as any view shows it."""
         views = self._held(Phase.VIEW)
-        shown = [item for view in views.values() for item in self._open_evidence(view.payload.evidence)]  # type: ignore[union-attr]
-        culprits = {
-            item.culprit for item in (*shown, *self._board.equivocations()) if item.stage.phase in RECOVERY_PHASES
-        }
+        shown = find_equivocations(self._config, (view.payload for view in views.values()))  # type: ignore[misc]
+        proven = (item for item in (*shown, *self._board.equivocations()) if item.stage.phase in RECOVERY_PHASES)
+        culprits = {item.culprit for item in proven}
         return {peer: view for peer, view in views.items() if peer not in culprits}
 
-    def _certificate(self) -> Certificate | None:
-        """The certificate, once its ballots and all views they name are here, or another member has sent it."""
-        return self._find_relayed() or self._assemble(self._held(Phase.BALLOT), self._held(Phase.VIEW))
-
-    def _assemble(
-        self, ballots: Mapping[PeerId, SignedMessage], views: Mapping[PeerId, SignedMessage]
-    ) -> Certificate | None:
-        found = find_certificate(self._broadcast.place.roster, ballots)
-        if found is None:
-            return None
-        silent, views_digest, votes = found
-        named = {peer: view for peer, view in views.items() if peer not in silent}
-        return Certificate(named, votes) if compute_views_digest(named) == views_digest else None
-
-    def _find_relayed(self) -> Certificate | None:
-        """A certificate of the attempt in progress that another member has sent."""
+    def _find_relayed(self) -> Settlement | None:
+        """A settlement of the attempt in progress that another member has shown."""
         relayed, place = self._relayed, self._broadcast.place
-        is_ours = relayed is not None and (relayed.attempt, relayed.roster) == (place.attempt, place.roster.digest)
+        is_ours = relayed is not None and (relayed.stage.attempt, relayed.roster) == (
+            place.attempt,
+            place.roster.digest,
+        )
         return relayed if is_ours else None
 
-    def _receive_certificate(self, body: bytes) -> None:
-        """Keep a certificate that another member has come to, if it holds and belongs to our attempt."""
-        proof = decode(body, CertificateProof)
-        ballots, views = (
-            {message.sender: message for message in (open_message(self._config.run_id, item) for item in envelopes)}
-            for envelopes in (proof.ballots, proof.views)
-        )
-        stages = {message.slot.stage for message in ballots.values()}
-        if len(stages) != 1 or not self._is_of_attempt(next(iter(stages)), (*ballots.values(), *views.values())):
-            return
-        certificate = self._assemble(ballots, views)
-        if certificate and self._decision is None and self._is_news(certificate):
-            self._relayed = self._relayed or certificate
+    def _receive_settlement(self, body: bytes) -> None:
+        """Keep a settlement that another member has come to, if it holds and belongs to our attempt."""
+        place = self._broadcast.place
+        settlement = open_settlement(self._config, place.roster, place.attempt, body)
+        if settlement and self._decision is None and self._is_news(settlement):
+            self._relayed = self._relayed or settlement
             self._board.signal()
 
-    def _is_news(self, certificate: Certificate) -> bool:
+    def _is_news(self, settlement: Settlement) -> bool:
         """Whether we have not come to it ourselves, and it is about the rounds that we could go back to."""
-        adopted, place = self._adopted, self._broadcast.place
-        is_known = adopted is not None and (certificate.attempt, certificate.serial) <= adopted
-        rounds = [view.payload.position.round for view in certificate.views.values()]  # type: ignore[union-attr]
-        return not is_known and abs(median_low(rounds) - place.round) <= 1
+        is_known = self._adopted is not None and settlement.order <= self._adopted
+        rounds = [view.payload.position.round for view in settlement.views.values()]  # type: ignore[union-attr]
+        return not is_known and abs(median_low(rounds) - self._broadcast.place.round) <= 1
 
-    def _is_of_attempt(self, stage: Stage, messages: Iterable[SignedMessage]) -> bool:
-        """Whether all messages are ballots and views of one recovery of our attempt."""
-        place = self._broadcast.place
-        stages = {stage._replace(phase=phase) for phase in (Phase.VIEW, Phase.BALLOT)}
-        return (stage.round, stage.attempt, stage.phase) == (0, place.attempt, Phase.BALLOT) and all(
-            message.slot.stage in stages and message.roster == place.roster.digest for message in messages
-        )
+    def _receive_chain(self, peer: PeerId, body: bytes) -> None:
+        """Feed the fallback of the recovery in progress; chains of others, or without one, are of no use."""
+        if self._fallback is not None and peer in self._broadcast.place.roster:
+            self._fallback.receive(open_chain(self._config.run_id, body))
 
-    def _adopt(self, certificate: Certificate) -> Decision:
-        """Draw the decision from certified views, write it down, tell everyone, supply what was missing."""
-        views = certificate.views
+    def _adopt(self, settlement: Settlement) -> Decision:
+        """Draw the decision from agreed views, write it down, tell everyone, supply what was missing."""
         place = self._broadcast.place
-        opened = {peer: message.payload for peer, message in views.items()}
-        shown = [
-            item
-            for peer in sorted(opened)
-            for item in self._open_evidence(opened[peer].evidence)  # type: ignore[union-attr]
-        ]
-        equivocations = {item.culprit: item for item in sorted(shown, key=lambda item: item.order, reverse=True)}
-        tolerated = place.roster.tolerated(self._config.byzantine_bound)
-        supplied = self._open_supplied(view for view in opened.values() if isinstance(view, View))
-        is_first = certificate.serial == 0
-        decision = decide(place.roster, opened, shown, tolerated, supplied, is_first=is_first)  # type: ignore[arg-type]
-        self._adopted = certificate.attempt, certificate.serial
-        self._broadcast.tell_certificate(encode(certificate.proof))
+        decision = draw_decision(self._config, place.roster, settlement)
+        views = [view.payload for view in settlement.views.values() if isinstance(view.payload, View)]
+        self._adopted = settlement.order
+        self._broadcast.tell_certificate(encode(settlement.proof))
+        ours = {item.culprit: item for item in self._board.equivocations()}
+        proofs = ours | {item.culprit: item for item in find_equivocations(self._config, views)}
         for peer in decision.banned:
-            item = equivocations[peer]
-            proof = EquivocationProof(item.first.envelope, item.second.envelope)
-            self._depart(
-                Departure(peer, decision.resume_round, place.attempt, DepartureKind.BAN, Cause.EQUIVOCATION, proof)
-            )
+            proof = settlement.proof if peer not in proofs else make_proof(proofs[peer])
+            self._depart(decision, peer, Cause.EQUIVOCATION, proof)
         for peer in decision.removed:
-            self._depart(
-                Departure(
-                    peer, decision.resume_round, place.attempt, DepartureKind.REMOVAL, Cause.SILENCE, certificate.proof
-                )
-            )
-        for message in supplied:
+            self._depart(decision, peer, Cause.SILENCE, settlement.proof)
+        for peer in decision.overmarked:
+            self._depart(decision, peer, Cause.TOO_MANY_MARKS, settlement.proof)
+        for message in open_supplied(self._config, views):
             self._broadcast.take(message)
-        if not decision.changes_roster:
-            self._mark_pairs((view for view in opened.values() if isinstance(view, View)), certificate)
-        self._decided_by = digest(Context.VIEWS, compute_views_digest(views))
+        self._decided_by = settlement.digest
         return decision
 
-    def _mark_pairs(self, views: Iterable[View], certificate: Certificate) -> None:
-        """Remember who halted over whom without anybody leaving, as the agreed views show it."""
-        stage = certificate.ballots[0].slot.stage._replace(phase=Phase.HALT)
-        for envelope in {view.halt for view in views}:
-            try:
-                halt = open_message(self._config.run_id, envelope)
-            except RemoteProtocolError:
-                continue
-            if isinstance(halt.payload, Halt) and halt.slot.stage == stage:
-                self._marked |= {frozenset({halt.sender, PeerId(peer)}) for peer in halt.payload.missing}
-
-    def _open_supplied(self, views: Iterable[View]) -> list[SignedMessage]:
-        """The messages that agreed views supply; what is no message was supplied by a cheat."""
-        opened = []
-        for envelope in sorted({envelope for view in views for envelope in view.supplied}):
-            try:
-                opened.append(open_message(self._config.run_id, envelope))
-            except RemoteProtocolError as error:
-                log.warning("a view supplied a bad message", reason=str(error))
-        return opened
-
-    def _depart(self, departure: Departure) -> None:
+    def _depart(self, decision: Decision, peer: PeerId, cause: Cause, proof: AnyProof) -> None:
+        kind = DepartureKind.BAN if cause is Cause.EQUIVOCATION else DepartureKind.REMOVAL
+        departure = Departure(peer, decision.resume_round, self._broadcast.place.attempt, kind, cause, proof)
         self._ledger.record_departure(departure)
-        peer = PeerId(departure.peer)
-        self._observe(Departed(peer, departure.round, departure.attempt, departure.kind, departure.cause))
-
-
-def _position(stage: Stage) -> Position:
-    return Position(*map(int, stage))
-
-
-def _encode_proofs(evidence: Iterable[Equivocation]) -> tuple[bytes, ...]:
-    """As many proofs as a message may hold; the others follow in the next recovery."""
-    proofs = [encode(EquivocationProof(item.first.envelope, item.second.envelope)) for item in evidence]
-    return tuple(take_small(proofs, MAX_PROOFS)[:MAX_EVIDENCE])
+        self._observe(Departed(peer, departure.round, departure.attempt, kind, cause))

@@ -14,7 +14,16 @@ import trio
 from btard.identity import PeerId
 from btard.net import Address
 from btard.rules.draws import Assignment
-from btard.swarm.events import Departed, DisputeOpened, GradientOverflow, Halted, Recovered, RoundDone, RunStarted
+from btard.swarm.events import (
+    Departed,
+    DisputeOpened,
+    GradientOverflow,
+    Halted,
+    Recovered,
+    RoundDone,
+    RunStarted,
+    Stranded,
+)
 from btard.swarm.state import State
 from btard.training.tasks import Evaluation
 
@@ -41,7 +50,9 @@ class Progress:
     evaluation: Evaluation | None
 
 
-TrainingEvent = Ready | Progress | RunStarted | Departed | DisputeOpened | Halted | Recovered | GradientOverflow
+TrainingEvent = (
+    Ready | Progress | RunStarted | Departed | DisputeOpened | Halted | Recovered | Stranded | GradientOverflow
+)
 TrainingObserver = Callable[[TrainingEvent], None]
 
 

@@ -1,12 +1,15 @@
 """Messages to bytes and back: the only place where bytes of a peer become values."""
 
+from btard.wire.chains import MAX_CHAIN, Cast, open_chain
 from btard.wire.codec import MAX_MESSAGE, decode, encode
 from btard.wire.envelope import open_message, sign_message
 from btard.wire.seals import compute_seal_digest, decode_seal, encode_seal, is_seal_signed_by, sign_seal
 from btard.wire.ticket import Ticket, format_ticket, parse_ticket
 
 __all__ = [
+    "MAX_CHAIN",
     "MAX_MESSAGE",
+    "Cast",
     "Ticket",
     "compute_seal_digest",
     "decode",
@@ -15,6 +18,7 @@ __all__ = [
     "encode_seal",
     "format_ticket",
     "is_seal_signed_by",
+    "open_chain",
     "open_message",
     "parse_ticket",
     "sign_message",

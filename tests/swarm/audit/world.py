@@ -191,7 +191,7 @@ class World:
         """A recovery in which nobody holds the AGGREGATE of ``missing``, who is silent."""
         position = Position(self.round, self.attempt, int(Phase.AGGREGATE), 0)
         held = tuple(b"" if peer == missing else b"d" * 32 for peer in self.roster.members)
-        view = View(position, overdue, (Holding(position, held),), supplied, (), b"")
+        view = View(position, overdue, (Holding(position, held),), supplied, (), b"", (), False)
         others = [peer for peer in self.roster.members if peer != missing]
         views = {peer: self.say(peer, Phase.VIEW, view) for peer in others}
         ballot = Ballot((missing,), compute_views_digest(views))

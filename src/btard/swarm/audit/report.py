@@ -13,6 +13,7 @@ from btard.rules.evidence import (
     Cause,
     CertificateProof,
     ColumnProof,
+    ConclusionProof,
     Departure,
     DepartureKind,
     EquivocationProof,
@@ -28,8 +29,9 @@ from btard.swarm.audit.chain import Chain, find_departure_problems, find_seal_pr
 from btard.swarm.audit.column import check_column
 from btard.swarm.audit.contents import Contents, Unreadable, read_contents
 from btard.swarm.audit.hearing import check_attestations, check_votes
-from btard.swarm.audit.majority import check_certificate, check_marks, check_state
+from btard.swarm.audit.majority import check_marks, check_state
 from btard.swarm.audit.opening import Unproven
+from btard.swarm.audit.recoveries import check_certificate, check_conclusion
 from btard.wire import is_seal_signed_by, open_message
 
 
@@ -54,6 +56,7 @@ PROOF_RULES: Mapping[type, ProofRule] = {
     ColumnProof: ProofRule(Standing.SELF_CONTAINED, check_column),
     VoteProof: ProofRule(Standing.BY_MAJORITY, check_votes),
     CertificateProof: ProofRule(Standing.BY_MAJORITY, check_certificate),
+    ConclusionProof: ProofRule(Standing.BY_MAJORITY, check_conclusion),
     AttestProof: ProofRule(Standing.BY_MAJORITY, check_attestations),
     StateProof: ProofRule(Standing.BY_MAJORITY, check_state),
     MarksProof: ProofRule(Standing.BY_MAJORITY, check_marks),
@@ -71,16 +74,16 @@ class CauseRule:
 _BAN = frozenset({DepartureKind.BAN})
 _REMOVAL = frozenset({DepartureKind.REMOVAL})
 CAUSE_RULES: Mapping[Cause, CauseRule] = {
-    Cause.EQUIVOCATION: CauseRule(_BAN, (EquivocationProof, CertificateProof)),
+    Cause.EQUIVOCATION: CauseRule(_BAN, (EquivocationProof, CertificateProof, ConclusionProof)),
     Cause.BROKEN_REVEAL: CauseRule(_BAN, (RevealProof,)),
     Cause.FALSE_GRADIENT: CauseRule(_BAN, (VoteProof,)),
     Cause.FALSE_REPORT: CauseRule(_BAN, (ColumnProof, VoteProof)),
     Cause.WRONG_AGGREGATE: CauseRule(_BAN, (ColumnProof, VoteProof)),
     Cause.FALSE_ACCUSATION: CauseRule(_BAN, (VoteProof,)),
     Cause.FALSE_NAMING: CauseRule(_BAN, (VoteProof,)),
-    Cause.SILENCE: CauseRule(_REMOVAL, (CertificateProof,)),
+    Cause.SILENCE: CauseRule(_REMOVAL, (CertificateProof, ConclusionProof)),
     Cause.WITHHOLDING: CauseRule(_REMOVAL, (AttestProof, VoteProof)),
-    Cause.TOO_MANY_MARKS: CauseRule(_REMOVAL, (MarksProof, CertificateProof)),
+    Cause.TOO_MANY_MARKS: CauseRule(_REMOVAL, (MarksProof, CertificateProof, ConclusionProof)),
     Cause.OTHER_STATE: CauseRule(_REMOVAL, (StateProof,)),
     Cause.GOODBYE: CauseRule(frozenset({DepartureKind.GOODBYE}), (type(None),)),
 }

@@ -1,0 +1,159 @@
+"""
+Halted members: they tell each other that they are ready for another recovery, and learn if the swarm went on without
+them (design section 5; attacks C11).
+
+A RESUME travels beside the ordinary messages, for a member that was removed meanwhile is a stranger to those it
+speaks to. They answer with what removed it: the settlement of that attempt, or the seal of that round.
+"""
+
+from collections.abc import Callable
+from typing import Annotated
+
+import structlog
+import trio
+from msgspec import Meta, Struct
+
+from btard.errors import Banned, BtardError, RemoteProtocolError, Removed
+from btard.identity import PeerId, short
+from btard.net import MAX_CONTROL
+from btard.rules.agreement import find_restart
+from btard.rules.config import RunConfig
+from btard.rules.evidence import CertificateProof, ConclusionProof
+from btard.rules.messages import MAX_ROSTER, Phase, Resume, SignedMessage, Stage
+from btard.rules.roster import Roster
+from btard.rules.seal import Seal, SealSignature, has_quorum
+from btard.swarm.broadcast import Broadcast
+from btard.swarm.frames import Kind
+from btard.swarm.ledger import Ledger
+from btard.swarm.viewing import make_position
+from btard.wire import compute_seal_digest, decode, encode, is_seal_signed_by, open_message
+
+log = structlog.get_logger(__name__)
+
+MAX_RESUME = 16 * 1024
+"""Largest RESUME in bytes: one that calls 256 members missing fits."""
+
+
+class SealedRound(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A seal with the signatures of the members that made it."""
+
+    seal: Seal
+    signatures: Annotated[tuple[SealSignature, ...], Meta(max_length=MAX_ROSTER)]
+
+
+class Resuming:
+    """The RESUMEs of the attempt in progress, the newest of each member, and answers to those who are no members."""
+
+    def __init__(
+        self, config: RunConfig, broadcast: Broadcast, ledger: Ledger, fail: Callable[[BtardError], None]
+    ) -> None:
+        self._config, self._broadcast, self._ledger, self._fail = config, broadcast, ledger, fail
+        self._newest: dict[PeerId, SignedMessage] = {}
+        self._answered: dict[PeerId, float] = {}
+        broadcast.hub.on_control[Kind.RESUME] = self._receive
+        broadcast.hub.on_control[Kind.SEAL] = self._receive_seal
+
+    @property
+    def held(self) -> tuple[SignedMessage, ...]:
+        """The RESUMEs that count, in roster order."""
+        place = self._broadcast.place
+        return tuple(
+            message
+            for peer, message in sorted(self._newest.items())
+            if peer in place.roster
+            and (message.roster, message.slot.stage.attempt) == (place.roster.digest, place.attempt)
+        )
+
+    def find_restart(self) -> int | None:
+        """The serial at which more than half of the roster are ready to begin again, unless we are past it."""
+        serial = find_restart(self._broadcast.place.roster, {m.sender: m.slot.stage.serial for m in self.held})
+        return serial if serial is not None and serial >= self._broadcast.place.serial else None
+
+    def say(self, serial: int) -> None:
+        """Tell everyone in the roster that we are ready for recovery ``serial`` of this attempt; again if repeated."""
+        broadcast, place = self._broadcast, self._broadcast.place
+        assert place.current is not None
+        stage = Stage(0, place.attempt, Phase.RESUME, serial)
+        payload = Resume(make_position(place.current.stage), broadcast.find_missing(place.current))
+        message = broadcast.say(stage, place.roster.digest, b"", payload)
+        self._newest[broadcast.me] = message
+        self._send(message)
+        broadcast.board.signal()
+
+    def relay(self) -> None:
+        """Pass on the RESUMEs by which we begin, so that everyone begins within Δ."""
+        for message in self.held:
+            self._send(message)
+
+    def _send(self, message: SignedMessage) -> None:
+        for peer in self._broadcast.others:
+            if peer != message.sender:
+                self._broadcast.hub.send(peer, Kind.RESUME, message.envelope)
+
+    def _receive(self, peer: PeerId, envelope: bytes) -> None:
+        place = self._broadcast.place
+        if len(envelope) > MAX_RESUME:
+            raise RemoteProtocolError("a RESUME longer than any", peer)
+        if peer not in place.roster and not self._may_answer(peer):
+            return
+        message = open_message(self._config.run_id, envelope)
+        if not isinstance(message.payload, Resume):
+            raise RemoteProtocolError("something else than a RESUME", peer)
+        if (message.roster, message.slot.stage.attempt) == (place.roster.digest, place.attempt):
+            self._keep(message)
+        elif message.sender == peer and message.slot.stage.attempt < place.attempt:
+            self._answer(peer, message.slot.stage.attempt, message.payload.position.round)
+
+    def _keep(self, message: SignedMessage) -> None:
+        known = self._newest.get(message.sender)
+        if message.sender in self._broadcast.place.roster and (
+            known is None or known.slot.stage < message.slot.stage or known.roster != message.roster
+        ):
+            self._newest[message.sender] = message
+            self._broadcast.board.signal()
+
+    def _may_answer(self, peer: PeerId) -> bool:
+        """Whether it is long enough since we answered a stranger; all of them cost at most so much."""
+        now = trio.current_time()
+        self._answered = {item: due for item, due in self._answered.items() if due > now}
+        return peer not in self._answered and len(self._answered) < 2 * MAX_ROSTER
+
+    def _answer(self, peer: PeerId, attempt: int, round_number: int) -> None:
+        """Tell a member of an earlier roster, or one that is behind, how its attempt ended."""
+        if not self._may_answer(peer):
+            return
+        self._answered[peer] = trio.current_time() + 2 * self._config.delay_s
+        for kind, body in ((Kind.CERTIFICATE, self._find_proof(attempt)), (Kind.SEAL, self._find_seal(round_number))):
+            if body is not None and len(body) <= MAX_CONTROL:
+                log.info("a member is behind", peer=short(peer), attempt=attempt, answer=kind.name)
+                self._broadcast.hub.send(peer, kind, body)
+
+    def _find_proof(self, attempt: int) -> bytes | None:
+        for departure in self._ledger.departures():
+            if departure.attempt == attempt and isinstance(departure.proof, CertificateProof | ConclusionProof):
+                return encode(departure.proof)
+        return None
+
+    def _find_seal(self, round_number: int) -> bytes | None:
+        seal = next((item for item in self._ledger.seals() if item.round == round_number), None)
+        signatures = self._ledger.signatures(round_number)
+        return encode(SealedRound(seal, signatures)) if seal and signatures and round_number else None
+
+    def _receive_seal(self, peer: PeerId, body: bytes) -> None:
+        """Learn from the seal of the round in which we wait that it ended without us."""
+        shown: SealedRound = decode(body, SealedRound, limit=MAX_CONTROL)
+        before, seal, me = self._ledger.newest_seal(), shown.seal, self._broadcast.me
+        if before is None or me in seal.roster or seal.round != before.round + 1:
+            return
+        roster = Roster.of([PeerId(member) for member in before.roster])
+        signers = frozenset(
+            item.signer
+            for item in shown.signatures
+            if item.signer in roster and is_seal_signed_by(PeerId(item.signer), seal, item.signature)
+        )
+        if seal.previous == compute_seal_digest(before) and has_quorum(signers, roster):
+            self._fail(
+                Banned("the roster convicted this peer while it was cut off; the seals of the others tell why")
+                if me in seal.banned
+                else Removed("the roster went on without this peer, without blame, while it was cut off")
+            )

@@ -1,0 +1,71 @@
+"""What a member shows in a recovery: its view, with the messages that others call missing and the proofs it holds."""
+
+from collections.abc import Iterable, Sequence
+
+from btard.errors import LocalProtocolError
+from btard.identity import PeerId
+from btard.rules.evidence import EquivocationProof
+from btard.rules.marks import Marks
+from btard.rules.messages import MAX_EVIDENCE, Halt, Holding, Position, Resume, SignedMessage, Stage, View
+from btard.rules.recovery import Equivocation, number_pairs
+from btard.swarm.broadcast import MAX_PROOFS, MAX_SUPPLY, Broadcast, Expectation, take_small
+from btard.wire import encode
+
+
+def build_view(
+    broadcast: Broadcast, calls: Sequence[SignedMessage], evidence: Iterable[Equivocation], marks: Marks, halt: bytes
+) -> View:
+    """Return our view; ``calls`` are the HALTs and RESUMEs known, ``halt`` is the HALT that it answers, if one.
+
+    Without a HALT the view answers RESUMEs: the recovery before decided nothing.
+    """
+    place = broadcast.place
+    stages = [item for item in (place.last, place.current) if item is not None]
+    if not stages:
+        raise LocalProtocolError("a recovery before the first round")
+    return View(
+        make_position(stages[-1].stage),
+        place.overdue,
+        tuple(_build_holding(broadcast, item) for item in stages),
+        _find_supply(broadcast, calls, stages),
+        encode_proofs(evidence),
+        halt,
+        number_pairs(place.roster, marks),
+        not halt,
+    )
+
+
+def _build_holding(broadcast: Broadcast, expectation: Expectation) -> Holding:
+    accepted, roster = broadcast.accepted(expectation), broadcast.place.roster
+    digests = tuple(accepted[peer].digest if peer in accepted else b"" for peer in roster.members)
+    return Holding(make_position(expectation.stage), digests)
+
+
+def _find_supply(
+    broadcast: Broadcast, calls: Sequence[SignedMessage], stages: Sequence[Expectation]
+) -> tuple[bytes, ...]:
+    """The bytes of whatever is called missing and we hold."""
+    supplied = set()
+    for call in calls:
+        assert isinstance(call.payload, Halt | Resume)
+        for expectation in stages:
+            if expectation.stage == call.payload.position.stage:
+                accepted = broadcast.accepted(expectation)
+                supplied |= {accepted[PeerId(p)].envelope for p in call.payload.missing if p in accepted}
+    return tuple(sorted(take_small(supplied, MAX_SUPPLY)))
+
+
+def make_position(stage: Stage) -> Position:
+    """Return a stage as a value on the wire."""
+    return Position(*map(int, stage))
+
+
+def make_proof(item: Equivocation) -> EquivocationProof:
+    """Return an equivocation as evidence."""
+    return EquivocationProof(item.first.envelope, item.second.envelope)
+
+
+def encode_proofs(evidence: Iterable[Equivocation]) -> tuple[bytes, ...]:
+    """Return as many proofs as a message may hold; the others follow in the next recovery."""
+    proofs = [encode(make_proof(item)) for item in evidence]
+    return tuple(take_small(proofs, MAX_PROOFS)[:MAX_EVIDENCE])
