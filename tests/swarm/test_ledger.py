@@ -17,7 +17,8 @@ from btard.rules.config import RunConfig, format_run_file
 from btard.rules.evidence import Cause, CertificateProof, Departure, DepartureKind
 from btard.rules.messages import Phase, Reveal, SignedMessage, Stage
 from btard.rules.seal import Seal, SealSignature
-from btard.swarm.ledger import EVIDENCE_DIRECTORY, LEDGER_FILE, MAX_DEPARTURE, SMALL_BLOB, Ledger, evidence_file_name
+from btard.swarm.ledger import MAX_DEPARTURE, SMALL_BLOB, Ledger, evidence_file_name
+from btard.swarm.ledger_files import EVIDENCE_DIRECTORY, LEDGER_FILE
 from btard.wire import MAX_MESSAGE, sign_message, sign_seal
 
 ME = Identity(b"m" * 32)

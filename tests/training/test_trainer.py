@@ -179,16 +179,17 @@ async def test_founder_that_leaves_before_the_beginning(make, config, nursery):
             hub = Hub(tcp, FOUNDER.peer_id)
 
             async def leave(peer: PeerId, body: bytes) -> tuple[bytes, None]:
-                hub.close(peer, "gone")
+                scope.cancel()
                 return b"", None
 
             hub.serve[Kind.HELLO] = leave
             task_status.started(tcp.address)
-            await hub.run()
+            with trio.CancelScope() as scope:
+                await hub.run()
 
     address = await nursery.start(be_founder)
     with pytest.raises(Unreachable, match="training had not begun: join again"):
-        await make(MEMBER, address).run()
+        await make(MEMBER, address, patience_s=1.0).run()
 
 
 async def test_wildcard_must_be_announced_under_another_name(config, tmp_path):

@@ -11,8 +11,17 @@ from typing import Any, Self
 from btard.cli.exits import find_exit
 from btard.errors import BtardError, ConfigError
 from btard.identity import PeerId
-from btard.swarm.events import Departed, DisputeOpened, GradientOverflow, Halted, Recovered, RunStarted, Stranded
-from btard.training import Evaluation, Progress, Ready, TrainingEvent, TrainingResult
+from btard.swarm.events import (
+    Departed,
+    DisputeOpened,
+    GradientDiffers,
+    GradientOverflow,
+    Halted,
+    Recovered,
+    RunStarted,
+    Stranded,
+)
+from btard.training import Continued, Evaluation, Progress, Ready, TrainingEvent, TrainingResult
 
 
 class JsonLog:
@@ -67,6 +76,8 @@ def describe(event: TrainingEvent) -> dict[str, Any]:
             name, values = "ready", {"peer": peer.hex(), "address": str(address), "gradient_ms": gradient_ms}
         case RunStarted(roster):
             name, values = "started", {"roster": _to_hex(roster)}
+        case Continued(number, attempt, roster):
+            name, values = "resumed", {"round": number, "attempt": attempt, "roster": _to_hex(roster)}
         case Progress():
             name, values = "round", _describe_round(event)
         case Departed(peer, number, attempt, kind, cause):
@@ -75,16 +86,27 @@ def describe(event: TrainingEvent) -> dict[str, Any]:
         case DisputeOpened(kind, number, accused, accuser):
             against = {"accused": accused.hex(), "accuser": accuser.hex() if accuser else None}
             name, values = "dispute", {"kind": kind, "round": number, **against}
+        case _:
+            name, values = _describe_trouble(event)
+    return {"event": name, **values}
+
+
+Trouble = Halted | Recovered | Stranded | GradientOverflow | GradientDiffers
+
+
+def _describe_trouble(event: Trouble) -> tuple[str, dict[str, Any]]:
+    match event:
         case Halted(stage, missing):
-            name, values = "halted", {"stage": stage, "missing": _to_hex(missing)}
-        case Stranded(number, serial, reason):
-            name, values = "stranded", {"round": number, "serial": serial, "reason": reason}
+            return "halted", {"stage": stage, "missing": _to_hex(missing)}
         case Recovered(number, removed, banned, wall_s):
             gone = {"removed": _to_hex(removed), "banned": _to_hex(banned)}
-            name, values = "recovered", {"round": number, **gone, "wall_ms": _to_ms(wall_s)}
+            return "recovered", {"round": number, **gone, "wall_ms": _to_ms(wall_s)}
         case GradientOverflow(number, in_a_row):
-            name, values = "overflow", {"round": number, "in_a_row": in_a_row}
-    return {"event": name, **values}
+            return "overflow", {"round": number, "in_a_row": in_a_row}
+        case GradientDiffers(number, is_restored):
+            return "differs", {"round": number, "restored": is_restored}
+        case Stranded(number, serial, reason):
+            return "stranded", {"round": number, "serial": serial, "reason": reason}
 
 
 def _describe_round(event: Progress) -> dict[str, Any]:

@@ -9,8 +9,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from btard.identity import PeerId, short
 from btard.rules.config import RunConfig
-from btard.swarm.events import Departed, DisputeOpened, GradientOverflow, Halted, Recovered, RunStarted, Stranded
-from btard.training import Evaluation, Ready, TrainingEvent, TrainingResult
+from btard.swarm.events import (
+    Departed,
+    DisputeOpened,
+    GradientDiffers,
+    GradientOverflow,
+    Halted,
+    Recovered,
+    RunStarted,
+    Stranded,
+)
+from btard.training import Continued, Evaluation, Ready, TrainingEvent, TrainingResult
 from btard.training import Progress as RoundProgress
 
 
@@ -67,6 +76,8 @@ def describe(event: TrainingEvent) -> str:
             line = f"peer {short(peer)} listens at {address}; a gradient takes {gradient_ms} ms"
         case RunStarted(roster):
             line = f"training begins with {len(roster)} peers: {_names(roster)}"
+        case Continued(number, _, roster):
+            line = f"resuming round {number} with {len(roster)} peers: {_names(roster)}"
         case RoundProgress():
             line = f"round {event.round} is done"
         case Departed(peer, number, _, kind, cause):
@@ -74,15 +85,27 @@ def describe(event: TrainingEvent) -> str:
         case DisputeOpened(kind, number, accused, accuser):
             by = f" by {short(accuser)}" if accuser else ""
             line = f"round {number}: {kind} dispute, {short(accused)} is accused{by}"
-        case Halted(stage, missing):
-            line = f"halted at {stage}; missing: {_names(missing)}"
-        case Stranded(number, _, reason):
-            line = f"round {number}: the swarm is halted: {reason}"
-        case Recovered(number, removed, banned, wall_s):
-            line = f"round {number}: recovered in {wall_s:.1f} s; out: {_names((*removed, *banned))}"
-        case GradientOverflow(number, in_a_row):
-            line = f"round {number}: our gradient is not finite ({in_a_row} in a row)"
+        case _:
+            line = _describe_trouble(event)
     return line
+
+
+Trouble = Halted | Recovered | Stranded | GradientOverflow | GradientDiffers
+
+
+def _describe_trouble(event: Trouble) -> str:
+    match event:
+        case Halted(stage, missing):
+            return f"halted at {stage}; missing: {_names(missing)}"
+        case Recovered(number, removed, banned, wall_s):
+            return f"round {number}: recovered in {wall_s:.1f} s; out: {_names((*removed, *banned))}"
+        case GradientOverflow(number, in_a_row):
+            return f"round {number}: our gradient is not finite ({in_a_row} in a row)"
+        case GradientDiffers(number, is_restored):
+            how = "the others gave back" if is_restored else "nobody gives back"
+            return f"round {number}: computed again, our gradient differs; {how} the one that we had committed to"
+        case Stranded(number, _, reason):
+            return f"round {number}: the swarm is halted: {reason}"
 
 
 def _names(peers: Sequence[PeerId]) -> str:

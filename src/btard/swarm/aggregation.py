@@ -22,6 +22,7 @@ from btard.swarm.complaining import settle_gather_complaints, settle_scatter_com
 from btard.swarm.exchange import NewAttempt
 from btard.swarm.gather import PULL_SOURCES
 from btard.swarm.pulling import pull_part
+from btard.swarm.refetching import await_returning
 from btard.swarm.relaying import compute_relay_bound, relay_parts, relay_slices, scatter_to_relays
 from btard.swarm.services import Services
 from btard.swarm.state import Work, as_bytes
@@ -119,6 +120,7 @@ async def _gather(services: Services, work: Work) -> tuple[int, ...]:
     if await services.exchange.wait_for(work, lambda: not _lacking_parts(services, work), services.deadlines.bulk_s):
         return ()
     await _pull_parts(services, work, services.others(work)[:PULL_SOURCES])
+    await await_returning(services, work, lambda: [part.aggregator for part in _lacking_parts(services, work)])
     await _await_relayed_parts(services, work)
     return tuple(part.index for part in _lacking_parts(services, work))
 

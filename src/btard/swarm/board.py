@@ -70,6 +70,10 @@ class Board:
             first.setdefault(item.culprit, item)
         return tuple(first[peer] for peer in sorted(first))
 
+    def stages_of(self, peer: PeerId) -> tuple[Stage, ...]:
+        """The stages of which a message of ``peer`` is held, in order."""
+        return tuple(sorted(stage for stage, held in self._messages.items() if peer in held))
+
     def find_speakers(self, is_wanted: Callable[[Stage], bool]) -> frozenset[PeerId]:
         """The senders of messages held of wanted stages."""
         return frozenset(peer for stage, held in self._messages.items() if is_wanted(stage) for peer in held)

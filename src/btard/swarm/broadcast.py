@@ -13,7 +13,7 @@ from functools import cached_property
 import structlog
 import trio
 
-from btard.errors import NetworkError, RemoteProtocolError
+from btard.errors import ConfigError, NetworkError, RemoteProtocolError
 from btard.identity import Identity, PeerId, short
 from btard.net import MAX_CONTROL, Hub
 from btard.rules.config import RunConfig
@@ -99,6 +99,9 @@ class Broadcast:
         self._run_id, self._identity, self._hub, self._ledger = config.run_id, identity, hub, ledger
         self._config, self._conduct, self._genesis = config, conduct, Roster(())
         self.on_certificate: Callable[[bytes], None] = lambda body: None
+        self.on_signing: Callable[[], None] = lambda: None
+        self.unknown: set[Stage] = set()
+        self.lost: set[PeerId] = set()
         hub.on_control[Kind.MESSAGE] = self._receive
         hub.on_control[Kind.CERTIFICATE] = self._receive_certificate
         hub.on_control[Kind.GENESIS] = self._receive_genesis
@@ -115,6 +118,10 @@ class Broadcast:
         """The other members of the roster."""
         return tuple(peer for peer in self.place.roster.members if peer != self.me)
 
+    def was_away(self, peer: PeerId) -> bool:
+        """Return whether there is no link to a member, or was none for some time in this round."""
+        return peer in self.lost or not self._hub.is_connected(peer)
+
     @property
     def hub(self) -> Hub:
         """Our links."""
@@ -128,20 +135,48 @@ class Broadcast:
         """Sign a payload for our slot of ``stage``, write it to the ledger, then send it to all.
 
         A slot that is already signed is sent again as it is stored: a peer never signs twice.
+
+        Raises:
+            ConfigError: others hold messages of ours that our ledger does not: it is a copy, and older than they.
         """
         stored = self._ledger.stored_message(stage)
         if stored is not None:
             message = open_message(self._run_id, stored)
         else:
+            self.require_whole_ledger()
             payload = self._conduct.payload(stage, self.place.roster, payload)
             message = sign_message(self._identity, self._run_id, signed_roster, stage, previous, payload)
-            self._ledger.record_message(message)
+            self.on_signing()
+            self._ledger.record_message(message, self._find_heard())
         if not self._conduct.says(stage):
             return message
         self.board.post(message)
         for peer in self.others:
             self._deliver(message, peer)
         return message
+
+    def find_said(self, stage: Stage) -> AnyPayload | None:
+        """Return what we have signed for a stage, if anything."""
+        stored = self._ledger.stored_message(stage)
+        return None if stored is None else open_message(self._run_id, stored).payload
+
+    def require_whole_ledger(self) -> None:
+        """Return unless others hold messages of ours that our ledger does not.
+
+        Raises:
+            ConfigError: they do.
+        """
+        if self.unknown:
+            newest = max(self.unknown, key=lambda stage: (stage.attempt, stage))
+            raise ConfigError(
+                f"this peer has sent messages that its ledger does not hold ({newest}): the ledger is an older copy, "
+                "and nothing is signed with it; start with the newest one, or join a run with a new key"
+            )
+
+    def _find_heard(self) -> list[SignedMessage]:
+        """The others' messages that the one we sign follows from."""
+        stages = [item for item in (self.place.last, self.place.current) if item is not None]
+        return [message for item in stages for message in self.accepted(item).values() if message.sender != self.me]
 
     def _deliver(self, message: SignedMessage, peer: PeerId) -> None:
         envelope = self._conduct.deliver(message, peer, self._identity, self._run_id)
@@ -261,8 +296,15 @@ class Broadcast:
     def take(self, message: SignedMessage) -> None:
         """Post a verified message if it may be of use: of a member, and neither far ahead nor long past."""
         place = self.place
+        if message.sender == self.me:
+            self._meet_own(message.slot.stage)
         if self._may_speak(message) and is_in_window(message.slot.stage, place.round, place.attempt, place.serial):
             self.board.post(message, is_due=self._is_due(message.slot.stage))
+
+    def _meet_own(self, stage: Stage) -> None:
+        """Notice a message of ours that we do not remember: then we must not sign (attacks A7)."""
+        if stage.phase is not Phase.HELLO and self._ledger.stored_message(stage) is None:
+            self.unknown.add(stage)
 
     def _is_due(self, stage: Stage) -> bool:
         """Return whether we cannot go on without the messages of a stage, however much their senders said already."""

@@ -55,6 +55,8 @@ def _report_on_column(services: Services, work: Work, part: Part) -> dict[PeerId
         return {}
     assert work.directions is not None and work.aggregate is not None
     rows = read_column(services, work, part)
+    if len(rows) < len(work.contributors):
+        return {}  # a restart lost some, and nobody gives them back: we name nobody
     aggregate = work.aggregate[part.start : part.stop]
     projections, norms = compute_reports(work.directions, rows, aggregate, part.tau, part.start)
     return {

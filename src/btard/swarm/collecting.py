@@ -10,6 +10,7 @@ from btard.rules.messages import Unrelayed
 from btard.rules.parts import Part
 from btard.swarm.gather import PULL_SOURCES
 from btard.swarm.pulling import pull_slice
+from btard.swarm.refetching import await_returning
 from btard.swarm.relaying import find_slice_errands
 from btard.swarm.services import Services
 from btard.swarm.state import Work
@@ -54,6 +55,7 @@ async def _collect(services: Services, work: Work, dues: Sequence[Due], wait_s: 
         for due in _find_lacking(services, work, dues):
             sources = (due.source, *services.others(work)[:PULL_SOURCES])
             nursery.start_soon(pull_slice, services, work, due.part, due.owner, sources)
+    await await_returning(services, work, lambda: [due.source for due in _find_lacking(services, work, dues)])
 
 
 def _find_lacking(services: Services, work: Work, dues: Sequence[Due]) -> list[Due]:

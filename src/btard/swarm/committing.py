@@ -4,6 +4,7 @@ from btard.rules.messages import Commit, Phase, Verdict
 from btard.rules.validity import is_valid_commit
 from btard.swarm.aggregation import scatter
 from btard.swarm.exchange import compute_opening_chain
+from btard.swarm.refetching import restore_gradient
 from btard.swarm.services import Services
 from btard.swarm.state import Work
 from btard.swarm.validation import ACCUSE, compute_gradient, inspect_in_compute
@@ -16,6 +17,7 @@ async def commit(services: Services, work: Work, *, is_closing: bool = False) ->
         payload = await _prepare_commit(services, work, is_closing=is_closing)
         if work.gradient is not None:
             scatter(services, work)
+        await services.updates.written(work.round - 1)
         work.commits = await services.exchange.run(
             work,
             Phase.COMMIT,
@@ -27,6 +29,9 @@ async def commit(services: Services, work: Work, *, is_closing: bool = False) ->
 
 
 async def _prepare_commit(services: Services, work: Work, *, is_closing: bool) -> Commit:
+    said = services.broadcast.find_said(work.stage(Phase.COMMIT))
+    if isinstance(said, Commit):
+        return await _restore_commit(services, work, said)
     if services.me in work.validators:
         work.verdicts = work.verdicts or await _validate(services, work)
     elif not (is_closing or services.is_leaving(work)) and work.gradient is None:
@@ -40,6 +45,18 @@ async def _prepare_commit(services: Services, work: Work, *, is_closing: bool) -
         seal=sign_seal(services.identity, work.state.seal),
         goodbye=is_closing or services.is_leaving(work),
     )
+
+
+async def _restore_commit(services: Services, work: Work, said: Commit) -> Commit:
+    """Stand for what we had committed to before a restart: the same verdicts, the same gradient."""
+    work.verdicts = said.verdicts if services.me in work.validators else None
+    is_lost = bool(said.root) and work.gradient is None
+    if is_lost:
+        await _compute_own_gradient(services, work)
+    if is_lost and work.gradient is not None:
+        work.gradient = await restore_gradient(services, work, work.gradient, said)
+        services.slices.keep_own(work.round, work.gradient)
+    return said
 
 
 async def _compute_own_gradient(services: Services, work: Work) -> None:

@@ -18,6 +18,7 @@ from btard.rules.validity import is_valid_attest
 from btard.swarm.exchange import NewAttempt
 from btard.swarm.proving import Hearing, prove_attestations, prove_marks
 from btard.swarm.pulling import pull_part, pull_slice, send_whole
+from btard.swarm.refetching import await_returning
 from btard.swarm.services import Services
 from btard.swarm.state import Work
 
@@ -116,6 +117,7 @@ async def _hear(
         for complaint in complaints:
             if not is_held(complaint):
                 nursery.start_soon(fetch, complaint, (complaint.accused,))
+    await await_returning(services, work, lambda: [item.accused for item in complaints if not is_held(item)])
     attests = await services.exchange.run(
         work,
         Phase.ATTEST,

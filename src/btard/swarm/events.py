@@ -17,6 +17,24 @@ class RunStarted:
 
 
 @dataclass(frozen=True)
+class Resumed:
+    """A restarted peer is back where it died: ``round`` begins again in this attempt, from this state."""
+
+    round: int
+    attempt: int
+    roster: tuple[PeerId, ...]
+    state: State
+
+
+@dataclass(frozen=True)
+class GradientDiffers:
+    """After a restart our gradient is not the one that we had committed to; ``is_restored`` if others gave it back."""
+
+    round: int
+    is_restored: bool
+
+
+@dataclass(frozen=True)
 class RoundDone:
     """A round's update is applied; provisional until the next COMMITs agree."""
 
@@ -85,7 +103,18 @@ class GradientOverflow:
     in_a_row: int
 
 
-Event = RunStarted | RoundDone | Departed | DisputeOpened | Halted | Recovered | Stranded | GradientOverflow
+Event = (
+    RunStarted
+    | Resumed
+    | RoundDone
+    | Departed
+    | DisputeOpened
+    | Halted
+    | Recovered
+    | Stranded
+    | GradientOverflow
+    | GradientDiffers
+)
 Observer = Callable[[Event], None]
 
 

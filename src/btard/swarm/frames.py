@@ -27,6 +27,7 @@ class Kind(IntEnum):
     SEAL = 22
     PULL_VOTED = 23
     GENESIS = 13
+    STANDING = 14
 
 
 class SliceHead(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

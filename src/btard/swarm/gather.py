@@ -76,6 +76,10 @@ class Parts:
         """Hold and serve the part that we reduced."""
         self._proven[number, attempt, part.index] = aggregate
 
+    def drop_own(self, number: int, attempt: int, part: Part) -> None:
+        """Neither hold nor serve it any more."""
+        self._proven.pop((number, attempt, part.index), None)
+
     def get(self, number: int, attempt: int, part: Part, root: bytes) -> Tensor | None:
         """The aggregate of a part, once its bytes match the committed root; float32 of the part's length."""
         key = (number, attempt, part.index)

@@ -5,12 +5,14 @@ Seal 0 names the roster, the root of x_0 and the slowest gradient promised. Afte
 no special power.
 """
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 
+import structlog
 import trio
 from msgspec import Meta, Struct
 
-from btard.errors import Refused, RemoteProtocolError
+from btard.errors import NetworkError, Refused, RemoteProtocolError
 from btard.identity import Context, Identity, PeerId, digest
 from btard.net import Hub
 from btard.rules.config import RunConfig
@@ -29,9 +31,13 @@ from btard.wire import (
     sign_seal,
 )
 
+log = structlog.get_logger(__name__)
+
 HELLO_TIMEOUT_S = 60.0
 """How long one HELLO waits for an answer before it is sent again."""
 HELLO_STAGE = Stage(0, 0, Phase.HELLO)
+RETRY_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+"""Pauses before a founder is asked again whose link was lost while we waited for the genesis."""
 STARTED = "the run has started; joining midway is not possible yet"
 
 
@@ -57,10 +63,20 @@ def make_hello(identity: Identity, config: RunConfig, state: bytes, gradient_ms:
 
 
 class Founder:
-    """Collects HELLOs and answers all of them with seal 0 once the genesis roster is full."""
+    """Collects HELLOs and answers all of them with seal 0 once the genesis roster is full.
 
-    def __init__(self, identity: Identity, config: RunConfig, hub: Hub, state: bytes) -> None:
-        self._identity, self._config, self._state = identity, config, state
+    ``keep`` writes seal 0 down before anybody hears of it: there is never a second one.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        config: RunConfig,
+        hub: Hub,
+        state: bytes,
+        keep: Callable[[SignedSeal], None] = lambda sealed: None,
+    ) -> None:
+        self._identity, self._config, self._state, self._keep = identity, config, state, keep
         self._promised: dict[PeerId, int] = {}
         self._sealed: SignedSeal | None = None
         self._full = trio.Event()
@@ -96,6 +112,7 @@ class Founder:
         self._promised[message.sender] = hello.gradient_ms
         if self.warm == self._config.genesis_size and not self._full.is_set():
             self._sealed = self._seal_genesis()
+            self._keep(self._sealed)
             self._full.set()
         return message.sender
 
@@ -139,24 +156,40 @@ class Founder:
         return encode(Welcome(b"", b"", "")), None
 
 
-def refuse_latecomers(hub: Hub) -> None:
-    """Answer every HELLO with the news that the run has started."""
+def serve_genesis(hub: Hub, sealed: SignedSeal) -> None:
+    """Answer HELLOs of members with seal 0, should they have died before they heard of it; of others with a refusal."""
 
     async def serve(peer: PeerId, body: bytes) -> tuple[bytes, None]:
+        if peer in sealed.seal.roster:
+            return encode(Welcome(encode_seal(sealed.seal), sealed.signature, "")), None
         return encode(Welcome(b"", b"", STARTED)), None
 
     hub.serve[Kind.HELLO] = serve
 
 
-async def ask_for_genesis(hub: Hub, config: RunConfig, founder: PeerId, hello: bytes) -> SignedSeal:
-    """Say HELLO to the founder until it answers with seal 0.
+async def ask_for_genesis(
+    hub: Hub, config: RunConfig, hello: bytes, reach_founder: Callable[[], Awaitable[None]]
+) -> SignedSeal:
+    """Say HELLO to the founder until it answers with seal 0; a link that is lost meanwhile is made again.
 
     Raises:
         Refused: the run has started, our gradients are too slow, or our initial parameters differ.
-        NetworkError: the founder is gone.
+        NetworkError: the founder cannot be reached within the patience of ``reach_founder``, or hangs up each time.
     """
+    for pause_s in RETRY_S:
+        await reach_founder()
+        try:
+            return await _ask_founder(hub, config, hello)
+        except NetworkError as error:
+            log.info("the founder is asked again", reason=str(error), pause_s=pause_s)
+            await trio.sleep(pause_s)
+    await reach_founder()
+    return await _ask_founder(hub, config, hello)
+
+
+async def _ask_founder(hub: Hub, config: RunConfig, hello: bytes) -> SignedSeal:
     while True:
-        answer = await hub.request(founder, Kind.HELLO, hello, timeout_s=HELLO_TIMEOUT_S)
+        answer = await hub.request(config.founder_id, Kind.HELLO, hello, timeout_s=HELLO_TIMEOUT_S)
         welcome = decode(answer.head, Welcome)
         if welcome.refusal:
             raise Refused(welcome.refusal)

@@ -7,12 +7,13 @@ Rules of this file
 2. What is written survives a power loss (WAL, synchronous=FULL) and is never changed; only a seal
    that nobody has signed yet may be replaced, because its round was opened again.
 3. One process holds the directory; a ledger belongs to one run and one key.
+4. What can be worked out again waits for the next message of ours and is written with it: whatever a
+   message stands on is on disk when it leaves, and costs no wait of its own.
 """
 
-import fcntl
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -20,38 +21,24 @@ from typing import Self
 
 from btard.errors import ConfigError, LocalProtocolError, RemoteProtocolError
 from btard.identity import Context, PeerId, digest, short
-from btard.rules.config import RunConfig, format_run_file
+from btard.rules.config import RunConfig
 from btard.rules.evidence import Departure
 from btard.rules.messages import SignedMessage, Stage
 from btard.rules.seal import Seal, SealSignature
+from btard.swarm.ledger_files import (
+    EVIDENCE_DIRECTORY,
+    LEDGER_FILE,
+    lock_directory,
+    open_database,
+    remove_leftovers,
+    write_file,
+)
 from btard.wire import decode, decode_seal, encode, encode_seal
 
-LEDGER_FILE = "ledger.sqlite3"
-LOCK_FILE = "lock"
-EVIDENCE_DIRECTORY = "evidence"
-FORMAT = b"btard ledger 1"
 SMALL_BLOB = 64 * 1024
 """Largest evidence, in bytes, that is kept inside the database; beyond it a file is faster."""
 MAX_DEPARTURE = 256 * 1024 * 1024
 """Largest departure, in bytes: 256 members' VIEWs and BALLOTs, each as large as the wire carries it, fit."""
-TABLES = {
-    "meta": "CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT",
-    "messages": (
-        "CREATE TABLE messages (round INTEGER, attempt INTEGER, phase INTEGER, serial INTEGER,"
-        " envelope BLOB NOT NULL, PRIMARY KEY (round, attempt, phase, serial)) STRICT"
-    ),
-    "seals": "CREATE TABLE seals (round INTEGER PRIMARY KEY, seal BLOB NOT NULL) STRICT",
-    "signatures": (
-        "CREATE TABLE signatures (round INTEGER, signer BLOB, signature BLOB NOT NULL,"
-        " PRIMARY KEY (round, signer)) STRICT"
-    ),
-    "departures": (
-        "CREATE TABLE departures (round INTEGER, peer BLOB, kind TEXT, departure BLOB NOT NULL,"
-        " PRIMARY KEY (round, peer, kind)) STRICT"
-    ),
-    "blobs": "CREATE TABLE blobs (name BLOB PRIMARY KEY, data BLOB NOT NULL) STRICT",
-}
-"""The whole schema, name to statement; docs/reference/ledger.md explains it."""
 _FIND_MESSAGE = "SELECT envelope FROM messages WHERE round = ? AND attempt = ? AND phase = ? AND serial = ?"
 
 
@@ -61,7 +48,10 @@ def evidence_file_name(name: bytes) -> str:
 
 
 class Ledger:
-    """One peer's record of one run, for one task at a time. A method that writes returns when all is on disk.
+    """One peer's record of one run, for one task at a time.
+
+    A method that writes returns when all is on disk; those that say "with the next message" write lazily, and
+    then a crash takes back everything since the last message: the next start works it out again.
 
     Raises (every method that writes):
         ConfigError: the disk is full or the file is damaged; the message says what to do.
@@ -78,13 +68,13 @@ class Ledger:
             ConfigError: another process holds the directory, it cannot be written, the file is not
                 a ledger, or it is that of another run or key.
         """
-        lock = _lock_directory(directory)
+        lock = lock_directory(directory)
         try:
-            database = _open_database(directory / LEDGER_FILE, config, me)
+            database = open_database(directory / LEDGER_FILE, config, me)
         except BaseException:
             os.close(lock)
             raise
-        _remove_leftovers(directory / EVIDENCE_DIRECTORY)
+        remove_leftovers(directory)
         return cls(directory, lock, database)
 
     def __enter__(self) -> Self:
@@ -93,17 +83,28 @@ class Ledger:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None and self._lock >= 0 and self._database.in_transaction:
+            self._database.execute("ROLLBACK")  # as if the process had died: that path is the one to trust
         self.close()
+
+    def sync(self) -> None:
+        """Return when all that was written lazily is on disk."""
+        with self._writing():
+            pass
 
     def close(self) -> None:
         """Fold the write-ahead log into the file and release the directory; harmless when repeated."""
         if self._lock >= 0:
+            if self._database.in_transaction:
+                self.sync()
             self._database.close()
             os.close(self._lock)
             self._lock = -1
 
-    def record_message(self, message: SignedMessage) -> None:
+    def record_message(self, message: SignedMessage, heard: Iterable[SignedMessage] = ()) -> None:
         """Store a message of our own; to be called before it is sent. The same bytes again change nothing.
+
+        ``heard`` are the others' messages that it follows from: members that left cannot be asked again.
 
         Raises:
             LocalProtocolError: other bytes are stored for the slot; nothing was written.
@@ -116,6 +117,8 @@ class Ledger:
                 self._database.execute("INSERT INTO messages VALUES (?, ?, ?, ?, ?)", row)
             elif stored != message.envelope:
                 raise LocalProtocolError(f"{stage} is signed already, with other bytes")
+            rows = [(*map(int, item.slot.stage), item.sender, item.envelope) for item in heard]
+            self._database.executemany("INSERT OR IGNORE INTO heard VALUES (?, ?, ?, ?, ?, ?)", rows)
 
     def stored_message(self, stage: Stage) -> bytes | None:
         """Return the envelope that we signed for a stage, or ``None``: then it may be signed."""
@@ -125,12 +128,14 @@ class Ledger:
     def record_seal(self, seal: Seal) -> None:
         """Store the tuple of a finished round: the next one, or the newest anew while nobody has signed it.
 
+        On disk with the next message.
+
         A seal that is stored already changes nothing.
 
         Raises:
             LocalProtocolError: a signed seal would be replaced, or a round would be skipped.
         """
-        with self._writing():
+        with self._writing(lazily=True):
             newest = self.newest_seal()
             query = "SELECT seal FROM seals WHERE round = ?"
             if self._database.execute(query, (seal.round,)).fetchone() == (encode_seal(seal),):
@@ -150,10 +155,12 @@ class Ledger:
     def record_signatures(self, round_number: int, signatures: Sequence[SealSignature]) -> None:
         """Store members' signatures over a round's seal; those known already change nothing.
 
+        On disk with the next message.
+
         Raises:
             LocalProtocolError: there is no seal of that round.
         """
-        with self._writing():
+        with self._writing(lazily=True):
             if self._database.execute("SELECT 1 FROM seals WHERE round = ?", (round_number,)).fetchone() is None:
                 raise LocalProtocolError(f"signatures over seal {round_number}, which is not stored")
             rows = [(round_number, item.signer, item.signature) for item in signatures]
@@ -180,13 +187,21 @@ class Ledger:
 
     def _store_blob(self, name: bytes, data: bytes) -> None:
         if len(data) > SMALL_BLOB:
-            _write_file(self._directory / EVIDENCE_DIRECTORY, evidence_file_name(name), data)
+            directory, file = self._directory / EVIDENCE_DIRECTORY, evidence_file_name(name)
+            if not (directory / file).exists():
+                write_file(directory, file, data)
         else:
             self._database.execute("INSERT OR IGNORE INTO blobs VALUES (?, ?)", (name, data))
 
     def seals(self) -> Iterator[Seal]:
         """All stored seals, from the genesis on."""
         for (data,) in self._database.execute("SELECT seal FROM seals ORDER BY round").fetchall():
+            yield decode_seal(data)
+
+    def seals_from(self, first: int, count: int) -> Iterator[Seal]:
+        """At most ``count`` stored seals, from round ``first`` on."""
+        query = "SELECT seal FROM seals WHERE round >= ? ORDER BY round LIMIT ?"
+        for (data,) in self._database.execute(query, (first, count)).fetchall():
             yield decode_seal(data)
 
     def newest_seal(self) -> Seal | None:
@@ -205,17 +220,84 @@ class Ledger:
         for (data,) in self._database.execute(query).fetchall():
             yield decode_departure(data)
 
+    # --- what a restart needs ---
+
+    def record_work(self, round_number: int, attempt: int, record: bytes) -> None:
+        """Store where an attempt at a round begins, with the next message; what is two rounds older is dropped."""
+        with self._writing(lazily=True):
+            self._database.execute("INSERT OR REPLACE INTO works VALUES (?, ?, ?)", (attempt, round_number, record))
+            for table in ("works", "heard"):
+                query = f"DELETE FROM {table} WHERE round > 0 AND round < ?"  # noqa: S608 - fixed names
+                self._database.execute(query, (round_number - 1,))
+
+    def newest_work(self) -> bytes | None:
+        """The record of the attempt that began last, or ``None`` before the genesis."""
+        row = self._database.execute("SELECT record FROM works ORDER BY attempt DESC, round DESC LIMIT 1").fetchone()
+        return row and bytes(row[0])
+
+    def find_work(self, round_number: int, attempt: int) -> bytes | None:
+        """The record of one attempt, if it is kept."""
+        query = "SELECT record FROM works WHERE round = ? AND attempt = ?"
+        row = self._database.execute(query, (round_number, attempt)).fetchone()
+        return row and bytes(row[0])
+
+    def heard(self) -> Iterator[bytes]:
+        """The others' messages that our own of the last two rounds follow from."""
+        for (envelope,) in self._database.execute("SELECT envelope FROM heard").fetchall():
+            yield bytes(envelope)
+
+    def own_messages(self, first_round: int, attempt: int) -> Iterator[bytes]:
+        """Our messages from a round on, and those of recoveries of one attempt."""
+        query = "SELECT envelope FROM messages WHERE round >= ? OR (round = 0 AND attempt = ?)"
+        for (envelope,) in self._database.execute(query, (first_round, attempt)).fetchall():
+            yield bytes(envelope)
+
+    def record_update(self, round_number: int, aggregate: bytes | None, *, is_applied: bool) -> None:
+        """Store a round's aggregate with the next message; ``None`` where it lies in a file of its own."""
+        with self._writing(lazily=True):
+            row = (round_number, is_applied, aggregate)
+            self._database.execute("INSERT OR REPLACE INTO updates VALUES (?, ?, ?)", row)
+
+    def find_update(self, round_number: int) -> tuple[bool, bytes | None] | None:
+        """Whether a round's aggregate was applied, and its bytes unless they lie in a file; ``None`` if unknown."""
+        query = "SELECT is_applied, aggregate FROM updates WHERE round = ?"
+        row = self._database.execute(query, (round_number,)).fetchone()
+        return row and (bool(row[0]), None if row[1] is None else bytes(row[1]))
+
+    def forget_updates(self, last_round: int) -> None:
+        """Drop aggregates up to a round, with the next message."""
+        with self._writing(lazily=True):
+            self._database.execute("DELETE FROM updates WHERE round <= ?", (last_round,))
+
+    def record_ending(self, kind: str, reason: str) -> None:
+        """Store that our part in this run is over, and how; the first record stands."""
+        with self._writing():
+            if self.ending() is None:
+                self._database.execute("INSERT INTO endings VALUES (?, ?)", (kind, reason))
+
+    def ending(self) -> tuple[str, str] | None:
+        """How our part in this run ended, as (kind, reason), or ``None`` while it goes on."""
+        row = self._database.execute("SELECT kind, reason FROM endings LIMIT 1").fetchone()
+        return row and (str(row[0]), str(row[1]))
+
     @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """One transaction: all of it is on disk at the end, or nothing was written."""
+    def _writing(self, *, lazily: bool = False) -> Iterator[None]:
+        """One step: all of it is written, or nothing; with all before it on disk at the end, unless ``lazily``."""
+        database = self._database
         try:
-            self._database.execute("BEGIN IMMEDIATE")
+            if not database.in_transaction:
+                database.execute("BEGIN IMMEDIATE")
+            database.execute("SAVEPOINT step")
             try:
                 yield
             except BaseException:
-                self._database.execute("ROLLBACK")
+                if database.in_transaction:  # a full disk may have ended it
+                    database.execute("ROLLBACK TO step")
+                    database.execute("RELEASE step")
                 raise
-            self._database.execute("COMMIT")
+            database.execute("RELEASE step")
+            if not lazily:
+                database.execute("COMMIT")
         except (sqlite3.Error, OSError) as error:
             path = self._directory / LEDGER_FILE
             raise ConfigError(f"cannot write {path}: {error}; free space on its disk and start again") from None
@@ -241,93 +323,3 @@ def _encode_departure(departure: Departure) -> bytes:
     if not is_same:
         raise LocalProtocolError(f"the departure of {short(departure.peer)} would be read back as another one")
     return data
-
-
-def _lock_directory(directory: Path) -> int:
-    """Return the descriptor whose flock holds the directory until it is closed or the process dies."""
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        reason = error.strerror or error
-        raise ConfigError(f"cannot write in {directory}: {reason}; choose another --data-dir") from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(lock)
-        advice = "stop it or choose another --data-dir"
-        raise ConfigError(f"{directory} is in use by another btard process; {advice}") from None
-    return lock
-
-
-def _open_database(path: Path, config: RunConfig, me: PeerId) -> sqlite3.Connection:
-    try:
-        database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    except sqlite3.Error as error:
-        raise ConfigError(f"cannot open {path}: {error}; choose a writable --data-dir") from None
-    try:
-        _prepare(database, config, me)
-        _check_owner(database, path, config, me)
-    except sqlite3.Error as error:
-        database.close()
-        message = f"cannot use {path} as a ledger: {error}; choose another --data-dir and a new key"
-        raise ConfigError(message) from None
-    except BaseException:
-        database.close()
-        raise
-    return database
-
-
-def _prepare(database: sqlite3.Connection, config: RunConfig, me: PeerId) -> None:
-    """Make an empty database a ledger of this run and key."""
-    for setting in ("journal_mode = WAL", "synchronous = FULL", "trusted_schema = OFF"):
-        database.execute(f"PRAGMA {setting}")
-    if database.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone():
-        return
-    database.execute("BEGIN IMMEDIATE")
-    for statement in TABLES.values():
-        database.execute(statement)
-    rows = [("format", FORMAT), ("config", format_run_file(config).encode()), ("owner", bytes(me))]
-    database.executemany("INSERT INTO meta VALUES (?, ?)", rows)
-    database.execute("COMMIT")
-
-
-def _check_owner(database: sqlite3.Connection, path: Path, config: RunConfig, me: PeerId) -> None:
-    meta = dict(database.execute("SELECT name, value FROM meta").fetchall())
-    if meta.get("format") != FORMAT:
-        raise ConfigError(f"{path} is not a ledger of this version of btard; choose another --data-dir")
-    if meta.get("config") != format_run_file(config).encode():
-        raise ConfigError(f"{path} belongs to another run; choose another --data-dir")
-    if meta.get("owner") != me:
-        owner = short(meta.get("owner", b""))
-        raise ConfigError(f"{path} belongs to peer {owner}, not {short(me)}; use its identity or another --data-dir")
-
-
-def _write_file(directory: Path, name: str, data: bytes) -> None:
-    """Write a file that is there in full after a power loss, or not at all."""
-    if (directory / name).exists():
-        return
-    if not directory.exists():
-        directory.mkdir(mode=0o700)
-        _sync_directory(directory.parent)
-    partial = directory / f"{name}.partial"
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(directory / name)
-    _sync_directory(directory)
-
-
-def _sync_directory(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _remove_leftovers(directory: Path) -> None:
-    """Remove what a crash left half written."""
-    for partial in directory.glob("*.bin.partial"):
-        partial.unlink(missing_ok=True)

@@ -1,12 +1,13 @@
 """Links: this peer stays connected to every member of the roster, found through the directory."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Protocol
 
 import structlog
 import trio
 
-from btard.errors import NetworkError, Refused
+from btard.errors import NetworkError, Refused, Unreachable
 from btard.identity import PeerId, short
 from btard.net import Address, Hub
 from btard.rules.roster import Roster
@@ -15,8 +16,28 @@ log = structlog.get_logger(__name__)
 
 RETRY_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 """Waits between attempts to reach a member; the last one repeats."""
+FOUNDER_PATIENCE_S = 60.0
+"""How long the founder is looked for before genesis."""
 PATIENCE_S = 5.0
 """How long the member with the higher id waits to be dialled before it dials itself."""
+
+
+async def dial_founder(hub: Hub, directory: "Directory", founder: PeerId) -> None:
+    """Return once there is a link to the founder.
+
+    Raises:
+        Unreachable: not within FOUNDER_PATIENCE_S.
+        Refused: it belongs to another run or configuration.
+    """
+    with trio.move_on_after(FOUNDER_PATIENCE_S):
+        while not hub.is_connected(founder):
+            for address in await directory.find_addresses(founder):
+                with suppress(NetworkError):
+                    await hub.connect(founder, address)
+            if not hub.is_connected(founder):
+                await trio.sleep(RETRY_S[-1] / 5)
+        return
+    raise Unreachable(f"the founder {short(founder)} does not answer")
 
 
 class Directory(Protocol):
@@ -29,8 +50,16 @@ class Directory(Protocol):
 class Links:
     """One task per member of the roster that keeps a link to it."""
 
-    def __init__(self, hub: Hub, me: PeerId, directory: Directory, roster: Callable[[], Roster]) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        me: PeerId,
+        directory: Directory,
+        roster: Callable[[], Roster],
+        patience_s: float = PATIENCE_S,
+    ) -> None:
         self._hub, self._me, self._directory, self._roster = hub, me, directory, roster
+        self._patience_s = patience_s
 
     async def run(self) -> None:
         """Keep links to all other members until cancelled."""
@@ -41,7 +70,7 @@ class Links:
 
     async def _keep(self, peer: PeerId) -> None:
         if peer < self._me:
-            await trio.sleep(PATIENCE_S)
+            await trio.sleep(self._patience_s)
         attempt = 0
         while peer in self._roster():
             if self._hub.is_connected(peer):

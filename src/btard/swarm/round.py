@@ -13,6 +13,8 @@ Whatever makes somebody leave raises NewAttempt: the round runs again, from AGGR
 who remain and under the same commitments. Every step below may therefore be entered again.
 """
 
+from functools import partial
+
 from torch import Tensor
 
 from btard.rules.config import RunConfig
@@ -23,6 +25,7 @@ from btard.swarm.aggregation import aggregate, reveal
 from btard.swarm.checking import Verified, check, confirm, verify
 from btard.swarm.committing import commit
 from btard.swarm.complaining import part_with_overmarked
+from btard.swarm.refetching import refetch_parts, refetch_slices
 from btard.swarm.sealing import keep_signatures, part_with_leavers, settle_previous
 from btard.swarm.services import Services
 from btard.swarm.state import State, Work, compute_full_state_root, compute_state_root
@@ -41,8 +44,10 @@ async def run_round(services: Services, work: Work) -> State:
     await settle_previous(services, work)
     await part_with_leavers(services, work)
     await part_with_overmarked(services, work)
+    await refetch_slices(services, work)
     await aggregate(services, work)
     keep_signatures(services, work)
+    await refetch_parts(services, work)
     await reveal(services, work)
     await check(services, work)
     confirms = await confirm(services, work)
@@ -61,6 +66,7 @@ async def update(services: Services, work: Work, verified: Verified) -> State:
     """Apply the optimizer to ĝ, draw the validators, tie up the seal; provisional until the next COMMITs agree."""
     config = services.config
     parameters, optimizer = await _step(services, work)
+    keep_update(services, work, is_applied=optimizer is not work.state.optimizer)
     q = combine_nonces(verified.confirms)
     seal = await services.compute.run(lambda: build_seal(config, work, verified.confirms, q, parameters, optimizer))
     services.ledger.record_seal(seal)
@@ -78,6 +84,13 @@ async def update(services: Services, work: Work, verified: Verified) -> State:
         exempt=verified.exempt,
         marks=work.next_marks,
     )
+
+
+def keep_update(services: Services, work: Work, *, is_applied: bool) -> None:
+    """Write ĝ down while the next gradient is computed; the next COMMIT waits for it."""
+    assert work.aggregate is not None
+    services.updates.expect(work.round)
+    services.spawn(partial(services.updates.keep, work.round, work.aggregate, is_applied=is_applied))
 
 
 async def _step(services: Services, work: Work) -> tuple[Tensor, OptimizerState]:

@@ -1,7 +1,7 @@
 """What one round needs at hand: the concurrent protocols of this peer, and its bounds on waiting."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from btard.identity import Identity, PeerId
@@ -17,6 +17,7 @@ from btard.swarm.gather import Parts
 from btard.swarm.ledger import Ledger
 from btard.swarm.scatter import Slices
 from btard.swarm.state import Work
+from btard.swarm.updates import Updates
 from btard.swarm.workload import Workload
 
 WARM_UP_S = 30.0
@@ -43,10 +44,17 @@ class Deadlines:
         """A gradient, and messages; the first round also connects."""
         return self.compute_s + self.messages_s + (WARM_UP_S if round_number == 1 else 0.0)
 
+    def after_restart(self) -> "Deadlines":
+        """The deadlines while others may be restarting like us: nobody is called silent before they can be back."""
+        return replace(self, messages_s=self.messages_s + WARM_UP_S)
+
     @property
     def bulk(self) -> float:
-        """A transfer of one vector and a computation on it, then messages: AGGREGATE, REVEAL, PUBLISH."""
-        return 2 * self.bulk_s + self.compute_s + self.messages_s
+        """A transfer of one vector and a computation on it, then messages: AGGREGATE, REVEAL, PUBLISH.
+
+        Messages twice: whoever restarts in the middle of a transfer is waited for.
+        """
+        return 2 * self.bulk_s + self.compute_s + 2 * self.messages_s
 
     @property
     def check(self) -> float:
@@ -74,6 +82,7 @@ class Services:
     slices: Slices
     parts: Parts
     deadlines: Deadlines
+    updates: Updates
     observe: Observer
     spawn: Callable[..., None]
     leave_after: int | None = None

@@ -20,6 +20,7 @@ from btard.swarm.events import DisputeOpened
 from btard.swarm.exchange import NewAttempt
 from btard.swarm.proving import Hearing, prove_column, prove_votes
 from btard.swarm.pulling import pull_slice, send_whole
+from btard.swarm.refetching import await_returning
 from btard.swarm.services import Services
 from btard.swarm.state import Work, empty_part
 from btard.swarm.validation import CONVICT, inspect_in_compute
@@ -153,6 +154,7 @@ async def _obtain(
     async with trio.open_nursery() as nursery:
         for peer in lacking():
             nursery.start_soon(pull_slice, services, subject, part, peer, (peer, *services.others(work)))
+    await await_returning(services, work, lacking)
     return lacking()
 
 

@@ -95,6 +95,7 @@ class Work:
         self.verdicts: tuple[Verdict, ...] | None = None
         self.column_reports: dict[PeerId, Report] = {}
         self.is_delayed = False
+        self.is_resumed = False
         self.reopen: list[int] = []
 
     @property

@@ -8,7 +8,7 @@ from btard.training.calibration import Measurement, calibrate_run, known_calibra
 from btard.training.checkpoints import Checkpoint, load_checkpoint, newest_checkpoint, save_checkpoint
 from btard.training.meeting import Endpoint, fetch_config
 from btard.training.optimizers import Optimizer, OptimizerState, make_optimizer
-from btard.training.progress import Progress, Ready, TrainingEvent, TrainingObserver
+from btard.training.progress import Continued, Progress, Ready, TrainingEvent, TrainingObserver
 from btard.training.tasks import Evaluation, Task, load_task
 from btard.training.threads import run_in_asyncio, run_in_thread
 from btard.training.trainer import RUN_FILE_KEY, Trainer, TrainingResult, make_directory
@@ -17,6 +17,7 @@ from btard.training.workload import TaskWorkload, build_workload, load_workload
 __all__ = [
     "RUN_FILE_KEY",
     "Checkpoint",
+    "Continued",
     "Endpoint",
     "Evaluation",
     "Measurement",

@@ -14,12 +14,15 @@ from pathlib import Path
 
 import safetensors
 import safetensors.torch
+import structlog
 import torch
 from torch import Tensor
 
 from btard.errors import ConfigError
 from btard.identity import Context, digest
 from btard.training.optimizer import OptimizerState
+
+log = structlog.get_logger(__name__)
 
 PARAMETERS = "parameters"
 BUFFER = "optimizer."
@@ -98,11 +101,35 @@ def newest_checkpoint(directory: Path) -> Path | None:
     return found[-1] if found else None
 
 
+@dataclass(frozen=True)
+class CheckpointSnapshots:
+    """The checkpoints in a directory, as the swarm asks for them after a restart."""
+
+    directory: Path
+
+    def rounds(self) -> tuple[int, ...]:
+        """Return after how many rounds there is a checkpoint, oldest first."""
+        return tuple(int(match[1]) for path in _list_checkpoints(self.directory) if (match := _match(path)))
+
+    def load(self, finished: int) -> tuple[Tensor, OptimizerState] | None:
+        """Return parameters and the optimizer's state after so many rounds; ``None`` if the file is damaged."""
+        try:
+            checkpoint = load_checkpoint(self.directory / f"round-{finished:06d}.safetensors")
+        except ConfigError as error:
+            log.warning("a checkpoint is not used", reason=str(error))
+            return None
+        return checkpoint.parameters, checkpoint.state
+
+
+def _match(path: Path) -> re.Match[str] | None:
+    return PATTERN.fullmatch(path.name)
+
+
 def _list_checkpoints(directory: Path) -> list[Path]:
     """Return the checkpoints in ``directory``, oldest round first; other files do not count."""
     if not directory.is_dir():
         return []
-    rounds = {int(match[1]): path for path in directory.iterdir() if (match := PATTERN.fullmatch(path.name))}
+    rounds = {int(match[1]): path for path in directory.iterdir() if (match := _match(path))}
     return [path for _, path in sorted(rounds.items())]
 
 

@@ -18,6 +18,7 @@ from btard.identity import Identity, PeerId, short
 from btard.net import Address, Hub, Terms, open_tcp
 from btard.rules.config import RunConfig, format_run_file, parse_run_file
 from btard.swarm.frames import Kind
+from btard.swarm.links import Directory
 from btard.swarm.peer import find_cause
 from btard.wire import Ticket
 
@@ -163,7 +164,7 @@ class Search:
         await trio.sleep(RETRY_S)
 
 
-async def reach_founder(hub: Hub, directory: DhtDirectory, founder: PeerId, endpoint: Endpoint) -> None:
+async def reach_founder(hub: Hub, directory: Directory, founder: PeerId, endpoint: Endpoint) -> None:
     """Return once there is a link to the founder, whose address the ticket names or the DHT knows.
 
     Raises:

@@ -17,6 +17,7 @@ from btard.rules.draws import Assignment
 from btard.swarm.events import (
     Departed,
     DisputeOpened,
+    GradientDiffers,
     GradientOverflow,
     Halted,
     Recovered,
@@ -38,6 +39,15 @@ class Ready:
 
 
 @dataclass(frozen=True)
+class Continued:
+    """A restarted peer goes on where it died: in this round, in this attempt."""
+
+    round: int
+    attempt: int
+    roster: tuple[PeerId, ...]
+
+
+@dataclass(frozen=True)
 class Progress:
     """One finished round. ``state`` is the Merkle root of x; ``evaluation`` is there in some rounds only."""
 
@@ -51,7 +61,17 @@ class Progress:
 
 
 TrainingEvent = (
-    Ready | Progress | RunStarted | Departed | DisputeOpened | Halted | Recovered | Stranded | GradientOverflow
+    Ready
+    | Continued
+    | Progress
+    | RunStarted
+    | Departed
+    | DisputeOpened
+    | Halted
+    | Recovered
+    | GradientOverflow
+    | Stranded
+    | GradientDiffers
 )
 TrainingObserver = Callable[[TrainingEvent], None]
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -27,15 +28,16 @@ from btard.net import Address, Hub, TcpTransport, Terms, Traffic, open_tcp
 from btard.rules.config import RunConfig, format_run_file
 from btard.swarm.compute import ThreadCompute
 from btard.swarm.conduct import Conduct
-from btard.swarm.events import Event, GradientOverflow, RoundDone
+from btard.swarm.events import Event, GradientOverflow, Resumed, RoundDone
 from btard.swarm.peer import Membership, find_cause, run_peer
 from btard.swarm.state import State
 from btard.swarm.workload import Workload
-from btard.training.checkpoints import save_checkpoint
+from btard.training.address_book import ADDRESS_FILE, AddressBook
+from btard.training.checkpoints import CheckpointSnapshots, save_checkpoint
 from btard.training.meeting import DhtDirectory, Endpoint, reach_founder, serve_config
 from btard.training.optimizers import OptimizerState
 from btard.training.own_gradient import WatchedConduct
-from btard.training.progress import Ready, Reporter, TrainingObserver, ignore_events
+from btard.training.progress import Continued, Ready, Reporter, TrainingObserver, ignore_events
 from btard.training.tasks import Evaluation
 from btard.training.workload import load_workload
 
@@ -173,21 +175,21 @@ class Trainer:
             await nursery.start(hub.run)
             nursery.start_soon(self._reporter.run)
             nursery.start_soon(directory.announce, [(announced.host, announced.port)])
-            member = await self._prepare()
+            known = AddressBook(self._data_dir / ADDRESS_FILE, DhtDirectory(directory))
+            member = await self._prepare(hub, known)
             self._reporter.tell(Ready(self.identity.peer_id, announced, member.gradient_ms))
-            await self._run_peer(member, hub, DhtDirectory(directory))
+            await self._run_peer(member, hub, known)
             await self._reporter.finish()
             nursery.cancel_scope.cancel()
 
-    async def _run_peer(self, member: Membership, hub: Hub, directory: DhtDirectory) -> None:
-        if not member.is_founder:
-            await reach_founder(hub, directory, self.config.founder_id, self._endpoint)
+    async def _run_peer(self, member: Membership, hub: Hub, directory: AddressBook) -> None:
         try:
             self._last = await run_peer(member, hub, directory)
-        except NetworkError as error:  # only before the genesis: afterwards silence is the swarm's business
-            raise Unreachable(f"{error}; training had not begun: join again when the founder is back") from None
+        except NetworkError as error:  # once the rounds run, silence is the swarm's business
+            begun = "" if self._last else "; training had not begun: join again when the founder is back"
+            raise Unreachable(f"{error}{begun}") from None
 
-    async def _prepare(self) -> Membership:
+    async def _prepare(self, hub: Hub, directory: AddressBook) -> Membership:
         """Our part in the run, once we know how long a gradient takes us."""
         return Membership(
             self.identity,
@@ -199,12 +201,18 @@ class Trainer:
             self._observe,
             await self._compute.run(lambda: time_gradient(self._workload)),
             self._leave_after,
+            CheckpointSnapshots(self._data_dir / CHECKPOINT_DIRECTORY),
+            ThreadCompute(),
+            partial(reach_founder, hub, directory, self.config.founder_id, self._endpoint),
         )
 
     def _observe(self, event: Event) -> None:
         if isinstance(event, RoundDone):
             self._last = event.result
             self._reporter.tell_round(event)
+        elif isinstance(event, Resumed):
+            self._last = event.state
+            self._reporter.tell(Continued(event.round, event.attempt, event.roster))
         else:
             _warn_of(event)
             self._reporter.tell(event)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from btard.rules.messages import Phase
 from btard.swarm.audit import AuditResult, audit_ledger
-from btard.swarm.ledger import EVIDENCE_DIRECTORY, LEDGER_FILE
+from btard.swarm.ledger_files import EVIDENCE_DIRECTORY, LEDGER_FILE
 
 SEALS = 8
 BYTES_TRIED = 12

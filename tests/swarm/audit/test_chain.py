@@ -121,6 +121,7 @@ def test_false_signature_is_found_even_on_the_newest_seal(make_world: Any) -> No
     world = make_world()
     world.seal(signers=[])
     world.ledger.record_signatures(1, [SealSignature(world.me, b"x" * 64)])
+    world.ledger.sync()
     expect(world, "is not valid")
 
 

@@ -12,7 +12,8 @@ from btard.rules.parts import Part
 from btard.sim import LinearTask, SimulatedSwarm
 from btard.swarm import aggregation
 from btard.swarm.audit import AuditResult, audit_ledger
-from btard.swarm.ledger import LEDGER_FILE, Ledger
+from btard.swarm.ledger import Ledger
+from btard.swarm.ledger_files import LEDGER_FILE
 from btard.swarm.services import Services
 from btard.swarm.state import Work
 

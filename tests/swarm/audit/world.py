@@ -159,6 +159,7 @@ class World:
         self.ledger.record_seal(seal)
         signed = [SealSignature(peer, sign_seal(self.keys[peer], seal)) for peer in signers]
         self.ledger.record_signatures(seal.round, signed)
+        self.ledger.sync()
         self.seals.append(seal)
         self.leaving = []
         return seal

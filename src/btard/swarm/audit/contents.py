@@ -19,19 +19,14 @@ from btard.rules.config import RunConfig, format_run_file, parse_run_file
 from btard.rules.evidence import Departure
 from btard.rules.messages import Phase, Stage
 from btard.rules.seal import Seal, SealSignature
-from btard.swarm.ledger import (
-    EVIDENCE_DIRECTORY,
-    FORMAT,
-    LEDGER_FILE,
-    SMALL_BLOB,
-    TABLES,
-    decode_departure,
-    evidence_file_name,
-)
+from btard.swarm.ledger import SMALL_BLOB, decode_departure, evidence_file_name
+from btard.swarm.ledger_files import EVIDENCE_DIRECTORY, FORMAT, LEDGER_FILE, TABLES
 from btard.wire import decode_seal
 
 COPY_ATTEMPTS = 5
-_QUERIES = {table: f"SELECT * FROM {table} ORDER BY 1, 2" for table in TABLES}  # noqa: S608 - fixed names
+AUDITED = ("meta", "messages", "seals", "signatures", "departures", "blobs")
+"""The tables that say what happened; the others are only what a restart needs."""
+_QUERIES = {table: f"SELECT * FROM {table} ORDER BY 1, 2" for table in AUDITED}  # noqa: S608 - fixed names
 Rows = list[tuple[Any, ...]]
 T = TypeVar("T")
 

@@ -1,0 +1,141 @@
+"""
+The files of a ledger: the schema, the lock on the directory, and what is too large for the database.
+
+Every file appears under its name only when it is whole and on the disk.
+"""
+
+import fcntl
+import os
+import sqlite3
+from pathlib import Path
+
+from btard.errors import ConfigError
+from btard.identity import PeerId, short
+from btard.rules.config import RunConfig, format_run_file
+
+LEDGER_FILE = "ledger.sqlite3"
+LOCK_FILE = "lock"
+EVIDENCE_DIRECTORY = "evidence"
+UPDATES_DIRECTORY = "updates"
+FORMAT = b"btard ledger 2"
+TABLES = {
+    "meta": "CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT",
+    "messages": (
+        "CREATE TABLE messages (round INTEGER, attempt INTEGER, phase INTEGER, serial INTEGER,"
+        " envelope BLOB NOT NULL, PRIMARY KEY (round, attempt, phase, serial)) STRICT"
+    ),
+    "seals": "CREATE TABLE seals (round INTEGER PRIMARY KEY, seal BLOB NOT NULL) STRICT",
+    "signatures": (
+        "CREATE TABLE signatures (round INTEGER, signer BLOB, signature BLOB NOT NULL,"
+        " PRIMARY KEY (round, signer)) STRICT"
+    ),
+    "departures": (
+        "CREATE TABLE departures (round INTEGER, peer BLOB, kind TEXT, departure BLOB NOT NULL,"
+        " PRIMARY KEY (round, peer, kind)) STRICT"
+    ),
+    "blobs": "CREATE TABLE blobs (name BLOB PRIMARY KEY, data BLOB NOT NULL) STRICT",
+    "works": (
+        "CREATE TABLE works (attempt INTEGER, round INTEGER, record BLOB NOT NULL, PRIMARY KEY (attempt, round)) STRICT"
+    ),
+    "heard": (
+        "CREATE TABLE heard (round INTEGER, attempt INTEGER, phase INTEGER, serial INTEGER, sender BLOB,"
+        " envelope BLOB NOT NULL, PRIMARY KEY (round, attempt, phase, serial, sender)) STRICT"
+    ),
+    "updates": ("CREATE TABLE updates (round INTEGER PRIMARY KEY, is_applied INTEGER NOT NULL, aggregate BLOB) STRICT"),
+    "endings": "CREATE TABLE endings (kind TEXT PRIMARY KEY, reason TEXT NOT NULL) STRICT",
+}
+"""The whole schema, name to statement; docs/reference/ledger.md explains it."""
+
+
+def lock_directory(directory: Path) -> int:
+    """Return the descriptor whose flock holds the directory until it is closed or the process dies."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        reason = error.strerror or error
+        raise ConfigError(f"cannot write in {directory}: {reason}; choose another --data-dir") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        advice = "stop it or choose another --data-dir"
+        raise ConfigError(f"{directory} is in use by another btard process; {advice}") from None
+    return lock
+
+
+def open_database(path: Path, config: RunConfig, me: PeerId) -> sqlite3.Connection:
+    """Return the database at ``path``, made first if there is none.
+
+    Raises:
+        ConfigError: it cannot be opened, is not a ledger, or that of another run or key.
+    """
+    try:
+        database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    except sqlite3.Error as error:
+        raise ConfigError(f"cannot open {path}: {error}; choose a writable --data-dir") from None
+    try:
+        _prepare(database, config, me)
+        _check_owner(database, path, config, me)
+    except sqlite3.Error as error:
+        database.close()
+        message = f"cannot use {path} as a ledger: {error}; choose another --data-dir and a new key"
+        raise ConfigError(message) from None
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _prepare(database: sqlite3.Connection, config: RunConfig, me: PeerId) -> None:
+    """Make an empty database a ledger of this run and key."""
+    for setting in ("journal_mode = WAL", "synchronous = FULL", "trusted_schema = OFF"):
+        database.execute(f"PRAGMA {setting}")
+    if database.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone():
+        return
+    database.execute("BEGIN IMMEDIATE")
+    for statement in TABLES.values():
+        database.execute(statement)
+    rows = [("format", FORMAT), ("config", format_run_file(config).encode()), ("owner", bytes(me))]
+    database.executemany("INSERT INTO meta VALUES (?, ?)", rows)
+    database.execute("COMMIT")
+
+
+def _check_owner(database: sqlite3.Connection, path: Path, config: RunConfig, me: PeerId) -> None:
+    meta = dict(database.execute("SELECT name, value FROM meta").fetchall())
+    if meta.get("format") != FORMAT:
+        raise ConfigError(f"{path} is not a ledger of this version of btard; choose another --data-dir")
+    if meta.get("config") != format_run_file(config).encode():
+        raise ConfigError(f"{path} belongs to another run; choose another --data-dir")
+    if meta.get("owner") != me:
+        owner = short(meta.get("owner", b""))
+        raise ConfigError(f"{path} belongs to peer {owner}, not {short(me)}; use its identity or another --data-dir")
+
+
+def write_file(directory: Path, name: str, data: bytes | memoryview) -> None:
+    """Write a file, or replace it, so that after a power loss it is there in full or as it was before."""
+    if not directory.exists():
+        directory.mkdir(mode=0o700)
+        _sync_directory(directory.parent)
+    partial = directory / f"{name}.partial"
+    with partial.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(directory / name)
+    _sync_directory(directory)
+
+
+def _sync_directory(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Remove what a crash left half written in the directories of a ledger."""
+    for name in (EVIDENCE_DIRECTORY, UPDATES_DIRECTORY):
+        for partial in (directory / name).glob("*.bin.partial"):
+            partial.unlink(missing_ok=True)

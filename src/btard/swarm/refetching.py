@@ -1,0 +1,130 @@
+"""
+What a restart lost: slices and aggregates that were in memory are asked for again before anybody is blamed.
+
+Everything here does nothing unless this process was restarted in the middle of the round.
+"""
+
+from collections.abc import Awaitable, Callable, Collection
+
+import structlog
+import torch
+import trio
+
+from btard.errors import Removed
+from btard.identity import PeerId
+from btard.rules.merkle import compute_root
+from btard.rules.messages import Commit
+from btard.swarm.events import GradientDiffers
+from btard.swarm.pulling import pull_part, pull_slice
+from btard.swarm.services import Services
+from btard.swarm.state import Gradient, Work, as_bytes, commit_to
+
+log = structlog.get_logger(__name__)
+
+
+async def await_returning(services: Services, work: Work, find_lacking: Callable[[], Collection[PeerId]]) -> None:
+    """Wait 4Δ more for data of members whose link was lost: they may be restarting, and send again when they are back.
+
+    Their messages are waited for as long. Whoever was here all the time gets no more time.
+
+    Raises:
+        NewAttempt: a recovery decided meanwhile that somebody leaves.
+    """
+    if any(map(services.broadcast.was_away, find_lacking())):
+        await services.exchange.wait_for(work, lambda: not find_lacking(), services.deadlines.messages_s)
+
+
+async def refetch_slices(services: Services, work: Work) -> None:
+    """Get the slices of our part again, as far as they can be had; contributors keep serving their own.
+
+    Raises:
+        NewAttempt: a recovery decided meanwhile that somebody leaves.
+    """
+    part = work.part_of(services.me)
+    if not work.is_resumed or not part.elements:
+        return
+
+    def lacking() -> tuple[PeerId, ...]:
+        get = services.slices.get
+        return tuple(p for p in work.contributors if get(work.round, work.root_of(p), part.chunks) is None)
+
+    async def ask() -> None:
+        async with trio.open_nursery() as nursery:
+            for peer in lacking():
+                nursery.start_soon(pull_slice, services, work, part, peer, (peer, *services.others(work)))
+
+    await _ask_until(services, work, lambda: not lacking(), ask)
+
+
+async def refetch_parts(services: Services, work: Work) -> None:
+    """Get all aggregates of the attempt again, our own too should we reduce to another one than we signed.
+
+    Raises:
+        NewAttempt: a recovery decided meanwhile that somebody leaves.
+    """
+    if not work.is_resumed:
+        return
+    roots, mine = work.aggregate_roots, work.part_of(services.me)
+    own = services.parts.get(work.round, work.attempt, mine, roots[services.me])
+    if own is not None and compute_root(as_bytes(own), 4 * services.config.chunk_size) != roots[services.me]:
+        services.parts.drop_own(work.round, work.attempt, mine)
+
+    def lacking() -> list[int]:
+        get = services.parts.get
+        return [
+            p.index
+            for p in work.parts
+            if p.elements and get(work.round, work.attempt, p, roots[p.aggregator]) is None and roots[p.aggregator]
+        ]
+
+    async def ask() -> None:
+        async with trio.open_nursery() as nursery:
+            for part in (work.parts[index] for index in lacking()):
+                nursery.start_soon(pull_part, services, work, part, (part.aggregator, *services.others(work)))
+
+    await _ask_until(services, work, lambda: not lacking(), ask)
+
+
+async def _ask_until(
+    services: Services, work: Work, is_done: Callable[[], bool], ask: Callable[[], Awaitable[None]]
+) -> None:
+    """Ask again and again: whoever we ask may be restarting as well; at most a transfer and 4Δ longer than others."""
+    with trio.move_on_after(services.deadlines.bulk_s + 4 * services.config.delay_s):
+        while not is_done():
+            await ask()
+            await services.exchange.wait_for(work, is_done, services.config.delay_s / 2)
+
+
+async def restore_gradient(services: Services, work: Work, own: Gradient, commit: Commit) -> Gradient:
+    """Return the gradient that we committed to before the restart: computed again, or given back by the aggregators.
+
+    Raises:
+        Removed: neither is possible; whatever we said about another one would be false.
+    """
+    if own.tree.root == commit.root:
+        return own
+    log.error("our gradient differs from the one that we committed to before the restart", round=work.round)
+    restored = await _collect_own(services, work, commit)
+    services.observe(GradientDiffers(work.round, restored is not None))
+    if restored is None:
+        raise Removed(
+            f"after the restart our gradient of round {work.round} is not the one that this peer had committed to, "
+            "and nobody gives that back: the task is not deterministic here, and the others go on without this peer"
+        )
+    return restored
+
+
+async def _collect_own(services: Services, work: Work, commit: Commit) -> Gradient | None:
+    """Ask every aggregator for the slice that we sent it, and put the gradient together."""
+    slices, timeout_s = services.slices, services.deadlines.bulk_s
+    async with trio.open_nursery() as nursery:
+        for part in work.parts:
+            if part.elements:
+                sources = (part.aggregator, *services.others(work))
+                nursery.start_soon(slices.pull, work.round, commit.root, part.chunks, sources, timeout_s)
+    held = [slices.get(work.round, commit.root, part.chunks) for part in work.parts]
+    if any(values is None for values in held):
+        return None
+    ordered = sorted(zip(work.parts, held, strict=True), key=lambda pair: pair[0].start)
+    values = torch.cat([values for _, values in ordered if values is not None])
+    return commit_to(values, services.config.chunk_size, overflow=commit.overflow)

@@ -1,0 +1,274 @@
+"""The loop over rounds, and how a peer finds its place in it: at the start, after a restart, in a new attempt."""
+
+from dataclasses import dataclass, replace
+
+import structlog
+import trio
+
+from btard.errors import Banned, LocalProtocolError, Removed, Undecided, Unreachable
+from btard.identity import PeerId
+from btard.net import Hub
+from btard.rules.seal import Seal
+from btard.swarm.broadcast import Broadcast
+from btard.swarm.catching_up import catch_up, recall
+from btard.swarm.events import RoundDone
+from btard.swarm.exchange import Exchange, NewAttempt, Stalls
+from btard.swarm.gather import Parts
+from btard.swarm.ledger import Ledger
+from btard.swarm.links import PATIENCE_S, Directory, Links
+from btard.swarm.membership import Membership
+from btard.swarm.records import encode_work
+from btard.swarm.recovery import Recovery
+from btard.swarm.restoring import Start
+from btard.swarm.round import close_run, run_round
+from btard.swarm.scatter import Slices
+from btard.swarm.services import WARM_UP_S, Deadlines, Services
+from btard.swarm.standing import Standing
+from btard.swarm.state import State, Work
+from btard.swarm.updates import Updates
+
+log = structlog.get_logger(__name__)
+
+COMPANY_PATIENCE_S = 600.0
+"""How long a restarted peer waits for more than half of the members: all may be starting again, by hand."""
+
+
+@dataclass(frozen=True)
+class Transfers:
+    """The services that receive: messages, slices, aggregates."""
+
+    broadcast: Broadcast
+    slices: Slices
+    parts: Parts
+
+    @classmethod
+    def open(cls, member: Membership, hub: Hub, ledger: Ledger) -> "Transfers":
+        """Begin to receive what belongs to round 1."""
+        config = member.config
+        broadcast = Broadcast(config, member.identity, hub, ledger, member.conduct)
+        notify = broadcast.board.signal
+        conduct = member.conduct
+
+        def offers(number: int, peer: PeerId) -> bool:
+            return conduct.sends_slice(number, peer) and conduct.publishes_slice(number)
+
+        slices = Slices(config, hub, notify, offers, broadcast.is_member)
+        transfers = cls(broadcast, slices, Parts(config, hub, notify, broadcast.is_member))
+        transfers.slices.begin_round(0, config.genesis_size)
+        transfers.parts.begin_attempt(0, 0, config.genesis_size)
+        return transfers
+
+
+class Rounds:
+    """The loop over rounds, and the place in the run that its services share."""
+
+    def __init__(
+        self,
+        member: Membership,
+        hub: Hub,
+        directory: Directory,
+        ledger: Ledger,
+        nursery: trio.Nursery,
+        transfers: Transfers,
+        updates: Updates,
+        start: Start,
+    ) -> None:
+        config, delay_s = member.config, member.config.delay_s
+        self._config, self._observe, self._hub, self._ledger = config, member.observe, hub, ledger
+        self._snapshots, self._updates, self._nursery = member.snapshots, updates, nursery
+        self._broadcast, self._work, self._start = transfers.broadcast, start.work, start
+        self._recovery = Recovery(config, self._broadcast, ledger, member.observe)
+        self._standing = Standing(config, hub, ledger, self._broadcast)
+        self._deadlines = Deadlines.of(config, start.work.state.seal.gradient_ms)
+        stalls = Stalls(delay_s)
+        self._services = Services(
+            config,
+            member.identity,
+            member.workload,
+            member.conduct,
+            member.compute,
+            ledger,
+            self._broadcast,
+            Exchange(self._broadcast, self._recovery, stalls, delay_s, nursery.start_soon),
+            transfers.slices,
+            transfers.parts,
+            self._deadlines.after_restart() if start.is_restart else self._deadlines,
+            updates,
+            member.observe,
+            nursery.start_soon,
+            member.leave_after,
+        )
+        self._has_left = False
+        self._noted: object = None
+        self._move_to(self._work)
+        self._begin_round()
+        self._broadcast.place.serial = start.serial
+        self._broadcast.on_signing = self._note_place
+        patience_s = 0.0 if start.is_restart else PATIENCE_S
+        links = Links(hub, member.identity.peer_id, directory, lambda: self._broadcast.place.roster, patience_s)
+        hub.on_connected, hub.on_lost = self._broadcast.resend, self._broadcast.lost.add
+        for task in (self._recovery.run, stalls.run, links.run):
+            nursery.start_soon(task)
+
+    async def run(self) -> State:
+        """Run all rounds and the closing COMMIT; return the final state.
+
+        Raises:
+            Unreachable: after a restart, not even half of the members can be reached.
+        """
+        if not await self._find_company():
+            log.warning("nobody is there any more: the last rounds may lack the others' signatures")
+            return self._work.state
+        if self._start.is_restart:
+            await recall(self._services, self._start)
+        await self._ask_around()
+        self._nursery.start_soon(self._watch_standing)
+        if self._start.is_restart:
+            self._nursery.start_soon(catch_up, self._services, self._hub)
+        return await self._run_rounds()
+
+    async def _find_company(self) -> bool:
+        """Wait for links: to all before round 1, to more than half after a restart; False where the run is over."""
+        others, limit_s = self._broadcast.others, WARM_UP_S
+        if not self._start.is_restart:
+            with trio.move_on_after(limit_s):
+                await self._hub.wait_connected(others)
+            return True
+        is_over = self._work.round > self._config.rounds
+        needed = self._work.roster.majority - 1
+        with trio.move_on_after(limit_s if is_over else COMPANY_PATIENCE_S) as scope:
+            while len(self._hub.connected & set(others)) < needed:  # noqa: ASYNC110  bounded above
+                await trio.sleep(self._config.delay_s / 8)
+        if scope.cancelled_caught and not is_over:
+            raise Unreachable(f"{len(others)} other members, and less than half answer; join again when they are back")
+        with trio.move_on_after(2 * self._config.delay_s):
+            await self._hub.wait_connected(others)
+        return not scope.cancelled_caught
+
+    async def _ask_around(self) -> None:
+        """Learn whether we are a member still, and whether our ledger knows all that we have sent.
+
+        Raises:
+            Banned, Removed: the swarm went on without us.
+            ConfigError: the ledger is an older copy.
+        """
+        await self._standing.ask(self._find_base(), 2 * self._config.delay_s)
+        if not self._broadcast.unknown:
+            return
+        log.error(
+            "others hold messages of ours that our ledger does not: nothing is signed",
+            newest=str(max(self._broadcast.unknown)),
+        )
+        with trio.move_on_after(COMPANY_PATIENCE_S):  # until a seal tells how it ended
+            while True:
+                await self._standing.ask(self._find_base(), 2 * self._config.delay_s)
+                await trio.sleep(self._config.delay_s)
+        self._broadcast.require_whole_ledger()
+
+    def _find_base(self) -> Seal:
+        """The newest seal that is signed for certain: that of the round before the last one."""
+        return next(self._ledger.seals_from(max(0, self._work.round - 2), 1))
+
+    async def _watch_standing(self) -> None:
+        """Whenever we are overdue, ask whether the swarm went on without us."""
+        while True:
+            await trio.sleep(4 * self._config.delay_s)
+            if self._broadcast.place.overdue:
+                await self._standing.ask(self._find_base(), 2 * self._config.delay_s)
+
+    async def _run_rounds(self) -> State:
+        while self._work.round <= self._config.rounds and not self._has_left:
+            await self._run_one_round()
+        return await self._close()
+
+    async def _run_one_round(self) -> None:
+        work, started = self._work, trio.current_time()
+        try:
+            state = await run_round(self._services, work)
+        except NewAttempt as change:
+            self._begin_attempt(change)
+            return
+        self._observe(
+            RoundDone(
+                work.round,
+                work.attempt - work.first_attempt + 1,
+                trio.current_time() - started,
+                work.roster.members,
+                state.assignments,
+                state,
+            )
+        )
+        self._work, work.previous = Work(self._config, state, work), None
+        self._services = replace(self._services, deadlines=self._deadlines)
+        self._move_to(self._work)
+        self._begin_round()
+        self._forget_updates(work.round)
+
+    async def _close(self) -> State:
+        while not self._has_left:
+            try:
+                await close_run(self._services, self._work)
+            except NewAttempt as change:
+                self._begin_attempt(change)
+                if self._work.round <= self._config.rounds:
+                    return await self._run_rounds()
+                continue
+            break
+        self._ledger.record_ending("left" if self._has_left else "finished", "")
+        await self._linger()
+        return self._work.state
+
+    async def _linger(self) -> None:
+        """Let our last messages out, and serve those who may still lack one."""
+        with trio.move_on_after(2 * self._config.delay_s):  # some may take nothing any more
+            await self._hub.flush()
+        with trio.move_on_after(2 * self._config.delay_s):
+            while self._hub.connected:  # noqa: ASYNC110  bounded above, and nobody else waits for the last link to go
+                await trio.sleep(self._config.delay_s / 8)
+
+    def _begin_attempt(self, change: NewAttempt) -> None:
+        """Go on without those who leave, in this round or, if its CONFIRM was split, in the one before."""
+        work, me = self._work, self._services.me
+        if me in change.banned:
+            raise Banned("the roster convicted this peer; the ledger has the proof")
+        if me in change.removed:
+            raise Removed("the roster went on without this peer, without blame: it was silent, late or different")
+        if me in change.left:
+            self._has_left = True
+            return
+        if change.resume_round == work.round - 1 and work.previous is not None:
+            self._work = work.previous
+        elif change.resume_round != work.round:
+            raise LocalProtocolError(f"cannot resume round {change.resume_round} from round {work.round}")
+        roster = work.roster.without(change.leaving)
+        if len(roster) < self._config.min_roster:
+            raise Undecided(f"only {len(roster)} members are left, fewer than min_roster; the swarm stops")
+        self._work.begin_attempt(roster, work.banned | set(change.banned), work.attempt + 1, change.reason)
+        self._move_to(self._work)
+
+    def _move_to(self, work: Work) -> None:
+        place = self._broadcast.place
+        if place.attempt != work.attempt:
+            place.serial = 0
+        place.round, place.attempt, place.roster = work.round, work.attempt, work.roster
+
+    def _begin_round(self) -> None:
+        work = self._work
+        self._services.slices.begin_round(work.round, len(work.roster))
+        self._broadcast.board.forget(work.round - 1, work.attempt)
+        self._broadcast.lost.clear()
+
+    def _note_place(self) -> None:
+        """Have our place in the run on disk with the message that is signed there."""
+        work, serial = self._work, self._broadcast.place.serial
+        place = (work.round, work.attempt, serial, work.marks, work.later_pairs)
+        if place != self._noted:
+            self._ledger.record_work(work.round, work.attempt, encode_work(work, serial))
+            self._noted = place
+
+    def _forget_updates(self, finished: int) -> None:
+        """Keep the aggregates since the last snapshot but one that a restart could begin with."""
+        if finished % self._config.state_interval == 0:
+            bases = [number for number in self._snapshots.rounds() if number <= finished - 2]
+            if len(bases) > 1:
+                self._updates.forget(bases[-2])

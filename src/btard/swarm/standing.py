@@ -1,0 +1,140 @@
+"""
+Where we stand with the others: asked after a start, and while the swarm seems to go on without us.
+
+Each member tells whoever asks which of its messages it holds, and the newest seals with their
+signatures. A message of ours that our ledger does not hold means that the ledger is older than what
+was sent (attacks A7): nothing is signed with it. A seal without us means that we are out.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Annotated
+
+import structlog
+import trio
+from msgspec import Meta, Struct
+
+from btard.errors import Banned, BtardError, NetworkError, RemoteProtocolError, Removed
+from btard.identity import PeerId, short
+from btard.net import Hub
+from btard.rules.config import RunConfig
+from btard.rules.messages import Count, Position, Stage
+from btard.rules.roster import Roster
+from btard.rules.seal import Seal, SealSignature, has_quorum
+from btard.swarm.broadcast import Broadcast
+from btard.swarm.frames import Kind
+from btard.swarm.ledger import Ledger
+from btard.wire import compute_seal_digest, decode, decode_seal, encode, encode_seal, is_seal_signed_by
+
+log = structlog.get_logger(__name__)
+
+MAX_SEALS = 4
+"""Seals in one answer: whoever is out is missing in the first or second after its own newest."""
+MAX_HELD = 256
+"""Positions in one answer: twice what one member says in two rounds of some attempts."""
+SMALL_SIGNATURES = 256
+
+
+class SignedTuple(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A seal as its members signed it."""
+
+    seal: Annotated[bytes, Meta(max_length=128 * 1024)]
+    signatures: Annotated[tuple[SealSignature, ...], Meta(max_length=SMALL_SIGNATURES)]
+
+
+class Question(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Asks for the seals from a round on."""
+
+    first: Count
+
+
+class Answer(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Which messages of the asker are held, and the seals that are signed."""
+
+    held: Annotated[tuple[Position, ...], Meta(max_length=MAX_HELD)]
+    seals: Annotated[tuple[SignedTuple, ...], Meta(max_length=MAX_SEALS)]
+
+
+class Standing:
+    """Answers others, and asks them on our behalf."""
+
+    def __init__(self, config: RunConfig, hub: Hub, ledger: Ledger, broadcast: Broadcast) -> None:
+        self._config, self._hub, self._ledger, self._broadcast = config, hub, ledger, broadcast
+        hub.serve[Kind.STANDING] = self._serve
+
+    async def _serve(self, peer: PeerId, body: bytes) -> tuple[bytes, None]:
+        await trio.lowlevel.checkpoint()
+        question: Question = decode(body, Question)
+        held = tuple(Position(*map(int, stage)) for stage in self._broadcast.board.stages_of(peer))
+        return encode(Answer(held[-MAX_HELD:], tuple(self._find_sealed(question.first)))), None
+
+    def _find_sealed(self, first: int) -> Iterable[SignedTuple]:
+        for seal in self._ledger.seals_from(first, MAX_SEALS):
+            if signatures := self._ledger.signatures(seal.round):
+                yield SignedTuple(encode_seal(seal), signatures)
+
+    async def ask(self, base: Seal, timeout_s: float) -> None:
+        """Ask every member that there is a link to; what they show of ours is on the board, or known as unknown.
+
+        ``base`` is the newest seal that we know to be signed. At most twice ``timeout_s`` pass.
+
+        Raises:
+            Banned, Removed: a signed seal after it has another roster than one with us.
+        """
+        async with trio.open_nursery() as nursery:
+            for peer in self._broadcast.others:
+                if self._hub.is_connected(peer):
+                    nursery.start_soon(self._ask_one, base, peer, timeout_s)
+
+    async def _ask_one(self, base: Seal, peer: PeerId, timeout_s: float) -> None:
+        try:
+            body = encode(Question(base.round + 1))
+            reply = await self._hub.request(peer, Kind.STANDING, body, timeout_s=timeout_s)
+            answer: Answer = decode(reply.head, Answer)
+            seals = [(decode_seal(item.seal), item.signatures) for item in answer.seals]
+            for stage in {item.stage for item in answer.held}:
+                if self._ledger.stored_message(stage) is None:
+                    await self._broadcast.pull(stage, (peer,), timeout_s)
+        except (NetworkError, RemoteProtocolError, ValueError) as error:
+            log.debug("no answer about our standing", peer=short(peer), reason=str(error))
+            return
+        departure = find_departure(self._config, base, seals, self._broadcast.me)
+        if departure is not None:
+            raise departure
+
+
+def find_departure(
+    config: RunConfig, base: Seal, seals: Sequence[tuple[Seal, Sequence[SealSignature]]], me: PeerId
+) -> BtardError | None:
+    """Return how we left by the first of the seals after ``base`` that is without us, if they hold."""
+    before = base
+    for seal, signatures in seals:
+        if not _follows(config, before, seal, signatures):
+            return None
+        if me in seal.banned:
+            return Banned(f"the roster convicted this peer in round {seal.round}, as its seal says")
+        if me not in seal.roster:
+            return Removed(
+                f"the roster went on without this peer in round {seal.round}, without blame, as its seal says: "
+                "it was silent, late or different"
+            )
+        before = seal
+    return None
+
+
+def _follows(config: RunConfig, before: Seal, seal: Seal, signatures: Sequence[SealSignature]) -> bool:
+    """Whether this is the next seal of the run, signed by more than half of the roster that made it."""
+    roster = Roster(tuple(PeerId(peer) for peer in before.roster))
+    if (seal.run_id, seal.round, seal.previous) != (config.run_id, before.round + 1, compute_seal_digest(before)):
+        return False
+    signers = {item.signer for item in signatures if item.signer in roster}
+    valid = {
+        item.signer
+        for item in signatures
+        if item.signer in signers and is_seal_signed_by(PeerId(item.signer), seal, item.signature)
+    }
+    return has_quorum(frozenset(valid), roster)
+
+
+def find_newest(stages: Iterable[Stage]) -> str:
+    """Return the latest of some stages, in words."""
+    return str(max(stages, key=lambda stage: (stage.attempt, stage)))

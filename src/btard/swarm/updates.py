@@ -1,0 +1,88 @@
+"""
+The aggregates of past rounds, on disk before anybody relies on them: what a restart replays.
+
+x_t is the newest snapshot and every ĝ after it. A ĝ is written beside the next gradient's computation
+and awaited before the COMMIT that names the state it led to: no round waits for the disk.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+from torch import Tensor
+
+from btard.errors import ConfigError
+from btard.swarm.compute import Compute
+from btard.swarm.ledger import SMALL_BLOB, Ledger
+from btard.swarm.ledger_files import UPDATES_DIRECTORY, write_file
+from btard.swarm.state import as_bytes, read_values
+
+
+@dataclass(frozen=True)
+class Update:
+    """The aggregate ĝ of a round, float32 of shape (D,), and whether x moved by it."""
+
+    aggregate: Tensor
+    is_applied: bool
+
+
+class Updates:
+    """The aggregates in one data directory: small ones in the ledger, large ones in files."""
+
+    def __init__(self, data_dir: Path, ledger: Ledger, disk: Compute) -> None:
+        self._directory, self._ledger, self._disk = data_dir / UPDATES_DIRECTORY, ledger, disk
+        self._written: dict[int, trio.Event] = {}
+
+    async def keep(self, number: int, aggregate: Tensor, *, is_applied: bool) -> None:
+        """Write the ĝ of a round, and whether x moved by it; ``written`` returns afterwards.
+
+        Raises:
+            ConfigError: the disk is full.
+        """
+        event, data = self._written[number], as_bytes(aggregate)
+        if data.nbytes > SMALL_BLOB:
+            await self._disk.run(lambda: self._write(number, data))
+        small = bytes(data) if data.nbytes <= SMALL_BLOB else None
+        self._ledger.record_update(number, small, is_applied=is_applied)
+        event.set()
+
+    def expect(self, number: int) -> None:
+        """Let ``written`` wait for the ĝ of a round."""
+        self._written[number] = trio.Event()
+
+    def _write(self, number: int, data: memoryview) -> None:
+        try:
+            write_file(self._directory, _file_name(number), data)
+        except OSError as error:
+            reason = error.strerror or error
+            raise ConfigError(f"cannot write {self._directory}: {reason}; free space and start again") from None
+
+    async def written(self, number: int) -> None:
+        """Return once the ĝ of a round is on disk, or will be there with our next message."""
+        if number in self._written:
+            await self._written[number].wait()
+            del self._written[number]
+
+    def load(self, number: int, elements: int) -> Update | None:
+        """The ĝ of a round, shape (elements,); ``None`` if it is not here in full."""
+        found = self._ledger.find_update(number)
+        if found is None:
+            return None
+        is_applied, data = found
+        path = self._directory / _file_name(number)
+        if data is None and path.is_file():
+            data = path.read_bytes()
+        if data is None or len(data) != 4 * elements:
+            return None
+        return Update(read_values(memoryview(bytearray(data))), is_applied)
+
+    def forget(self, last_round: int) -> None:
+        """Drop every ĝ up to a round."""
+        self._ledger.forget_updates(last_round)
+        for path in self._directory.glob("round-*.bin"):
+            if path.name <= _file_name(last_round):
+                path.unlink(missing_ok=True)
+
+
+def _file_name(number: int) -> str:
+    return f"round-{number:018d}.bin"
