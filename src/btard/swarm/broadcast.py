@@ -227,6 +227,8 @@ class Broadcast:
 
     def complete(self, expectation: Expectation) -> Transcript | None:
         """The transcript of a stage once every member's message is here."""
+        if len(self.board.of(expectation.stage)) < len(expectation.roster):
+            return None
         accepted = self.accepted(expectation)
         if len(accepted) < len(expectation.roster):
             return None
@@ -248,8 +250,8 @@ class Broadcast:
         heard = self.board.find_speakers(
             lambda stage: last is not None and is_position(stage) and is_later(stage, last.stage)
         )
-        missing = self.find_missing(expectation)
-        return tuple(peer for peer in missing if peer in heard and peer not in self.board.of(expectation.stage))
+        silent = heard - self.board.of(expectation.stage).keys()
+        return tuple(peer for peer in expectation.roster.members if peer in silent)
 
     def find_past(self, expectation: Expectation) -> tuple[PeerId, ...]:
         """The members that have said a later stage: they hold all of this one, and must serve it (attacks A6)."""
