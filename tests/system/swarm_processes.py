@@ -4,6 +4,7 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ class Process:
 
     directory: Path
     popen: "subprocess.Popen[bytes]"
+    command: Sequence[str]
 
     @property
     def log(self) -> Path:
@@ -32,6 +34,10 @@ class Process:
 
     def kill(self) -> None:
         self.popen.send_signal(signal.SIGKILL)
+
+    def restart(self) -> "Process":
+        """Start the same command again, on the same directory."""
+        return launch(self.directory, self.command)
 
 
 def run_command(arguments: Sequence[str], cwd: Path) -> str:
@@ -57,11 +63,34 @@ def start_peer(directory: Path, index: int, ticket: str, port: int) -> Process:
     if index == 0:
         arguments += ["--found", "run.toml", "--identity", "founder.key", "--listen", f"127.0.0.1:{port}"]
     home.mkdir()
+    return launch(home, [sys.executable, "-m", "btard.cli", *arguments])
+
+
+def launch(home: Path, command: Sequence[str]) -> Process:
+    """Run a peer's command; its output goes to a file in its directory."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "btard.cli", *arguments]
-    with (home / "output.txt").open("wb") as output:
-        popen = subprocess.Popen(command, cwd=directory, stdout=output, stderr=subprocess.STDOUT, env=environment)
-    return Process(home, popen)
+    with (home / "output.txt").open("ab") as output:
+        popen = subprocess.Popen(command, cwd=home.parent, stdout=output, stderr=subprocess.STDOUT, env=environment)
+    return Process(home, popen, command)
+
+
+def stop_all(processes: Sequence[Process]) -> None:
+    """End what still runs."""
+    for process in processes:
+        process.kill()
+        process.popen.wait()
+
+
+def find_free_port() -> int:
+    """A port that TCP and UDP both have free now."""
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
+    ):
+        tcp.bind(("127.0.0.1", 0))
+        port = tcp.getsockname()[1]
+        udp.bind(("127.0.0.1", port))
+        return int(port)
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:

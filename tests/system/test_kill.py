@@ -1,27 +1,14 @@
 """Real processes over TCP and the DHT: `kill -9` costs the others a removal, and no ledger its truth."""
 
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.system.swarm_processes import Process, start_swarm, wait_until
+from tests.system.swarm_processes import Process, find_free_port, start_swarm, stop_all, wait_until
 
 from btard.swarm.audit import audit_ledger
 
 ROUNDS = 12
-
-
-def find_free_port() -> int:
-    """A port that TCP and UDP both have free now."""
-    with (
-        socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp,
-        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
-    ):
-        tcp.bind(("127.0.0.1", 0))
-        port = tcp.getsockname()[1]
-        udp.bind(("127.0.0.1", port))
-        return int(port)
 
 
 @pytest.fixture
@@ -29,9 +16,7 @@ def swarm(tmp_path: Path) -> Iterator[list[Process]]:
     """Four peers that end with the test."""
     processes = start_swarm(tmp_path, 4, ROUNDS, find_free_port(), ["delay_s=0.5"])
     yield processes
-    for process in processes:
-        process.kill()
-        process.popen.wait()
+    stop_all(processes)
 
 
 @pytest.mark.timeout(240)

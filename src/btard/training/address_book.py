@@ -5,6 +5,7 @@ A hint like the DHT itself: whoever answers at an address must prove its identit
 """
 
 import json
+import socket
 from contextlib import suppress
 from pathlib import Path
 
@@ -38,6 +39,12 @@ class AddressBook:
             self._write()
         return (*found, *(address for address in last if address not in found))
 
+    def note(self, peer: PeerId, address: Address) -> None:
+        """Remember where a peer is; ourselves too, to be there again after a restart."""
+        if self._known.get(peer) != (address,):
+            self._known[peer] = (address,)
+            self._write()
+
     def _write(self) -> None:
         """Replace the file; a hint is not worth an error."""
         text = json.dumps({peer.hex(): [str(item) for item in known] for peer, known in sorted(self._known.items())})
@@ -47,6 +54,15 @@ class AddressBook:
             partial.replace(self._path)
         except OSError as error:
             log.warning("addresses are not kept", reason=str(error))
+
+
+def find_last_port(path: Path, me: PeerId, host: str) -> int:
+    """Return the port that we had at ``host`` before a restart, if it is free; else 0, for any."""
+    ports = [address.port for address in read_addresses(path).get(me, ()) if address.host == host]
+    for port in ports:
+        with suppress(OSError), socket.create_server((host, port)):
+            return port
+    return 0
 
 
 def read_addresses(path: Path) -> dict[PeerId, tuple[Address, ...]]:

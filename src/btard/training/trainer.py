@@ -32,7 +32,7 @@ from btard.swarm.events import Event, GradientOverflow, Resumed, RoundDone
 from btard.swarm.peer import Membership, find_cause, run_peer
 from btard.swarm.state import State
 from btard.swarm.workload import Workload
-from btard.training.address_book import ADDRESS_FILE, AddressBook
+from btard.training.address_book import ADDRESS_FILE, AddressBook, find_last_port
 from btard.training.checkpoints import CheckpointSnapshots, save_checkpoint
 from btard.training.meeting import DhtDirectory, Endpoint, reach_founder, serve_config
 from btard.training.optimizers import OptimizerState
@@ -156,6 +156,9 @@ class Trainer:
     async def _take_part(self) -> None:
         """Be on the network, TCP and UDP on one port number, and train."""
         config, endpoint, listen = self.config, self._endpoint, self._endpoint.listen
+        if not listen.port:  # where the others will look for us after a restart
+            port = find_last_port(self._data_dir / ADDRESS_FILE, self.identity.peer_id, listen.host)
+            listen = Address(listen.host, port)
         terms = Terms(config.run_id, config.field_digests)
         bootstrap = [(address.host, address.port) for address in endpoint.bootstrap]
         sequence = self._data_dir / SEQUENCE_FILE
@@ -176,6 +179,7 @@ class Trainer:
             nursery.start_soon(self._reporter.run)
             nursery.start_soon(directory.announce, [(announced.host, announced.port)])
             known = AddressBook(self._data_dir / ADDRESS_FILE, DhtDirectory(directory))
+            known.note(self.identity.peer_id, Address(self._endpoint.listen.host, tcp.address.port))
             member = await self._prepare(hub, known)
             self._reporter.tell(Ready(self.identity.peer_id, announced, member.gradient_ms))
             await self._run_peer(member, hub, known)
