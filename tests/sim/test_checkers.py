@@ -120,6 +120,14 @@ def test_who_may_leave(victim: int, kind: DepartureKind, changes: dict[str, obje
     assert bool(checker.violations) is is_wrong
 
 
+def test_without_an_honest_majority_nothing_is_promised() -> None:
+    """Who lost its honest majority to a partition may ban whom it likes."""
+    checker = NoFalseBan(make_truth({3: "late", 4: "late"}, is_synchronous=False))
+    checker.observe(1, depart(0, DepartureKind.REMOVAL))
+    checker.observe(1, depart(2, DepartureKind.BAN))
+    assert checker.violations == []
+
+
 @pytest.mark.parametrize("error", [Banned("why"), Removed("why")])
 def test_who_is_thrown_out_was_thrown_out_wrongly(error: Exception) -> None:
     """An honest peer that ends by a ban or a removal counts even if nobody else saw it."""

@@ -76,6 +76,27 @@ class Truth:
         return self.peers.index(PeerId(peer))
 
 
+class Balance:
+    """Who is left, as far as any honest peer tells: without synchrony honest peers may be removed.
+
+    Where the Byzantine are no longer outnumbered the assumption behind every invariant is gone.
+    """
+
+    def __init__(self, truth: Truth) -> None:
+        self._truth = truth
+        self._gone: set[int] = set()
+
+    def note(self, event: Event) -> None:
+        """Take note of who leaves."""
+        if isinstance(event, Departed):
+            self._gone.add(self._truth.index(event.peer))
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether more than half of those who are left are honest."""
+        return len(self._truth.honest - self._gone) > len(self._truth.adversaries.keys() - self._gone)
+
+
 class Checker:
     """One invariant; what an honest peer tells comes in through ``observe``, ``ended`` is its last word."""
 
@@ -113,9 +134,12 @@ class Agreement(Checker):
         self._final: dict[int, tuple[bytes, int]] = {}
         kinds = "+".join(truth.adversaries.values())
         self._may_split = not truth.is_synchronous and any(word in kinds for word in self.DOUBLE_SIGNERS)
+        self._balance = Balance(truth)
 
     def observe(self, index: int, event: Event) -> None:
         """Compare the round before with what the others finished."""
+        self._balance.note(event)
+        self._may_split = self._may_split or not self._balance.is_kept
         if isinstance(event, RoundDone) and not self._may_split:
             before = self._latest.get(index)
             self._latest[index] = event
@@ -139,9 +163,13 @@ class NoFalseBan(Checker):
 
     invariant = Invariant.NO_FALSE_BAN
 
+    def __init__(self, truth: Truth) -> None:
+        super().__init__(truth)
+        self._balance = Balance(truth)
+
     def observe(self, index: int, event: Event) -> None:
         """Look at who leaves."""
-        if not isinstance(event, Departed):
+        if not isinstance(event, Departed) or not self._balance.is_kept:
             return
         victim = self.truth.index(event.peer)
         spared = self.truth.stable if self.truth.is_synchronous else frozenset()
@@ -151,11 +179,13 @@ class NoFalseBan(Checker):
         if is_wrong:
             kind, cause = event.kind.value, event.cause.value
             self.fail(event.round, f"honest peer {victim} left by {kind} ({cause}), says peer {index}")
+        self._balance.note(event)
 
     def ended(self, index: int, error: BaseException | None) -> None:
         """Look at who was thrown out."""
         is_spared = self.truth.is_synchronous and index in self.truth.stable
-        if isinstance(error, Banned) or (isinstance(error, Removed) and is_spared):
+        is_banned = isinstance(error, Banned) and self._balance.is_kept
+        if is_banned or (isinstance(error, Removed) and is_spared):
             self.fail(0, f"honest peer {index} was thrown out: {error}")
 
 

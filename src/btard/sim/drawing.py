@@ -24,8 +24,6 @@ from btard.sim.scenario import (
 
 SMALLEST, LARGEST = 4, 24
 TASKS = ("stub", "linear")
-RESTARTS_ARE_POSSIBLE = False
-"""Whether a peer can resume from its ledger; while it cannot, who crashes stays away."""
 
 
 def parse_faults(text: str) -> tuple[Fault, ...] | None:
@@ -164,7 +162,8 @@ def _draw_crashes(plan: Scenario, streams: dict[Fault, Random]) -> tuple[Crash, 
         return ()
     spare = max(plan.peers - 2 * len(plan.adversaries) - 1, 0)
     for_good = dice.randint(min(1, spare), min(spare, 3)) if Fault.CRASH in streams else 0
-    back = dice.randint(1, 3) if Fault.RESTART in streams and RESTARTS_ARE_POSSIBLE else 0
+    back = dice.randint(min(1, spare), min(spare, 3)) if Fault.RESTART in streams else 0
+    back = min(back, spare - for_good)  # who comes back too late is removed
     victims = dice.sample(plan.honest, min(for_good + back, len(plan.honest)))
     return tuple(
         Crash(

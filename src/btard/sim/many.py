@@ -9,7 +9,7 @@ from typing import Any
 
 from btard.sim.drawing import Order
 
-TOLD = ("rounds_done", "attempts", "recoveries", "fallbacks", "halts", "crashes", "restarts")
+TOLD = ("rounds_done", "attempts", "recoveries", "fallbacks", "halts", "crashes", "restarts", "returned")
 """What is added up over the seeds."""
 
 

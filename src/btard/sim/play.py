@@ -178,12 +178,15 @@ class Play:
                 self.departures.setdefault((event.peer, event.kind), event)
             case Recovered():
                 self.counts["recoveries"] += 1
+                self.counts["fallbacks"] += event.is_fallback
             case Halted():
                 self.counts["halts"] += 1
 
     def _note_end(self, outcome: PeerOutcome) -> None:
         self.trace.note(outcome.index, f"end {type(outcome.error).__name__}: {outcome.error}")
         is_ours = outcome.index in self.scenario.honest
+        if is_ours and outcome.restarts and outcome.error is None and outcome.restarts == outcome.crashes:
+            self.counts["returned"] += 1
         if is_ours or not isinstance(outcome.error, BtardError | None):
             if not (outcome.crashes > outcome.restarts):
                 for checker in self.checkers:

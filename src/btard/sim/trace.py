@@ -13,6 +13,7 @@ from btard.rules.draws import Assignment
 from btard.sim.clocks import true_time
 from btard.swarm.events import Event, RoundDone
 from btard.swarm.frames import Kind
+from btard.swarm.state import State
 from btard.wire import compute_seal_digest
 
 NAMES = {int(kind): kind.name for kind in Kind} | {254: "REQUEST", 255: "ANSWER"}
@@ -69,6 +70,8 @@ class Trace:
                 return str(self._indices.get(PeerId(value), short(value)))
             case tuple():
                 return "[" + ",".join(self._tell(item) for item in value) + "]"
+            case State():
+                return compute_seal_digest(value.seal).hex()[:16]
             case Assignment():
                 return f"{self._tell(value.validator)}>{self._tell(value.target)}"
             case _:
