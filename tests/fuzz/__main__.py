@@ -32,10 +32,11 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=100_000, help="frames the peer must have read (default 100000)")
     parser.add_argument("--seed", type=int, default=1, help="of what is thrown; the timing is not repeatable")
     parser.add_argument("--guided", type=int, default=20_000, help="inputs tried to grow the corpus by coverage")
+    parser.add_argument("--seconds", type=float, default=7200, help="stop after so long in any case (default 7200)")
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
-    summary = trio.run(Attack(options.frames, options.seed, options.guided, show).run)
+    summary = trio.run(Attack(options.frames, options.seed, options.guided, show, options.seconds).run)
     text = json.dumps(summary.as_json(), indent=1)
     sys.stdout.write(text + "\n")
     if options.json:

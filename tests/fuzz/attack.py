@@ -1,6 +1,7 @@
 """One attack: a live swarm in another process, throwers of three kinds, and what became of the swarm."""
 
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -122,9 +123,11 @@ class Summary:
 class Attack:
     """Throws at a live peer until it has read so many frames."""
 
-    def __init__(self, frames: int, seed: int, guided: int, progress: Callable[[Summary], None]) -> None:
+    def __init__(
+        self, frames: int, seed: int, guided: int, progress: Callable[[Summary], None], seconds: float = math.inf
+    ) -> None:
         self.summary = Summary()
-        self._wanted, self._seed, self._progress = frames, seed, progress
+        self._wanted, self._seed, self._progress, self._seconds = frames, seed, progress, seconds
         self._corpus, self.summary.features = grow_corpus(seed, guided)
         self._ports: list[int] = []
         self._changed = trio.Event()
@@ -153,9 +156,15 @@ class Attack:
             *lines, buffer = (buffer + data).split(b"\n")
             for line in lines:
                 self._take_line(json.loads(line))
-            if self.summary.frames >= self._wanted and len(self.summary.thrown) == len(NAMES):
+            if self._is_over():
                 break
         scope.cancel()
+
+    def _is_over(self) -> bool:
+        """Whether enough was read, each kind of thrower having had its turn, or time is over, or something is wrong."""
+        has_enough = self.summary.frames >= self._wanted and len(self.summary.thrown) == len(NAMES)
+        is_wrong = bool(self.summary.statuses) and bool(self.summary.statuses[-1]["violations"])
+        return has_enough or is_wrong or self.summary.seconds >= self._seconds
 
     def _take_line(self, line: Mapping[str, Any]) -> None:
         if "ports" in line:
