@@ -23,7 +23,7 @@ from btard.swarm.exchange import NewAttempt
 from btard.swarm.gather import PULL_SOURCES
 from btard.swarm.pulling import pull_part
 from btard.swarm.refetching import await_returning
-from btard.swarm.relaying import compute_relay_bound, relay_parts, relay_slices, scatter_to_relays
+from btard.swarm.relaying import compute_hop_bound, compute_relay_bound, relay_parts, relay_slices, scatter_to_relays
 from btard.swarm.services import Services
 from btard.swarm.state import Work, as_bytes
 
@@ -137,8 +137,8 @@ async def _await_relayed_parts(services: Services, work: Work) -> None:
         relays = ((part, work.relays.between(services.me, part.aggregator)) for part in _lacking_parts(services, work))
         return [(part, relay) for part, relay in relays if relay is not None]
 
-    wait_s = services.deadlines.bulk_s + services.deadlines.messages_s
-    if not lacking() or await services.exchange.wait_for(work, lambda: not lacking(), wait_s):
+    bound = compute_hop_bound(services)
+    if not lacking() or await services.exchange.wait_for(work, lambda: not lacking(), bound):
         return
     async with trio.open_nursery() as nursery:
         for part, relay in lacking():

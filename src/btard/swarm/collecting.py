@@ -11,7 +11,7 @@ from btard.rules.parts import Part
 from btard.swarm.gather import PULL_SOURCES
 from btard.swarm.pulling import pull_slice
 from btard.swarm.refetching import await_returning
-from btard.swarm.relaying import find_slice_errands
+from btard.swarm.relaying import compute_hop_bound, find_slice_errands
 from btard.swarm.services import Services
 from btard.swarm.state import Work
 
@@ -41,7 +41,7 @@ async def collect_slices(
     direct = [due for due in own if due.source == due.owner] + errands
     relayed = [due for due in own if due.source != due.owner]
     await _collect(services, work, direct, services.deadlines.bulk_s)
-    await _collect(services, work, relayed, services.deadlines.bulk_s + services.deadlines.messages_s)
+    await _collect(services, work, relayed, compute_hop_bound(services))
     missing = sorted(due.owner for due in _find_lacking(services, work, own))
     failed = sorted((due.part.aggregator, due.owner) for due in _find_lacking(services, work, errands))
     return tuple(missing), tuple(Unrelayed(*pair) for pair in failed)

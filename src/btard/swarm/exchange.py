@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import trio
 
 from btard.identity import Context, PeerId, digest
-from btard.rules.marks import Marks, compute_marks_digest
+from btard.rules.marks import Marks, Pair, compute_marks_digest
 from btard.rules.messages import Agree, AnyPayload, Phase, SignedMessage, Stage, Transcript
 from btard.rules.recovery import Decision
 from btard.swarm.board import Board
@@ -89,6 +89,7 @@ class Exchange:
         self._delay_s, self._spawn = delay_s, spawn
         self._reconciled: set[tuple[Stage, PeerId]] = set()
         self._postponed: tuple[Decision, bytes] | None = None
+        self._marked: list[tuple[int, frozenset[Pair]]] = []
 
     @property
     def board(self) -> Board:
@@ -193,7 +194,7 @@ class Exchange:
 
     async def _take_up_decision(self, work: Work) -> None:
         decision, reason = await self._recovery.settled()
-        work.marks = work.marks.with_pairs(decision.marked)
+        self._marked.append((decision.resume_round, decision.marked))
         self._share_marks(work)
         if self._broadcast.me in decision.leaving:
             raise NewAttempt(work.round, reason, banned=decision.banned, removed=_get_removed(decision))
@@ -202,8 +203,17 @@ class Exchange:
             self._follow_postponed(work)
 
     def _share_marks(self, work: Work) -> None:
-        """Let the recovery know the marked pairs, and the round those that it knew before it was run again."""
-        work.marks = self._recovery.marks = work.marks.with_pairs(self._recovery.marks.pairs).within(work.roster)
+        """Let the round know what recoveries marked, once we are in the round that they resume, and vice versa.
+
+        HALTs count by all of them at once; slices and parts go by those in force, which change for all members at
+        the same place only (see ``Work.mark``).
+        """
+        for resume_round, pairs in self._marked:
+            if resume_round <= work.round:
+                work.mark(pairs, resume_round)
+        self._marked = [item for item in self._marked if item[0] > work.round]
+        known = self._recovery.marks.pairs.union(*(pairs for _, pairs in self._marked))
+        self._recovery.marks = work.next_marks.with_pairs(known).within(work.roster)
 
     def _follow_postponed(self, work: Work) -> None:
         """Act on a decision once we are in its round; whoever was a round behind finishes its own first."""

@@ -1,4 +1,4 @@
-"""Asking others for slices and parts, as long as a transfer may take."""
+"""Asking others for slices and parts, as long as an answer may take."""
 
 from collections.abc import Sequence
 
@@ -8,20 +8,25 @@ from btard.swarm.services import Services
 from btard.swarm.state import Work
 
 
+def compute_pull_bound(services: Services) -> float:
+    """Return the seconds that asking may take: sources are asked within Δ, the request takes Δ, then a transfer."""
+    return services.deadlines.bulk_s + 2 * services.config.delay_s
+
+
 async def pull_slice(
     services: Services, subject: Work, part: Part, contributor: PeerId, sources: Sequence[PeerId]
 ) -> None:
     """Ask others for a contributor's slice of a part."""
     root = subject.root_of(contributor)
     others = [source for source in sources if source != services.me]
-    await services.slices.pull(subject.round, root, part.chunks, others, services.deadlines.bulk_s)
+    await services.slices.pull(subject.round, root, part.chunks, others, compute_pull_bound(services))
 
 
 async def pull_part(services: Services, work: Work, part: Part, sources: Sequence[PeerId]) -> None:
     """Ask others for the aggregate of a part."""
     root = work.aggregate_roots[part.aggregator]
     others = [source for source in sources if source != services.me]
-    await services.parts.pull(work.round, work.attempt, part, root, others, services.deadlines.bulk_s)
+    await services.parts.pull(work.round, work.attempt, part, root, others, compute_pull_bound(services))
 
 
 async def send_whole(services: Services, work: Work, peer: PeerId, part: Part) -> None:

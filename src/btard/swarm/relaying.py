@@ -12,18 +12,23 @@ import trio
 from btard.identity import PeerId
 from btard.rules.parts import Part
 from btard.rules.relays import Errand
-from btard.swarm.pulling import send_whole
+from btard.swarm.pulling import compute_pull_bound, send_whole
 from btard.swarm.services import Services
 from btard.swarm.state import Work
 
 
-def compute_relay_bound(services: Services, work: Work) -> float:
-    """Return the seconds by which two hops may take longer than one; 0 where nobody is marked.
+def compute_hop_bound(services: Services) -> float:
+    """Return the seconds after which a relay has what it is to pass on, or knows that it will not get it.
 
-    A relay enters a phase at most 3Δ after the recipient and may need two transfers until it has
-    something to pass on, or knows that it never will; asking it takes one more.
+    It enters a phase at most 3Δ after the recipient, waits for a transfer, waits 4Δ more for an owner
+    whose link was lost, and asks.
     """
-    return 2 * services.deadlines.bulk_s + services.deadlines.messages_s if work.marks.pairs else 0.0
+    return services.deadlines.bulk_s + compute_pull_bound(services) + 2 * services.deadlines.messages_s
+
+
+def compute_relay_bound(services: Services, work: Work) -> float:
+    """Return the seconds by which two hops may take longer than one: until the relay is asked too; 0 without marks."""
+    return compute_hop_bound(services) + compute_pull_bound(services) if work.marks.pairs else 0.0
 
 
 def find_slice_errands(services: Services, work: Work) -> tuple[Errand, ...]:
@@ -72,8 +77,7 @@ async def _pass_on_part(
 
 async def _wait_for(services: Services, is_held: Callable[[], bool]) -> bool:
     """Wait for what we are to pass on, as long as its owner may take for it."""
-    deadlines = services.deadlines
-    with trio.move_on_after(2 * deadlines.bulk_s + deadlines.messages_s):
+    with trio.move_on_after(compute_hop_bound(services)):
         while not is_held():
             await services.exchange.board.changed()
     return is_held()

@@ -8,7 +8,7 @@ from tests.swarm.audit.world import World, collect
 from btard.identity import Context, PeerId, digest
 from btard.rules.draws import draw_round_validators
 from btard.rules.evidence import AttestProof, CommitOpening, ConfirmOpening, VoteProof
-from btard.rules.marks import Marks, compute_marks_digest
+from btard.rules.marks import Marks, compute_marks_digest, sort_pairs
 from btard.rules.messages import (
     Aggregate,
     AnyPayload,
@@ -162,7 +162,7 @@ def vote(world: World, question: Question, guilty: int, opinion: Opinion, withou
     )
 
 
-def attest(world: World, accused: PeerId, held_by: int) -> AttestProof:
+def attest(world: World, accused: PeerId, held_by: int, marks: Marks = Marks()) -> AttestProof:  # noqa: B008 - frozen
     """Two aggregators lack slices; ``held_by`` members hold what the first asks ``accused`` for, all the other."""
     first, second = [part.aggregator for part in world.parts if part.aggregator != accused][:2]
     lacking = {first: (accused,), second: (first,)}
@@ -170,7 +170,7 @@ def attest(world: World, accused: PeerId, held_by: int) -> AttestProof:
         Phase.AGGREGATE,
         lambda peer: Aggregate(b"" if peer in lacking else b"r" * 32, 0.0, lacking.get(peer, ()), b"n" * 32, ()),
     )
-    return attest_about(world, complaining, held_by, 0)
+    return attest_about(world, complaining, held_by, 0, marks)
 
 
 def attest_aggregates(world: World, held_by: int) -> AttestProof:
@@ -181,9 +181,15 @@ def attest_aggregates(world: World, held_by: int) -> AttestProof:
     return attest_about(world, complaining, held_by, 1)
 
 
-def attest_about(world: World, complaining: Transcript, held_by: int, serial: int) -> AttestProof:
+def attest_about(
+    world: World,
+    complaining: Transcript,
+    held_by: int,
+    serial: int,
+    marks: Marks = Marks(),  # noqa: B008 - frozen
+) -> AttestProof:
     """Attestations about the first of two complaints; the second is not in doubt."""
-    camp = world.roster.members[:held_by]
-    published = world.say_all(Phase.PUBLISH, lambda peer: Publish(UNMARKED), complaining.digest, serial)
+    camp, publish = world.roster.members[:held_by], Publish(compute_marks_digest(marks))
+    published = world.say_all(Phase.PUBLISH, lambda peer: publish, complaining.digest, serial)
     attests = world.say_all(Phase.ATTEST, lambda peer: Attest((peer in camp, True)), published.digest, serial)
-    return AttestProof(0, (), collect(complaining), collect(published), collect(attests))
+    return AttestProof(0, sort_pairs(marks.pairs), collect(complaining), collect(published), collect(attests))

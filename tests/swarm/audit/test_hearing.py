@@ -11,7 +11,9 @@ from tests.swarm.audit.world import World, collect, expect, last
 
 from btard.identity import Identity
 from btard.rules.evidence import AttestProof, Cause, DepartureKind
+from btard.rules.marks import Marks, make_pair
 from btard.rules.messages import Aggregate, Attest, Check, Confirm, Opinion, Phase, Publish, Transcript, Vote
+from btard.rules.relays import Relays
 from btard.wire import sign_message
 
 BAN, REMOVAL = DepartureKind.BAN, DepartureKind.REMOVAL
@@ -324,6 +326,31 @@ def test_attestations_cannot_be_left_out(make_world: Build) -> None:
     proof = attest(world, last(world), 3)
     world.depart(last(world), REMOVAL, Cause.WITHHOLDING, alter(proof, attests=proof.attests[3:5]))
     expect(world, "may have held")
+
+
+@pytest.mark.parametrize("is_relay", [True, False])
+def test_between_a_marked_pair_the_relay_is_accused(make_world: Build, is_relay: bool) -> None:
+    """What the first aggregator lacks of a marked partner, it should have had from their relay."""
+    world = make_world()
+    partner, first = last(world), next(part.aggregator for part in world.parts if part.aggregator != last(world))
+    marks = Marks().with_pairs([make_pair(first, partner)])
+    relay = Relays(world.seals[-1].q, world.roster, marks).between(first, partner)
+    assert relay is not None
+    accused = relay if is_relay else partner
+    world.depart(accused, REMOVAL, Cause.WITHHOLDING, attest(world, partner, 3, marks))
+    expect(world, "" if is_relay else "about somebody else")
+
+
+@pytest.mark.parametrize("shown", ["fewer", "more", "one with itself"])
+def test_marks_of_a_complaint_are_those_of_the_publications(make_world: Build, shown: str) -> None:
+    """A ledger that changes the marks, and so whom a complaint is about, is found out."""
+    world = make_world()
+    first, second = world.roster.members[:2]
+    marks = Marks().with_pairs([make_pair(first, second)])
+    proof = attest(world, last(world), 3, Marks() if shown == "more" else marks)
+    pairs = {"fewer": (), "more": ((first, second),), "one with itself": ((first, first),)}[shown]
+    world.depart(last(world), REMOVAL, Cause.WITHHOLDING, alter(proof, marks=pairs))
+    expect(world, "marks somebody with itself" if shown == "one with itself" else "other pairs were marked")
 
 
 def test_attestation_about_somebody_else_removes_nobody(make_world: Build) -> None:
