@@ -21,6 +21,7 @@ from btard.swarm.collecting import collect_slices
 from btard.swarm.complaining import settle_gather_complaints, settle_scatter_complaints
 from btard.swarm.exchange import NewAttempt
 from btard.swarm.gather import PULL_SOURCES
+from btard.swarm.hastening import ask_and_hasten
 from btard.swarm.pulling import pull_part
 from btard.swarm.refetching import await_returning
 from btard.swarm.relaying import compute_hop_bound, compute_relay_bound, relay_parts, relay_slices, scatter_to_relays
@@ -119,7 +120,12 @@ async def _gather(services: Services, work: Work) -> tuple[int, ...]:
     relay_parts(services, work)
     if await services.exchange.wait_for(work, lambda: not _lacking_parts(services, work), services.deadlines.bulk_s):
         return ()
-    await _pull_parts(services, work, services.others(work)[:PULL_SOURCES])
+    await ask_and_hasten(
+        services,
+        work,
+        lambda: _find_holders(services, work),
+        lambda: _pull_parts(services, work, services.others(work)[:PULL_SOURCES]),
+    )
     await await_returning(services, work, lambda: [part.aggregator for part in _lacking_parts(services, work)])
     await _await_relayed_parts(services, work)
     return tuple(part.index for part in _lacking_parts(services, work))
@@ -128,6 +134,12 @@ async def _gather(services: Services, work: Work) -> tuple[int, ...]:
 def _lacking_parts(services: Services, work: Work) -> list[Part]:
     roots, get = work.aggregate_roots, services.parts.get
     return [p for p in work.parts if p.elements and get(work.round, work.attempt, p, roots[p.aggregator]) is None]
+
+
+def _find_holders(services: Services, work: Work) -> set[PeerId]:
+    """Whoever is to give us what we lack: aggregators, and relays between us and them."""
+    lacking = [part.aggregator for part in _lacking_parts(services, work)]
+    return {work.relays.between(services.me, peer) or peer for peer in lacking} | set(lacking)
 
 
 async def _await_relayed_parts(services: Services, work: Work) -> None:

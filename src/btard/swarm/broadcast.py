@@ -6,7 +6,7 @@ find out one phase later; comparing what they hold leads to a message that one o
 an equivocation. When nothing is wrong, nothing is relayed.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -203,6 +203,13 @@ class Broadcast:
         for peer in self.others:
             if len(body) <= MAX_CONTROL:
                 self._hub.send(peer, Kind.CERTIFICATE, body)
+
+    def show_current(self, peers: Collection[PeerId]) -> None:
+        """Pass on the messages of the stage that we came through last, to members that may lack one of them."""
+        current = self.place.current
+        for message in self.accepted(current).values() if current else ():
+            for peer in sorted(set(peers) - {message.sender, self.me}):
+                self._hub.send(peer, Kind.MESSAGE, message.envelope)
 
     def resend(self, peer: PeerId) -> None:
         """Send our latest messages again, to a member whose link was made anew."""

@@ -9,6 +9,7 @@ from btard.identity import PeerId
 from btard.rules.messages import Unrelayed
 from btard.rules.parts import Part
 from btard.swarm.gather import PULL_SOURCES
+from btard.swarm.hastening import ask_and_hasten
 from btard.swarm.pulling import pull_slice
 from btard.swarm.refetching import await_returning
 from btard.swarm.relaying import compute_hop_bound, find_slice_errands
@@ -51,10 +52,14 @@ async def _collect(services: Services, work: Work, dues: Sequence[Due], wait_s: 
     """Wait for slices; a lost link is no crime, so ask for those that do not come."""
     if await services.exchange.wait_for(work, lambda: not _find_lacking(services, work, dues), wait_s):
         return
-    async with trio.open_nursery() as nursery:
-        for due in _find_lacking(services, work, dues):
-            sources = (due.source, *services.others(work)[:PULL_SOURCES])
-            nursery.start_soon(pull_slice, services, work, due.part, due.owner, sources)
+
+    async def ask() -> None:
+        async with trio.open_nursery() as nursery:
+            for due in _find_lacking(services, work, dues):
+                sources = (due.source, *services.others(work)[:PULL_SOURCES])
+                nursery.start_soon(pull_slice, services, work, due.part, due.owner, sources)
+
+    await ask_and_hasten(services, work, lambda: {due.source for due in _find_lacking(services, work, dues)}, ask)
     await await_returning(services, work, lambda: [due.source for due in _find_lacking(services, work, dues)])
 
 

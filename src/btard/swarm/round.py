@@ -25,6 +25,7 @@ from btard.swarm.aggregation import aggregate, reveal
 from btard.swarm.checking import Verified, check, confirm, verify
 from btard.swarm.committing import commit
 from btard.swarm.complaining import part_with_overmarked
+from btard.swarm.parting import see_off
 from btard.swarm.refetching import refetch_parts, refetch_slices
 from btard.swarm.sealing import keep_signatures, part_with_leavers, settle_previous
 from btard.swarm.services import Services
@@ -60,6 +61,7 @@ async def close_run(services: Services, work: Work) -> None:
     await commit(services, work, is_closing=True)
     await settle_previous(services, work)
     keep_signatures(services, work)
+    await see_off(services, work)
 
 
 async def update(services: Services, work: Work, verified: Verified) -> State:
