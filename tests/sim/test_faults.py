@@ -100,6 +100,13 @@ def test_a_scenario_is_a_value() -> None:
     assert all(scenario.describe() for scenario in drawn)
 
 
+def test_an_order_tells_its_command() -> None:
+    """The command that repeats a run has the seed and all that was given, and nothing that was drawn."""
+    assert Order(peers=5, attack="sign-flip").command(7) == (
+        "btard-peer simulate --seed 7 --peers 5 --rounds 50 --faults all --attack sign-flip"
+    )
+
+
 def test_scenarios_keep_within_the_threat_model() -> None:
     """Fewer than half are Byzantine, and crashes for good leave more than half honest."""
     for seed in range(100):

@@ -76,9 +76,7 @@ class Order:
 
     def command(self, seed: int) -> str:
         """Return the command line that plays the scenario of a seed."""
-        given = [
-            word for name, value in asdict(self).items() if value is not None for word in (f"--{name}", str(value))
-        ]
+        given = [(f"--{name}", str(value)) for name, value in asdict(self).items() if value is not None]
         return shlex.join(["btard-peer", "simulate", "--seed", str(seed), *chain(*given)])
 
 
