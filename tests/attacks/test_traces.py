@@ -26,7 +26,7 @@ async def test_lies_on_all_parts_open_no_column(autojump_clock, tmp_path):
 
 @pytest.mark.parametrize("size", [7, 8])
 async def test_loud_gradients_open_few_columns_and_draw_attention(autojump_clock, tmp_path, size):
-    """B4: gradients so large that Verification 2 fires without a liar cost a column now and then, and their authors a place."""
+    """B4: gradients so large that Verification 2 fires without a liar open few columns, and their authors leave."""
     attackers = dict.fromkeys((1, 3, 5), "sign-flip")
     scenario = await run_scenario(tmp_path, attackers, size=size, rounds=30)
     scenario.require_sound()
