@@ -14,7 +14,7 @@ from btard.identity import Identity, PeerId
 from btard.net import MAX_BULK, Hub, MemoryNetwork, Terms
 from btard.net.link import check_message
 from btard.rules.config import MAX_ELEMENTS, MAX_GENESIS
-from btard.rules.messages import Check, Commit, Phase, Report, SignedMessage, Stage
+from btard.rules.messages import Ballot, Check, Commit, Phase, Report, SignedMessage, Stage
 from btard.rules.roster import Roster
 from btard.rules.seal import SealSignature
 from btard.swarm.board import MAX_BYTES, Board
@@ -121,6 +121,20 @@ def test_evidence_is_kept_whatever_its_sender_said_before(open_broadcast: Opener
     held = Stage(4, 0, Phase.CHECK)
     assert Z.peer_id in broadcast.board.of(held)
     broadcast.take(sign(Z, held, b"p" * 32))
+    assert [item.culprit for item in broadcast.board.equivocations()] == [Z.peer_id]
+
+
+def test_second_versions_are_bounded_too(open_broadcast: Opener) -> None:
+    """A member that fills its room with short messages cannot then hand in a long second version of each."""
+    broadcast = open_broadcast()
+    stand_at(broadcast, Stage(5, 0, Phase.CHECK))
+    slots = [Stage(0, 1, Phase.BALLOT, serial) for serial in range(2200)]
+    for stage in slots:
+        broadcast.take(sign_message(Z, CONFIG.run_id, ROSTER.digest, stage, b"", Ballot((), b"v" * 32)))
+    long = Ballot(tuple(bytes([number]) * 32 for number in range(256)), b"w" * 32)
+    for stage in slots[:100]:
+        broadcast.take(sign_message(Z, CONFIG.run_id, ROSTER.digest, stage, b"", long))
+    assert broadcast.board.count_bytes(Z.peer_id) <= MAX_BYTES + MAX_ORDINARY_MESSAGE
     assert [item.culprit for item in broadcast.board.equivocations()] == [Z.peer_id]
 
 

@@ -21,6 +21,7 @@ RECOVERY_PHASES = frozenset({Phase.HALT, Phase.VIEW, Phase.BALLOT, Phase.CONCLUD
 ROUNDS_KEPT = 2
 SERIALS_AHEAD = 1
 ATTEMPTS_AHEAD = 1
+MESSAGE_COST = 2048  # bytes that a message is charged beyond its envelope: a short one costs as much once it is opened
 MAX_BYTES = 4 << 20
 """Bytes held of one sender beyond which only what is due is kept: 100 times what an honest member says in a round."""
 
@@ -37,19 +38,27 @@ class Board:
     def post(self, message: SignedMessage, *, is_due: bool = True) -> None:
         """Keep a verified message; a second one with other bytes for its slot becomes evidence.
 
-        One that is not due is kept only if its sender's messages together stay within MAX_BYTES; evidence always is.
+        One that is not due is kept only if its sender's messages together stay within MAX_BYTES; the first
+        evidence against a sender always is, for it convicts.
         """
         known = self.of(message.slot.stage).get(message.sender)
-        if known is None and (is_due or self._bytes[message.sender] + len(message.envelope) <= MAX_BYTES):
+        has_room = is_due or self._bytes[message.sender] + _compute_cost(message) <= MAX_BYTES
+        if known is None and has_room:
             self._messages.setdefault(message.slot.stage, {})[message.sender] = message
-            self._bytes[message.sender] += len(message.envelope)
-            self.signal()
-        elif known is not None and is_equivocation(known, message) and message.slot not in self._equivocations:
+        elif (
+            known is not None
+            and is_equivocation(known, message)
+            and message.slot not in self._equivocations
+            and (has_room or all(slot.sender != message.sender for slot in self._equivocations))
+        ):
             self._equivocations[message.slot] = Equivocation(known, message)
-            self.signal()
+        else:
+            return
+        self._bytes[message.sender] += _compute_cost(message)
+        self.signal()
 
     def count_bytes(self, sender: PeerId) -> int:
-        """Return the bytes held of a sender, the second versions of what it said twice not counted."""
+        """Return the bytes held of a sender."""
         return self._bytes[sender]
 
     def of(self, stage: Stage) -> Mapping[PeerId, SignedMessage]:
@@ -96,8 +105,13 @@ class Board:
         }
         self._equivocations = {slot: item for slot, item in self._equivocations.items() if item.stage in self._messages}
         self._bytes = Counter()
-        for held in self._messages.values():
-            self._bytes.update({sender: len(message.envelope) for sender, message in held.items()})
+        seconds = [item.second for item in self._equivocations.values()]
+        for message in (*(item for held in self._messages.values() for item in held.values()), *seconds):
+            self._bytes[message.sender] += _compute_cost(message)
+
+
+def _compute_cost(message: SignedMessage) -> int:
+    return len(message.envelope) + MESSAGE_COST
 
 
 def is_in_window(stage: Stage, round_number: int, attempt: int, serial: int) -> bool:
