@@ -10,7 +10,7 @@ import torch
 
 from btard.errors import ConfigError
 from btard.training import checkpoints
-from btard.training.checkpoints import load_checkpoint, newest_checkpoint, save_checkpoint
+from btard.training.checkpoints import CheckpointSnapshots, load_checkpoint, newest_checkpoint, save_checkpoint
 from btard.training.optimizer import OptimizerState
 from btard.training.tasks import draw_uniform
 
@@ -129,3 +129,16 @@ def test_metadata_cannot_replace_our_header(tmp_path: Path) -> None:
     """The key ``btard`` is taken."""
     with pytest.raises(ConfigError, match="may not use"):
         save_checkpoint(tmp_path, 1, X, STATE, {"btard": "mine"})
+
+
+def test_snapshots_are_the_checkpoints_that_are_whole(tmp_path: Path) -> None:
+    """A restart finds every checkpoint by its number of rounds, and a damaged one is as good as none."""
+    for number in (16, 32):
+        save_checkpoint(tmp_path, number, torch.full((3,), float(number)), OptimizerState(number), {})
+    snapshots = CheckpointSnapshots(tmp_path)
+    assert snapshots.rounds() == (16, 32)
+    found = snapshots.load(16)
+    assert found is not None
+    assert (found[0].tolist(), found[1].step) == ([16.0] * 3, 16)
+    (tmp_path / "round-000032.safetensors").write_bytes(b"damaged")
+    assert snapshots.load(32) is None
