@@ -29,8 +29,8 @@ STRANGERS = 12
 UNKNOWNS = 6
 MAX_GROWTH = 24 << 20
 """Bytes by which the target's memory may grow between a fifth of the attack and its end: buffers of 40 more links."""
-MAX_PAUSE_SECONDS = 60.0
-"""Longest time without a finished round, a few recoveries at Delta = 1 s and the settling of a complaint."""
+MAX_PAUSE_SECONDS = 180.0
+"""Longest time without a finished round, a few recoveries at Delta = 3 s and the settling of a complaint."""
 SUSPECT = ("Traceback", "Exception ignored", "never retrieved", "never awaited", "ResourceWarning")
 
 
@@ -114,6 +114,7 @@ class Summary:
             "member_ends": dict(self.ends),
             "rounds": self.rounds,
             "longest_pause_s": round(self.longest_pause, 1),
+            "longest_stall_s": round(self.statuses[-1]["stall"], 2) if self.statuses else None,
             "memory_mib": [round(min(memory) / 2**20, 1), round(max(memory) / 2**20, 1)],
             "memory_growth_mib": round(self.growth / 2**20, 2),
             "violations": self.violations,

@@ -38,6 +38,7 @@ HONEST = 3
 VICTIM = 1
 LOOPBACK = Address("127.0.0.1", 0)
 STATUS_SECONDS = 0.5
+TICK_SECONDS = 0.05
 PAUSE_SECONDS = 0.03  # before each piece of work, so that the rounds leave the core to the attack
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -60,7 +61,7 @@ def make_config(epoch: int) -> RunConfig:
         chunk_size=8,
         tau=2.0,
         delta=20.0,
-        delay_s=1.0,
+        delay_s=3.0,
     )
 
 
@@ -85,6 +86,7 @@ class Target:
         self._hubs: list[Hub] = []
         self._frames = Counter[str]()
         self._epoch = 0
+        self._longest_stall = 0.0
 
     def watch_bytes(self) -> None:
         """Count what of the attack is really read: frames of links to others than our own peers, and connections."""
@@ -112,8 +114,16 @@ class Target:
             "links": len(self._hubs[VICTIM].connected) if len(self._hubs) > VICTIM else 0,
             "tasks": trio.lowlevel.current_statistics().tasks_living,
             "time": time.monotonic(),
+            "stall": self._longest_stall,
             "violations": self.violations,
         }
+
+    async def watch_loop(self) -> None:
+        """Remember for how long the event loop stood still: beyond Delta the threat model promises nothing."""
+        while True:
+            before = trio.current_time()
+            await trio.sleep(TICK_SECONDS)
+            self._longest_stall = max(self._longest_stall, trio.current_time() - before - TICK_SECONDS)
 
     async def run(self, commands: trio.abc.ReceiveStream) -> None:
         """Run swarms until the commands end."""
@@ -199,6 +209,7 @@ async def serve(directory: Path) -> None:
     target.watch_bytes()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(report, target)
+        nursery.start_soon(target.watch_loop)
         await target.run(trio.lowlevel.FdStream(os.dup(sys.stdin.fileno())))
         tell(target.status())
         nursery.cancel_scope.cancel()

@@ -73,8 +73,8 @@ def test_a_finding_is_not_swallowed() -> None:
 def test_the_verdict_notices_what_is_wrong() -> None:
     """Growth of memory, a pause of the rounds, a traceback and a dead target are each called a violation."""
     read = {"stranger": 0}
-    status = {"epoch": 0, "rounds": 0, "rss": 0, "frames": read, "time": 0.0, "violations": []}
-    calm = [{**status, "frames": {"stranger": n}, "rounds": n, "time": float(n)} for n in range(100)]
+    status = {"epoch": 0, "rounds": 0, "rss": 0, "frames": read, "time": 0.0, "stall": 0.0, "violations": []}
+    calm = [{**status, "frames": {"stranger": n}, "rounds": n, "time": 2.0 * n} for n in range(100)]
     assert Summary(statuses=calm, exit_code=0).violations == []
     growing = [{**item, "rss": n * MAX_GROWTH // 10} for n, item in enumerate(calm)]
     assert any("memory grew" in text for text in Summary(statuses=growing, exit_code=0).violations)
