@@ -322,5 +322,5 @@ async def test_rounds_without_complaints_send_nothing_more(
     alter_said(monkeypatch, hostile, change)
     outcome = await hostile.run()
     assert len(outcome.state_roots) == 1
-    assert len(said) == 8 * (3 * 5 + 1)
+    assert sum(stage.round <= 3 for stage in said) == 8 * 3 * 5
     assert all(isinstance(done, RoundDone) and done.attempts == 1 for done in outcome.peers[0].rounds)
