@@ -154,11 +154,11 @@ def _draw_stalls(plan: Scenario, dice: Random | None) -> tuple[Stall, ...]:
 
 
 def _draw_crashes(plan: Scenario, streams: dict[Fault, Random]) -> tuple[Crash, ...]:
-    """Honest peers that die: as many for good as leave more than half honest, others to come back in time."""
+    """Honest peers that die, for good or to come back: more than half of all remain honest and alive."""
     dice = streams.get(Fault.CRASH) or streams.get(Fault.RESTART)
     if dice is None:
         return ()
-    spare = max(plan.peers - 2 * len(plan.adversaries) - 1, 0)
+    spare = (plan.peers + 1) // 2 - 1 - len(plan.adversaries)
     for_good = dice.randint(min(1, spare), min(spare, 3)) if Fault.CRASH in streams else 0
     back = dice.randint(min(1, spare), min(spare, 3)) if Fault.RESTART in streams else 0
     back = min(back, spare - for_good)  # who comes back too late is removed
