@@ -14,6 +14,22 @@ from btard.wire import open_message
 SETTINGS = {"tau": 2.0, "delta": 20.0, "rounds": 3, "genesis_size": 4}
 
 
+async def test_a_key_in_two_runs_reveals_different_nonces(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """What a peer revealed in one run says nothing about its nonces in another, though round and key are the same."""
+    stage, nonces = Stage(1, 0, Phase.REVEAL), set()
+    for rounds in (1, 2):
+        swarm = SimulatedSwarm({**SETTINGS, "rounds": rounds}, LinearTask, tmp_path / str(rounds))
+        await swarm.run()
+        me = swarm.identities[1].peer_id
+        with Ledger.create(tmp_path / str(rounds) / "peer-1", swarm.config, me) as ledger:
+            stored = ledger.stored_message(stage)
+        assert stored is not None
+        nonces.add(open_message(swarm.config.run_id, stored).payload.nonce)  # type: ignore[union-attr]
+    assert len(nonces) == 2
+
+
 async def test_validators_come_from_nonces_promised_after_the_reports(
     tmp_path: Path, autojump_clock: trio.testing.MockClock
 ) -> None:

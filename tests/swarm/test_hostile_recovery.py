@@ -131,7 +131,7 @@ async def test_halts_without_end_do_not_stop_the_swarm(
 async def test_to_stay_behind_on_purpose_costs_the_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: Clock
 ) -> None:
-    """A member that never says REVEAL and claims to be in the stage before is removed all the same: all others halt over it."""
+    """A member that never says REVEAL and claims to be in the stage before is removed: all others halt over it."""
 
     def change(message: SignedMessage, identity: Identity, run_id: bytes) -> bytes | None:
         return None if is_due(message, Phase.REVEAL) else message.envelope

@@ -51,7 +51,7 @@ async def aggregate(services: Services, work: Work) -> None:
     missing, unrelayed = await collect_slices(services, work, mine)
     root, norm = (b"", 0.0) if missing else await _reduce(services, work, mine)
     slot = services.slot(work, Phase.REVEAL)
-    promise = commit_to_nonce(slot, derive_nonce(services.identity.seed, slot))
+    promise = commit_to_nonce(slot, derive_nonce(services.nonce_secret, slot))
     errands = work.relays.find_slice_errands(work.parts, work.contributors)
     work.aggregates = await services.exchange.run(
         work,
@@ -92,7 +92,7 @@ async def reveal(services: Services, work: Work) -> None:
     """Gather the aggregates, then toss the coin r that fixes the directions (Algorithm 2, steps 6 and 7; MPRNG)."""
     assert work.aggregates is not None
     missing = await _gather(services, work)
-    nonce = derive_nonce(services.identity.seed, services.slot(work, Phase.REVEAL))
+    nonce = derive_nonce(services.nonce_secret, services.slot(work, Phase.REVEAL))
     work.reveals = await services.exchange.run(
         work,
         Phase.REVEAL,

@@ -35,7 +35,7 @@ async def check(services: Services, work: Work) -> None:
     work.checks = await services.exchange.run(
         work,
         Phase.CHECK,
-        Check(reports, commit_to_nonce(slot, derive_nonce(services.identity.seed, slot))),
+        Check(reports, commit_to_nonce(slot, derive_nonce(services.nonce_secret, slot))),
         wait_s=services.deadlines.bulk if work.is_delayed else services.deadlines.check,
         is_valid=lambda message: is_valid_check(message, contributors, parts, services.config.projections),
     )
@@ -71,7 +71,7 @@ async def confirm(services: Services, work: Work) -> Transcript:
     mine = work.part_of(services.me)
     false = tuple(p for p in find_false_reports(work.reports, work.column_reports, mine) if p != services.me)
     named = services.conduct.namings(work.round, false, work.contributors)
-    nonce = derive_nonce(services.identity.seed, services.slot(work, Phase.CONFIRM))
+    nonce = derive_nonce(services.nonce_secret, services.slot(work, Phase.CONFIRM))
     confirms = await services.exchange.run(
         work,
         Phase.CONFIRM,

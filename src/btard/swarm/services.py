@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from btard.identity import Identity, PeerId
+from btard.identity import Context, Identity, PeerId, digest
 from btard.rules.config import RunConfig
 from btard.rules.evidence import AnyProof, Cause, Departure, DepartureKind
 from btard.rules.messages import Phase, Slot
@@ -92,6 +92,11 @@ class Services:
     def me(self) -> PeerId:
         """Our own id."""
         return self.identity.peer_id
+
+    @property
+    def nonce_secret(self) -> bytes:
+        """What our nonces of this run are derived from: a key that takes part in two runs repeats none of them."""
+        return digest(Context.NONCE_SECRET, self.identity.seed, self.config.run_id)
 
     def is_leaving(self, work: Work) -> bool:
         """Whether this is the round in whose COMMIT we say goodbye."""
