@@ -31,7 +31,7 @@ async def test_covered_up_aggregate_is_found_by_validators(autojump_clock, tmp_p
 async def test_almost_half_colluding(autojump_clock, tmp_path, size):
     """Three of eight, seven of sixteen: each lie that a validator proves opens the column, and with it all coverers."""
     colluders = every_other(["collude"] * ((size - 1) // 2))
-    scenario = await run_scenario(tmp_path, colluders, size=size, rounds=20)
+    scenario = await run_scenario(tmp_path, colluders, size=size, rounds=50 if size == 8 else 20)
     scenario.require_sound()
     for index in colluders:
         assert scenario.departure(index).cause in FOUND

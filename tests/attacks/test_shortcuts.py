@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from tests.attacks.scenario import run_scenario
+from tests.attacks.scenario import FIRST_ROUND, run_scenario
 
 from btard.attacks import Attacker, SignFlip
 from btard.attacks.aggregates import shift
@@ -61,12 +61,14 @@ async def test_who_vanishes_after_an_attack_is_still_convicted(autojump_clock, t
     """A3: a target that dies as soon as it is drawn is removed as silent, and banned for its gradient."""
 
     def kill(swarm, index, event):
-        if isinstance(event, RoundDone) and any(
-            pair.target == swarm.identities[1].peer_id for pair in event.assignments
+        if (
+            isinstance(event, RoundDone)
+            and event.round >= FIRST_ROUND
+            and any(pair.target == swarm.identities[1].peer_id for pair in event.assignments)
         ):
             swarm.crash(1)
 
-    scenario = await run_scenario(tmp_path, {1: lambda *_: SignFlip(2)}, rounds=25, watch=kill)
+    scenario = await run_scenario(tmp_path, {1: lambda *_: SignFlip(FIRST_ROUND)}, rounds=40, watch=kill)
     scenario.require_sound()
     kinds = {(departed.kind, departed.cause) for departed in scenario.departures(1)}
     assert (DepartureKind.BAN, Cause.FALSE_GRADIENT) in kinds

@@ -59,6 +59,6 @@ async def test_votes_against_the_evidence_save_no_cheat(autojump_clock, tmp_path
 async def test_votes_against_the_evidence_convict_no_innocent(autojump_clock, tmp_path):
     """A false accuser with two voters behind it loses its own place, not that of its target."""
     attackers = {1: "false-accusation+vote-against", 3: "vote-against", 5: "vote-against"}
-    scenario = await run_scenario(tmp_path, attackers, rounds=8, seed=1)
+    scenario = await run_scenario(tmp_path, attackers, rounds=40)
     scenario.require_sound()
     scenario.require_banned(1, Cause.FALSE_ACCUSATION)

@@ -19,7 +19,7 @@ def test_ticket_cut_short(call, found, tmp_path):
     """A ticket that lost its end in a chat program is not used."""
     ended = call("join", found().word[:60], "--data-dir", tmp_path / "me")
     assert ended.code == 2
-    assert "damaged or cut short" in ended.complaint
+    assert "damaged, mistyped or cut short" in ended.complaint
 
 
 def test_ticket_of_another_run_file(call, found, tmp_path):

@@ -258,12 +258,13 @@ async def test_relay_that_claims_to_deliver_is_marked_with_the_victim_alone(
 
     monkeypatch.setattr(Slices, "forward", forward_not)
     monkeypatch.setattr(Slices, "_serve", serve_not)
-    hostile = HostileSwarm(monkeypatch, tmp_path, LONG, conducts={cheat: Conduct(), relay: Conduct()})
+    longer = {**CONFIG, "rounds": 40}  # long enough for the draw to make the second cheat a relay of this pair
+    hostile = HostileSwarm(monkeypatch, tmp_path, longer, conducts={cheat: Conduct(), relay: Conduct()})
     hostile.swarm.conducts[cheat] = KeepsBack(frozenset({hostile.peers[victim]}))
     outcome = await hostile.run()
-    require_sound(outcome, tmp_path, rounds=12)
+    require_sound(outcome, tmp_path, rounds=40)
     assert outcome.departures(DepartureKind.REMOVAL) == {}
-    assert name_pairs(hostile, read_marks(outcome)[12]) == {frozenset({cheat, victim}), frozenset({relay, victim})}
+    assert name_pairs(hostile, read_marks(outcome)[40]) == {frozenset({cheat, victim}), frozenset({relay, victim})}
     assert count_redos(outcome) == 2
 
 

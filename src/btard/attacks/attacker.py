@@ -50,6 +50,10 @@ class Attacker(Conduct):
         finally:
             self.hub = self.nursery = None
 
+    def minds_own_words(self) -> bool:
+        """Return False: a cheat signs what it likes, wherever it likes."""
+        return False
+
     @property
     def victims(self) -> tuple[PeerId, ...]:
         """Whoever there is a link to, in order."""

@@ -312,7 +312,8 @@ class Broadcast:
 
     def _meet_own(self, stage: Stage) -> None:
         """Notice a message of ours that we do not remember: then we must not sign (attacks A7)."""
-        if stage.phase is not Phase.HELLO and self._ledger.stored_message(stage) is None:
+        is_known = stage.phase is Phase.HELLO or self._ledger.stored_message(stage) is not None
+        if not is_known and self._conduct.minds_own_words():
             self.unknown.add(stage)
 
     def _is_due(self, stage: Stage) -> bool:

@@ -25,6 +25,10 @@ class Conduct:
         """Be one of the peer's tasks for as long as it takes part; an exception ends the peer."""
         await trio.lowlevel.checkpoint()
 
+    def minds_own_words(self) -> bool:
+        """Return whether to sign nothing more once others show words of ours that our ledger does not hold."""
+        return True
+
     def payload(self, stage: Stage, roster: Roster, payload: AnyPayload) -> AnyPayload:
         """Return the payload to sign for our slot of a stage; everyone is told the same."""
         return payload
