@@ -24,6 +24,9 @@ from btard.swarm.peer import Membership, find_cause, run_peer
 from btard.swarm.state import State, compute_state_root
 from btard.swarm.workload import Workload
 
+PARTING_S = 600.0
+"""How long cheats may go on when all others have ended, in virtual seconds: one that nobody hears waits for a day."""
+
 
 @dataclass
 class PeerOutcome:
@@ -124,6 +127,7 @@ class SimulatedSwarm:
         self._on_end, self._keeps_errors = on_end, keeps_errors
         self._scopes = [trio.CancelScope() for _ in self.identities]
         self._everything = trio.CancelScope()
+        self._running = {outcome.index for outcome in self.outcomes} - self.conducts.keys()
         self._addresses: dict[PeerId, Address] = {}
         self._returns: dict[int, float | None] = {}
 
@@ -167,6 +171,9 @@ class SimulatedSwarm:
             outcome.restarts += 1
             await self._live(outcome, self._connect(outcome.index))
         self._on_end(outcome)
+        self._running.discard(outcome.index)
+        if not self._running:
+            self._everything.deadline = trio.current_time() + PARTING_S
 
     async def _live(self, outcome: PeerOutcome, transport: MemoryTransport) -> None:
         """Run a peer until it ends or crashes; whatever a crash makes of its tasks is no error."""
