@@ -254,7 +254,7 @@ MUTANTS = (
         "rules/dolev_strong.py",
         "is_timely = step <= tolerated + 1 and len(members) >= step",
         "is_timely = len(members) >= min(step, tolerated + 1)",
-        "tests/rules/test_agreement_model.py",
+        "tests/rules/test_dolev_strong.py",
     ),
     _mutant(
         "pass on the first value of a sender only",
@@ -279,7 +279,7 @@ MUTANTS = (
         "rules/agreement.py",
         "if len(vector) < roster.majority:",
         "if not vector:",
-        "tests/rules/test_agreement_model.py",
+        "tests/rules/test_dolev_strong.py",
         "tests/swarm/test_partition.py",
     ),
     _mutant(
