@@ -13,6 +13,7 @@ from btard.errors import (
 )
 from btard.identity import Identity
 from btard.net import Hub, Limits
+from btard.net.memory import HOST
 
 MIB = 1 << 20
 
@@ -59,7 +60,8 @@ async def test_bulk_fills_the_sink_and_control_overtakes(open_hub):
         nursery.start_soon(one.send_bulk, two.me, KIND + 1, b"nobody listens", memoryview(payload)[:9])
         one.send(two.me, KIND, b"urgent")
         assert (await mailbox.take())[1] == b"urgent"
-        assert vault._receive.statistics().current_buffer_used == 0
+        if one.address.host != HOST:  # in memory the payload takes no time
+            assert vault._receive.statistics().current_buffer_used == 0
     assert await vault.take() == (one.me, b"slice", payload)
 
 
@@ -194,10 +196,11 @@ async def test_a_server_that_objects_ends_the_link(open_hub):
         await one.request(two.me, 1, b"", timeout_s=10)
 
 
-async def test_a_full_outbox_ends_the_link(open_hub):
+async def test_a_full_outbox_ends_the_link(open_hub, monkeypatch):
     """A peer that takes too little is closed, by number of messages and by bytes."""
     for limits, head in [(Limits(outbox_messages=10), b""), (Limits(outbox_bytes=10_000), bytes(1000))]:
         one, two = await open_pair(open_hub, limits=limits)
+        monkeypatch.setattr("btard.net.pipe.PIPE_MESSAGES", 0)
         one.favour(lambda peer: True)
         for _ in range(11):
             one.send(two.me, KIND, head)

@@ -80,8 +80,9 @@ async def test_a_stranger_is_answered_less(open_hub, is_member, expected):
     assert len(begun) == expected
 
 
-async def test_a_stranger_that_takes_nothing_fills_little(open_hub):
+async def test_a_stranger_that_takes_nothing_fills_little(open_hub, monkeypatch):
     """What waits for a stranger is bounded more tightly than what waits for a member."""
+    monkeypatch.setattr("btard.net.pipe.PIPE_MESSAGES", 0)
     hub, peer = await open_hub(limits=FEW), await open_hub()
     await peer.connect(hub.me, hub.address)
     await hub.wait_connected([peer.me])

@@ -36,7 +36,7 @@ class Hub:
         self._sessions: dict[PeerId, Session] = {}
         self._favours: list[Callable[[PeerId], bool]] = []
         self._dialling: dict[Address, trio.Lock] = {}
-        self._changed = trio.lowlevel.ParkingLot()
+        self._changed, self._lost = trio.lowlevel.ParkingLot(), trio.lowlevel.ParkingLot()
         self._nursery: trio.Nursery | None = None
         self._is_leaving = False
 
@@ -81,6 +81,11 @@ class Hub:
         """Return once there is a link to each of ``peers`` at the same time."""
         while not all(peer in self._sessions for peer in peers):
             await self._changed.park()
+
+    async def wait_lost(self, peer: PeerId) -> None:
+        """Return once there is no link to ``peer``."""
+        while peer in self._sessions:
+            await self._lost.park()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Accept links and serve all of them, until cancelled; every link is closed then."""
@@ -159,6 +164,7 @@ class Hub:
 
     def _forget(self, session: Session) -> None:
         del self._sessions[session.peer]
+        self._lost.unpark_all()
         if not self._is_leaving:
             log.info("a link was lost", peer=short(session.peer), reason=session.reason)
             self.on_lost(session.peer)

@@ -1,8 +1,7 @@
 """The seam between a peer and its network: what a link and a transport promise, on TCP and in memory alike."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, NoReturn, Protocol
 
 from btard.errors import LocalProtocolError
 from btard.identity import PeerId
@@ -15,8 +14,7 @@ MAX_HEADER = 16 << 10  # bytes of the header of a bulk message
 MAX_BULK = 1 << 38  # bytes of one payload: the whole vector, where one aggregator is left; its sink allocates it
 
 
-@dataclass(frozen=True)
-class Message:
+class Message(NamedTuple):
     """One message of a link: a *control* message, or a *bulk* message if ``payload`` is not None.
 
     ``payload`` is then the memory that the sink gave, filled and authenticated.
@@ -61,12 +59,23 @@ class Link(Protocol):
             ConnectionLost: the link is gone.
         """
 
+    def send_now(self, kind: int, head: bytes, payload: memoryview | None = None) -> bool:
+        """Be ``send`` if nothing has to be waited for; else return False, and nothing was sent."""
+
     async def receive(self, sink: Sink) -> Message:
         """Return the next complete message; refused and abandoned bulk messages are skipped. One task at a time.
 
         Raises:
             ConnectionLost: the link is gone.
             RemoteProtocolError: the peer broke the rules of the link.
+        """
+
+    async def listen(self, sink: Sink, take: Callable[[Message], None]) -> NoReturn:
+        """Be ``receive`` over and over, and pass every message to ``take``, in the context of the calling task.
+
+        Raises:
+            ConnectionLost: the link is gone.
+            RemoteProtocolError: the peer broke the rules of the link, or ``take`` says so.
         """
 
     def drop_bulk(self, target: memoryview) -> None:

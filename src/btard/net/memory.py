@@ -2,6 +2,8 @@
 
 import itertools
 from collections.abc import Callable, Collection
+from functools import partial
+from typing import NoReturn
 
 import trio
 
@@ -15,7 +17,6 @@ from btard.net.terms import Terms, check_terms
 from btard.net.traffic import Traffic
 
 HOST = "memory"
-MESSAGES_PER_TURN = 16  # messages received in a row before other tasks get their turn
 BACKLOG = 64  # links dialled and not yet accepted
 
 Delivery = Callable[[PeerId, PeerId, Message], float | tuple[float, ...] | None]
@@ -88,8 +89,7 @@ class MemoryNetwork:
         return ours
 
     def _lay(self, sender: "MemoryTransport", receiver: "MemoryTransport") -> Pipe:
-        ends = sender.peer_id, receiver.peer_id
-        return Pipe(self._courier, lambda message: self.on_arrival(*ends, message))
+        return Pipe(self._courier, partial(self.on_arrival, sender.peer_id, receiver.peer_id))
 
 
 class MemoryTransport:
@@ -155,43 +155,57 @@ class MemoryLink:
         self._owner = owner
         self._outgoing = outgoing
         self._incoming = incoming
-        self._messages_in_turn = 0
         owner.hold(self)
 
     async def send(self, kind: int, head: bytes, payload: memoryview | None = None) -> None:
         """See ``Link.send``."""
-        check_message(kind, head, payload)
         await trio.lowlevel.checkpoint_if_cancelled()
         await self._outgoing.wait_room()
-        if self._outgoing.is_finished:
+        if not self.send_now(kind, head, payload):
             raise ConnectionLost(f"the link to {short(self.peer)} is closed")
+
+    def send_now(self, kind: int, head: bytes, payload: memoryview | None = None) -> bool:
+        """See ``Link.send_now``."""
+        check_message(kind, head, payload)
+        if self._outgoing.is_finished or not self._outgoing.has_room:
+            return False
         message = Message(kind, head, None if payload is None else memoryview(bytes(payload)))
         self._owner.traffic.count_sent(_compute_size(message), is_data=payload is not None)
         delay = self._network.delivery(self._owner.peer_id, self.peer, message)
         if delay is not None:
             for each in delay if isinstance(delay, tuple) else (delay,):
                 self._outgoing.put(message, each)
+        return True
 
     async def receive(self, sink: Sink) -> Message:
         """See ``Link.receive``."""
-        while True:
-            message = await self._next_message()
-            self._owner.traffic.count_received(_compute_size(message), is_data=message.payload is not None)
-            if message.payload is None:
-                return message
-            target = take_target(sink, message.kind, message.head, len(message.payload))
-            if target is not None:
-                target[:] = message.payload
-                return Message(message.kind, message.head, target)
+        while (message := await self._incoming.take()) is not None:
+            wanted = self._accept(message, sink)
+            if wanted is not None:
+                return wanted
+        raise ConnectionLost(f"{short(self.peer)} closed the link")
 
-    async def _next_message(self) -> Message:
-        self._messages_in_turn = (self._messages_in_turn + 1) % MESSAGES_PER_TURN
-        if self._messages_in_turn == 0:
-            await trio.lowlevel.checkpoint()
-        message = await self._incoming.take()
-        if message is None:
-            raise ConnectionLost(f"{short(self.peer)} closed the link")
-        return message
+    async def listen(self, sink: Sink, take: Callable[[Message], None]) -> NoReturn:
+        """See ``Link.listen``."""
+
+        def take_wanted(message: Message) -> None:
+            wanted = self._accept(message, sink)
+            if wanted is not None:
+                take(wanted)
+
+        await self._incoming.listen(take_wanted)
+        raise ConnectionLost(f"{short(self.peer)} closed the link")
+
+    def _accept(self, message: Message, sink: Sink) -> Message | None:
+        """Return the message, its payload in the sink's memory; None if the sink refuses it."""
+        self._owner.traffic.count_received(_compute_size(message), is_data=message.payload is not None)
+        if message.payload is None:
+            return message
+        target = take_target(sink, message.kind, message.head, len(message.payload))
+        if target is None:
+            return None
+        target[:] = message.payload
+        return Message(message.kind, message.head, target)
 
     def drop_bulk(self, target: memoryview) -> None:
         """Do nothing: a payload goes into its sink in one step."""

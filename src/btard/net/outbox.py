@@ -40,6 +40,16 @@ class Outbox:
         self._bulk_lot = trio.lowlevel.ParkingLot()
         self._flushed = trio.lowlevel.ParkingLot()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no control message waits or is being written."""
+        return not self._control and not self._busy
+
+    @property
+    def has_bulk(self) -> bool:
+        """Whether a bulk message waits."""
+        return bool(self._bulk)
+
     def push(self, kind: int, head: bytes, max_bytes: int) -> bool:
         """Queue a control message and return True, or False if it does not fit into ``max_bytes``."""
         cost = len(head) + MESSAGE_COST

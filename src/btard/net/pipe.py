@@ -1,8 +1,9 @@
-"""One direction of a link in memory, and the courier that carries what takes time."""
+"""One direction of a link in memory, and the courier that carries what is under way."""
 
 import itertools
 from collections import deque
 from collections.abc import Callable
+from contextvars import copy_context
 from heapq import heappop, heappush
 
 import trio
@@ -11,11 +12,13 @@ from btard.net.link import Message
 
 PIPE_MESSAGES = 1024  # messages under way in one direction of a link; its sender then waits
 
+Take = Callable[[Message], None]
+
 
 class Courier:
-    """Carries the delayed messages of all pipes of a network: one heap, and one task while anything is under way.
+    """Carries the messages of all pipes of a network: one heap, and one task while anything is under way.
 
-    Messages that arrive at the same time do so in the order in which they were sent.
+    Messages that arrive at the same time do so in the order in which they were sent, in one step of the task.
     """
 
     def __init__(self) -> None:
@@ -24,7 +27,7 @@ class Courier:
         self._scope: trio.CancelScope | None = None
 
     def carry(self, due: float, pipe: "Pipe", message: Message) -> None:
-        """Let ``message`` arrive in ``pipe`` at the virtual time ``due``, which is in the future."""
+        """Let ``message`` arrive in ``pipe`` at the virtual time ``due``, and not before the caller's next wait."""
         heappush(self._bag, (due, next(self._serials), pipe, message))
         if self._scope is None:
             self._scope = trio.CancelScope(deadline=due)
@@ -49,7 +52,7 @@ class Pipe:
     ``announce`` is called with each message when it arrives.
     """
 
-    def __init__(self, courier: Courier, announce: Callable[[Message], None]) -> None:
+    def __init__(self, courier: Courier, announce: Take) -> None:
         self.is_finished = False
         self._courier, self._announce = courier, announce
         self._is_discarded = False
@@ -57,26 +60,30 @@ class Pipe:
         self._newest_control = self._newest_bulk = 0.0
         self._control: deque[Message] = deque()
         self._bulk: deque[Message] = deque()
+        self._listener: Take | None = None
+        self._broken: BaseException | None = None
         self._reader = trio.lowlevel.ParkingLot()
         self._writers = trio.lowlevel.ParkingLot()
 
+    @property
+    def has_room(self) -> bool:
+        """Whether another message fits."""
+        return self._under_way + len(self._control) + len(self._bulk) < PIPE_MESSAGES
+
     async def wait_room(self) -> None:
         """Return once another message fits, or the pipe ended."""
-        while not self.is_finished and self._count() >= PIPE_MESSAGES:
+        while not self.is_finished and not self.has_room:
             await self._writers.park()
 
     def put(self, message: Message, delay: float) -> None:
         """Add a message that arrives after ``delay`` seconds, and after its predecessors of the same class."""
-        now = trio.lowlevel.current_clock().current_time()
+        due = trio.lowlevel.current_clock().current_time() + delay
         if message.payload is None:
-            self._newest_control = due = max(self._newest_control, now + delay)
+            self._newest_control = due = max(self._newest_control, due)
         else:
-            self._newest_bulk = due = max(self._newest_bulk, now + delay)
+            self._newest_bulk = due = max(self._newest_bulk, due)
         self._under_way += 1
-        if due <= now:
-            self.arrive(message)
-        else:
-            self._courier.carry(due, self, message)
+        self._courier.carry(due, self, message)
 
     def arrive(self, message: Message) -> None:
         """Let a message that was under way be read; one that nobody reads any more is lost."""
@@ -84,9 +91,28 @@ class Pipe:
         if self._is_discarded:
             return
         self._announce(message)
-        (self._control if message.payload is None else self._bulk).append(message)
-        if self._reader:
+        if self._listener is not None:
+            self._hand_over(self._listener, message)
+            is_news = self._is_done
+        else:
+            (self._control if message.payload is None else self._bulk).append(message)
+            is_news = True
+        if is_news and self._reader:
             self._reader.unpark()
+        if self._writers:
+            self._writers.unpark()
+
+    def _hand_over(self, listener: Take, message: Message) -> None:
+        """Pass a message on; what goes wrong there is raised in the task that listens."""
+        try:
+            listener(message)
+        except BaseException as error:  # noqa: BLE001  it is raised again, where it belongs
+            self._broken, self._listener = error, None
+            self.discard()
+
+    @property
+    def _is_done(self) -> bool:
+        return self._broken is not None or (self.is_finished and not self._under_way)
 
     async def take(self) -> Message | None:
         """Return the next message to arrive, None once the sender finished and all is taken."""
@@ -96,9 +122,30 @@ class Pipe:
                 if self._writers:
                     self._writers.unpark()
                 return arrived.popleft()
-            if self.is_finished and not self._under_way:
+            if self._is_done:
                 return None
             await self._reader.park()
+
+    async def listen(self, take: Take) -> None:
+        """Pass every message to ``take`` at the moment of its arrival, until the sender finished and all is taken.
+
+        It is called in this task's context, though not by this task; what it raises is raised here.
+        """
+        context = copy_context()
+
+        def listener(message: Message) -> None:
+            context.run(take, message)
+
+        self._listener = listener
+        try:
+            while self._control or self._bulk:
+                self._hand_over(listener, (self._control or self._bulk).popleft())
+            while not self._is_done:
+                await self._reader.park()
+        finally:
+            self._listener = None
+        if self._broken is not None:
+            raise self._broken
 
     def finish(self) -> None:
         """Let nothing more in."""
@@ -112,6 +159,3 @@ class Pipe:
         self._control.clear()
         self._bulk.clear()
         self.finish()
-
-    def _count(self) -> int:
-        return self._under_way + len(self._control) + len(self._bulk)

@@ -115,6 +115,7 @@ class Session:
         self._bulk_slots = trio.Semaphore(limits.bulk_waiting)
         self._answering = 0
         self._lanes: list[_Lane] = []
+        self._kept: _Lane | None = None
         self._nursery: trio.Nursery | None = None
         self._ended = trio.Event()
 
@@ -138,7 +139,8 @@ class Session:
         dialler = self._me if is_ours else self.peer
         lane = _Lane(link, is_ours, (dialler == min(self._me, self.peer), link.serial))
         self._lanes.append(lane)
-        self._retire_all_but(max(self._lanes, key=lambda lane: lane.rank))
+        self._kept = max(self._lanes, key=lambda lane: lane.rank)
+        self._retire_all_but(self._kept)
         if self._nursery is not None:
             self._nursery.start_soon(self._run_lane, lane)
         return True
@@ -222,13 +224,22 @@ class Session:
         """Queue a control message; a full outbox ends the session."""
         if len(head) > MAX_CONTROL:
             raise LocalProtocolError(f"a message of kind {kind} has {len(head)} bytes, too many to send")
+        if self._ended.is_set() or (self._outbox.is_idle and self._send_now(kind, head)):
+            return
         limits = self._limits
         room = limits.stranger_outbox_bytes if self._is_stranger(self.peer) else limits.outbox_bytes
-        if not self._ended.is_set() and not self._outbox.push(kind, head, room):
+        if not self._outbox.push(kind, head, room):
             self.close("the outbox is full: the peer takes too little")
+
+    def _send_now(self, kind: int, head: bytes, payload: memoryview | None = None) -> bool:
+        """Hand a message to the link in use without waiting, if it takes it; nothing may be waiting before it."""
+        return self._kept is not None and self._kept.link.send_now(kind, head, payload)
 
     async def send_bulk(self, kind: int, head: bytes, payload: memoryview) -> None:
         """Return once the message was written or the session ended; ``payload`` may then be reused."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if not self._outbox.has_bulk and self._send_now(kind, head, payload):
+            return
         async with self._bulk_slots:
             if self._ended.is_set():
                 return
@@ -246,14 +257,14 @@ class Session:
     # --- reading
 
     async def _read(self, lane: _Lane) -> None:
-        sink = partial(self._choose_target, lane)
-        while True:
-            message = await lane.link.receive(sink)
-            self.last_heard = trio.current_time()
-            if message.payload is not None and lane.handler is not None:
-                lane.handler.done(self.peer, message.head, message.payload)
-            else:
-                self._dispatch(message)
+        await lane.link.listen(partial(self._choose_target, lane), partial(self._take, lane))
+
+    def _take(self, lane: _Lane, message: Message) -> None:
+        self.last_heard = trio.current_time()
+        if message.payload is None or lane.handler is None:
+            self._dispatch(message)
+        else:
+            lane.handler.done(self.peer, message.head, message.payload)
 
     def _choose_target(self, lane: _Lane, kind: int, head: bytes, size: int) -> memoryview | None:
         """Return the memory for a payload, None if nobody wants it."""
@@ -269,12 +280,13 @@ class Session:
             lane.link.drop_bulk(target)
 
     def _dispatch(self, message: Message) -> None:
-        if message.kind == ANSWER:
+        handler = self._handlers.on_control.get(message.kind)
+        if handler is not None:
+            handler(self.peer, message.head)
+        elif message.kind == ANSWER:
             self._requests.settle(message)
         elif message.kind == REQUEST:
             self._begin_answer(message.head)
-        elif message.kind in self._handlers.on_control:
-            self._handlers.on_control[message.kind](self.peer, message.head)
         else:
             log.debug("a message of unknown kind was dropped", peer=short(self.peer), kind=message.kind)
 

@@ -1,7 +1,8 @@
 """A link over a TCP socket, after its handshake: frames in both directions, bulk bytes decrypted where they belong."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import NoReturn
 
 import trio
 
@@ -82,6 +83,10 @@ class TcpLink:
             async with self._bulk_turn:
                 await self._send_bulk(kind, head, payload)
 
+    def send_now(self, kind: int, head: bytes, payload: memoryview | None = None) -> bool:
+        """See ``Link.send_now``; a socket may always have to be waited for."""
+        return False
+
     async def _send_bulk(self, kind: int, head: bytes, payload: memoryview) -> None:
         await self._write([(FrameType.BULK, encode_bulk_start(kind, head, len(payload)))])
         try:
@@ -154,6 +159,11 @@ class TcpLink:
         except RemoteProtocolError as error:
             error.peer = self.peer
             raise
+
+    async def listen(self, sink: Sink, take: Callable[[Message], None]) -> NoReturn:
+        """See ``Link.listen``."""
+        while True:
+            take(await self.receive(sink))
 
     async def _read_frame(self) -> tuple[FrameType, bytes, memoryview]:
         """Return (type, header, ciphertext) of the next frame, valid until the next call."""

@@ -40,7 +40,7 @@ def is_well_formed(reports: Sequence[Report], parts: int, projections: int) -> b
     """Return whether a contributor reported k projections and a norm for every part, none of them absurd or NaN."""
     return len(reports) == parts and all(
         len(report.projections) == projections
-        and all(abs(value) <= MAX_REPORT for value in report.projections)
+        and math.hypot(*report.projections) <= MAX_REPORT
         and 0 <= report.norm <= MAX_REPORT
         for report in reports
     )
@@ -126,10 +126,11 @@ def find_suspicious_part(
 
 def has_impossible_projection(reports: Reports, part: Part) -> bool:
     """Return whether a reported projection is larger than nine times the clipped norm beside it."""
+    mine = (report[part.index] for report in reports.values())
     return any(
-        abs(value) > PROJECTION_FACTOR * min(report[part.index].norm, part.tau) * (1 + 1e-9) + 1e-12 * part.tau
-        for report in reports.values()
-        for value in report[part.index].projections
+        max(map(abs, report.projections))
+        > PROJECTION_FACTOR * min(report.norm, part.tau) * (1 + 1e-9) + 1e-12 * part.tau
+        for report in mine
     )
 
 

@@ -9,6 +9,7 @@ the next one. Nothing a peer reports may be checked by a draw known when it repo
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from struct import Struct
 
 from btard.identity import Context, PeerId, digest, expand
 from btard.rules.config import RunConfig
@@ -16,6 +17,7 @@ from btard.rules.messages import Phase, Slot, Transcript
 from btard.rules.roster import Roster
 
 NONCE_SIZE = 32
+_STAGE = Struct("<4Q")
 
 
 def derive_nonce(secret: bytes, slot: Slot) -> bytes:
@@ -29,7 +31,7 @@ def commit_to_nonce(slot: Slot, nonce: bytes) -> bytes:
 
 
 def _slot_bytes(slot: Slot) -> bytes:
-    return b"".join(value.to_bytes(8, "little") for value in slot.stage) + slot.sender
+    return _STAGE.pack(*slot.stage) + slot.sender
 
 
 def find_broken_reveals(commitments: Transcript, reveals: Transcript) -> tuple[PeerId, ...]:

@@ -40,9 +40,11 @@ def read_committed(values: Tensor) -> Tensor:
 
 def compute_part_report(directions: Directions, part: Part, gradient: Tensor, aggregate: Tensor) -> Report:
     """Return the true report of a slice against an aggregate, both of the part's length."""
+    if not part.elements:
+        return Report((0.0,) * directions.count, 0.0)
     mine, common = read_committed(gradient), read_committed(aggregate)
     projections, norm = compute_report(directions, mine, common, part.tau, part.start)
-    return Report(tuple(float(value) for value in projections), float(norm))
+    return Report(tuple(projections.tolist()), norm)
 
 
 def find_liars(column: Column, directions: Directions, reports: Mapping[PeerId, Report]) -> tuple[PeerId, ...]:

@@ -12,6 +12,7 @@ table of fields, sizes and reasons.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 from typing import Annotated, NamedTuple
 
 from msgspec import Meta, Struct
@@ -316,7 +317,7 @@ class SignedMessage:
     envelope: bytes
     digest: bytes
 
-    @property
+    @cached_property
     def sender(self) -> PeerId:
         """Who signed it."""
         return self.slot.sender
@@ -332,16 +333,17 @@ class Transcript:
     stage: Stage
     messages: tuple[SignedMessage, ...]
 
-    @property
+    @cached_property
     def digest(self) -> bytes:
         """The 32 bytes that the next stage carries as ``previous``."""
         return compute_transcript_digest(self.stage, [message.digest for message in self.messages])
 
+    @cached_property
+    def _by_sender(self) -> dict[PeerId, SignedMessage]:
+        return {message.sender: message for message in self.messages}
+
     def __getitem__(self, peer: PeerId) -> SignedMessage:
-        for message in self.messages:
-            if message.sender == peer:
-                return message
-        raise KeyError(short(peer))
+        return self._by_sender[peer]
 
     def without(self, peers: Sequence[PeerId]) -> "Transcript":
         """The transcript of the members that remain after a ban or removal."""

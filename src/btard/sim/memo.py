@@ -1,77 +1,99 @@
 """
-One process needs to verify the same bytes once, not once for every simulated peer.
+One process needs to work out the same thing once, not once for every simulated peer.
 
-The answers are those of the one strict verifier; only the simulator remembers them.
+The answers are those of the peers' own functions, which are pure: equal arguments give equal values, and
+nobody changes a value. Only the simulator remembers them; a real peer asks each question once.
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from torch import Tensor
+
 from btard.errors import RemoteProtocolError
-from btard.identity import PeerId, is_signed_by
+from btard.identity import digest, expand, is_signed_by
+from btard.robust import Directions, compute_report
+from btard.robust.projection import Vector
 from btard.rules.messages import SignedMessage
+from btard.rules.parts import cut_parts
 from btard.wire import open_message
 
 REMEMBERED = 1 << 16
-"""Answers kept; then all are forgotten at once."""
+"""Answers kept of one function; then all of its answers are forgotten at once."""
+
+Function = Callable[..., Any]
+
+
+def remember(function: Function) -> Function:
+    """Return a function that asks ``function`` once for equal arguments; what cannot be looked up is always asked."""
+    answers: dict[tuple[Hashable, ...], Any] = {}
+
+    def ask(*question: Any) -> Any:
+        try:
+            return answers[question]
+        except KeyError:
+            if len(answers) >= REMEMBERED:
+                answers.clear()
+            answer = answers[question] = function(*question)
+            return answer
+        except (TypeError, ValueError):  # lists, and views of memory that may change
+            return function(*question)
+
+    return ask
+
+
+def remember_reports() -> Callable[..., tuple[Vector, float]]:
+    """Return a ``compute_report`` that works once for equal values: a peer and its validators ask the same."""
+    answers: dict[tuple[Hashable, ...], tuple[Vector, float]] = {}
+
+    def ask(
+        directions: Directions, gradient: Tensor, aggregate: Tensor, tau: float, start: int
+    ) -> tuple[Vector, float]:
+        question = directions, gradient.numpy().tobytes(), aggregate.numpy().tobytes(), tau, start
+        if question not in answers:
+            if len(answers) >= REMEMBERED:
+                answers.clear()
+            answers[question] = compute_report(directions, gradient, aggregate, tau, start)
+        return answers[question]
+
+    return ask
 
 
 class Memory:
-    """``open_message`` and ``is_signed_by`` with a bounded memory; ``see`` is shown every verified message once."""
+    """What the peers of one simulation ask again and again; ``see`` is shown every verified message once."""
 
     def __init__(self, see: Callable[[SignedMessage], None]) -> None:
-        self._see = see
-        self._opened: dict[tuple[bytes, bytes], SignedMessage] = {}
-        self._signed: dict[tuple[PeerId, bytes, bytes], bool] = {}
-
-    def open(self, run_id: bytes, envelope: bytes) -> SignedMessage:
-        """See ``open_message``; what it refuses is not remembered."""
-        key = run_id, bytes(envelope)
-        message = self._opened.get(key)
-        if message is None:
+        def open_and_see(run_id: bytes, envelope: bytes) -> SignedMessage:
             message = open_message(run_id, envelope)
-            self._see(message)
-            _make_room(self._opened)
-            self._opened[key] = message
-        return message
+            see(message)
+            return message
 
-    def is_signed_by(self, peer: PeerId, data: bytes, signature: bytes) -> bool:
-        """See ``is_signed_by``."""
-        key = peer, bytes(data), bytes(signature)
-        answer = self._signed.get(key)
-        if answer is None:
-            _make_room(self._signed)
-            answer = self._signed[key] = is_signed_by(peer, data, signature)
-        return answer
+        self._open = remember(open_and_see)
+        shared = (is_signed_by, digest, expand, cut_parts, Directions)
+        self._replacements: dict[Function, Function] = {function: remember(function) for function in shared}
+        self._replacements |= {open_message: self._open, compute_report: remember_reports()}
 
     def witness(self, run_id: bytes, envelope: bytes) -> None:
         """Take note of a message on the wire, also of one that nobody will receive."""
         with suppress(RemoteProtocolError):
-            self.open(run_id, envelope)
+            self._open(run_id, envelope)
 
     @contextmanager
     def installed(self) -> Iterator[None]:
         """Let all modules of btard ask this memory until the end of the context."""
-        replacements = {open_message: self.open, is_signed_by: self.is_signed_by}
         places = [
-            (module, name, original)
+            (module, function.__name__, function)
             for module in list(sys.modules.values())
             if module.__name__.startswith("btard.") and module.__name__ != __name__
-            for original in replacements
-            for name in (original.__name__,)
-            if vars(module).get(name) is original
+            for function in self._replacements
+            if vars(module).get(function.__name__) is function
         ]
-        for module, name, original in places:
-            setattr(module, name, replacements[original])
+        for module, name, function in places:
+            setattr(module, name, self._replacements[function])
         try:
             yield
         finally:
-            for module, name, original in places:
-                setattr(module, name, original)
-
-
-def _make_room(answers: dict[Any, Any]) -> None:
-    if len(answers) >= REMEMBERED:
-        answers.clear()
+            for module, name, function in places:
+                setattr(module, name, function)

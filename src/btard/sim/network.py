@@ -45,6 +45,9 @@ class Disturbances:
     far: dict[int, tuple[float, float]] = field(default_factory=dict)
     cut: dict[frozenset[int], float] = field(default_factory=dict)
 
+    def __bool__(self) -> bool:
+        return bool(self.stalled or self.far or self.cut)
+
 
 class NetworkModel:
     """A ``Delivery`` for the in-memory network: the delay of each message, drawn from the scenario's seed."""
@@ -71,15 +74,16 @@ class NetworkModel:
     def __call__(self, sender: PeerId, receiver: PeerId, message: Message) -> float | tuple[float, ...]:
         """Return the delay of a message in seconds; a duplicated one has two."""
         one, other = self._indices[sender], self._indices[receiver]
-        now = true_time()
+        now, are_honest = true_time(), one in self._honest and other in self._honest
         delay = self._compute_delay(one, other, message, now)
-        if one in self._honest and other in self._honest:
+        if are_honest:
             delay = min(delay, self._find_bound(message))
         elif one in self._dawdlers:
             delay += self._dice.random() * DAWDLE_S
-        delay = max(delay, self._find_disturbance(one, other, now, delay))
+        if self.disturbances:
+            delay = max(delay, self._find_disturbance(one, other, now, delay))
         delay = math.ceil((now + delay) * TICKS_PER_S) / TICKS_PER_S - now
-        if one in self._honest and other in self._honest and message.payload is None:
+        if are_honest and message.payload is None:
             self.worst_s = max(self.worst_s, delay)
         weather, dice = self._weather, self._dice
         if weather.duplicate and message.kind == Kind.MESSAGE and dice.random() < weather.duplicate:

@@ -35,15 +35,17 @@ class Trace:
     def note_delivery(self, sender: PeerId, receiver: PeerId, message: Message) -> None:
         """Note a message at the moment of its arrival."""
         self.deliveries += 1
-        content = blake3(message.head)
-        if message.payload is not None:
-            content.update(message.payload)
-        now, ends = true_time(), (self._indices[sender], self._indices[receiver])
-        self._hasher.update(b"%d %d %d %d " % (round(now * 1_000_000), *ends, message.kind) + content.digest(8))
+        kind, head, payload = message
+        now, one, other = true_time(), self._indices[sender], self._indices[receiver]
+        sizes = len(head), 0 if payload is None else len(payload)
+        self._hasher.update(b"%d %d %d %d %d %d " % (round(now * 1_000_000), one, other, kind, *sizes))
+        self._hasher.update(head)
+        if payload is not None:
+            self._hasher.update(payload)
         if self._file is not None:
-            size = len(message.head) + (0 if message.payload is None else len(message.payload))
-            line = f"{ends[0]:>3} -> {ends[1]:<3} {NAMES.get(message.kind, message.kind)} {size} {content.hexdigest(8)}"
-            self._file.write(f"{now:10.4f} {line}\n")
+            content = blake3(head + bytes(payload or b"")).hexdigest(8)
+            line = f"{now:10.4f} {one:>3} -> {other:<3} {NAMES.get(kind, kind)} {sum(sizes)} {content}"
+            self._file.write(f"{line}\n")
 
     def note(self, index: int, text: str) -> None:
         """Note something that happened at a peer."""

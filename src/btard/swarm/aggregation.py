@@ -166,8 +166,9 @@ async def _pull_parts(services: Services, work: Work, sources: Sequence[PeerId])
 def _merge_parts(services: Services, work: Work) -> Tensor:
     """Return ĝ, float32 of shape (D,), from all parts."""
     merged = torch.empty(services.config.elements, dtype=torch.float32)
+    roots = work.aggregate_roots
     for part in work.parts:
-        values = services.parts.get(work.round, work.attempt, part, work.aggregate_roots[part.aggregator])
+        values = services.parts.get(work.round, work.attempt, part, roots[part.aggregator])
         if part.elements:
             if values is None:
                 raise Undecided(f"round {work.round}: part {part.index} was attested but nobody serves it")

@@ -35,26 +35,27 @@ class Board:
         self._bytes: Counter[PeerId] = Counter()
         self._changed = trio.Event()
 
-    def post(self, message: SignedMessage, *, is_due: bool = True) -> None:
+    def post(self, message: SignedMessage, is_due: Callable[[], bool] = lambda: True) -> None:
         """Keep a verified message; a second one with other bytes for its slot becomes evidence.
 
         One that is not due is kept only if its sender's messages together stay within MAX_BYTES; the first
         evidence against a sender always is, for it convicts.
         """
-        known = self.of(message.slot.stage).get(message.sender)
-        has_room = is_due or self._bytes[message.sender] + _compute_cost(message) <= MAX_BYTES
+        stage, sender = slot = message.slot
+        known, cost = self.of(stage).get(sender), _compute_cost(message)
+        has_room = self._bytes[sender] + cost <= MAX_BYTES or is_due()
         if known is None and has_room:
-            self._messages.setdefault(message.slot.stage, {})[message.sender] = message
+            self._messages.setdefault(stage, {})[sender] = message
         elif (
             known is not None
             and is_equivocation(known, message)
-            and message.slot not in self._equivocations
-            and (has_room or all(slot.sender != message.sender for slot in self._equivocations))
+            and slot not in self._equivocations
+            and (has_room or all(other.sender != sender for other in self._equivocations))
         ):
-            self._equivocations[message.slot] = Equivocation(known, message)
+            self._equivocations[slot] = Equivocation(known, message)
         else:
             return
-        self._bytes[message.sender] += _compute_cost(message)
+        self._bytes[sender] += cost
         self.signal()
 
     def count_bytes(self, sender: PeerId) -> int:
@@ -71,6 +72,14 @@ class Board:
             return self._equivocations[slot].first, self._equivocations[slot].second
         message = self.of(slot.stage).get(slot.sender)
         return () if message is None else (message,)
+
+    def candidates(self, stage: Stage) -> Mapping[PeerId, tuple[SignedMessage, ...]]:
+        """The versions held of every slot of a stage, by sender."""
+        found = {peer: (message,) for peer, message in self.of(stage).items()}
+        for slot, item in self._equivocations.items():
+            if slot.stage == stage:
+                found[slot.sender] = (item.first, item.second)  # type: ignore[assignment]
+        return found
 
     def equivocations(self) -> tuple[Equivocation, ...]:
         """What is proven so far, the earliest slot of each culprit, in order of culprit."""

@@ -51,15 +51,19 @@ MAX_STAGE_ANSWER = MAX_CONTROL - 32 * 1024
 """Bytes of messages in one answer about a stage: the largest message fits; the rest is asked for in further pages."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Expectation:
-    """What a stage needs to be complete: a valid message of every member, signed in the same context."""
+    """What a stage needs to be complete: a valid message of every member, signed in the same context.
+
+    ``complete`` are the messages that count once all are here; what comes later changes nothing.
+    """
 
     stage: Stage
     roster: Roster
     signed_roster: bytes
     previous: bytes
     is_valid: Callable[[SignedMessage], bool]
+    complete: dict[PeerId, SignedMessage] | None = field(default=None, compare=False, repr=False)
     _verdicts: dict[bytes, bool] = field(default_factory=dict, compare=False, repr=False)
 
     def accepts(self, message: SignedMessage) -> bool:
@@ -220,12 +224,14 @@ class Broadcast:
 
     def accepted(self, expectation: Expectation) -> dict[PeerId, SignedMessage]:
         """The messages held that count for a stage, in roster order; of two versions the first that counts."""
-        held = {}
-        for peer in expectation.roster.members:
-            versions = filter(expectation.accepts, self.board.versions(Slot(expectation.stage, peer)))
-            if message := next(versions, None):
-                held[peer] = message
-        return held
+        if expectation.complete is None:
+            found = self.board.candidates(expectation.stage)
+            chosen = {peer: next(filter(expectation.accepts, found.get(peer, ())), None) for peer in found}
+            accepted = {peer: item for peer in expectation.roster.members if (item := chosen.get(peer)) is not None}
+            if len(accepted) < len(expectation.roster):
+                return accepted
+            expectation.complete = accepted
+        return expectation.complete
 
     def find_missing(self, expectation: Expectation) -> tuple[PeerId, ...]:
         """The members whose message of a stage does not count or has not come."""
@@ -296,19 +302,20 @@ class Broadcast:
             RemoteProtocolError: it is none of this run, or longer than any of its phase.
         """
         message = open_message(self._run_id, envelope)
-        limit = LIMITS.get(message.slot.stage.phase, MAX_ORDINARY_MESSAGE)
-        if len(envelope) > limit:
-            raise RemoteProtocolError(f"a {message.slot.stage.phase.name} of {len(envelope)} bytes", message.sender)
+        if len(envelope) > MAX_ORDINARY_MESSAGE:
+            phase = message.slot.stage.phase
+            if len(envelope) > LIMITS.get(phase, 0):
+                raise RemoteProtocolError(f"a {phase.name} of {len(envelope)} bytes", message.sender)
         self.take(message)
         return message.sender
 
     def take(self, message: SignedMessage) -> None:
         """Post a verified message if it may be of use: of a member, and neither far ahead nor long past."""
-        place = self.place
-        if message.sender == self.me:
-            self._meet_own(message.slot.stage)
-        if self._may_speak(message) and is_in_window(message.slot.stage, place.round, place.attempt, place.serial):
-            self.board.post(message, is_due=self._is_due(message.slot.stage))
+        place, (stage, sender) = self.place, message.slot
+        if sender == self.me:
+            self._meet_own(stage)
+        if self._may_speak(message) and is_in_window(stage, place.round, place.attempt, place.serial):
+            self.board.post(message, lambda: self._is_due(stage))
 
     def _meet_own(self, stage: Stage) -> None:
         """Notice a message of ours that we do not remember: then we must not sign (attacks A7)."""
@@ -326,7 +333,7 @@ class Broadcast:
 
     def is_member(self, peer: PeerId) -> bool:
         """Return whether ``peer`` belongs to the roster; before we know it, to the one in the founder's seal."""
-        return peer in (self.place.roster if len(self.place.roster) else self._genesis)
+        return peer in (self.place.roster.members or self._genesis.members)
 
     def _may_speak(self, message: SignedMessage) -> bool:
         """Members may; before we know the roster, only the first thing they say."""

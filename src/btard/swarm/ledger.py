@@ -59,6 +59,7 @@ class Ledger:
 
     def __init__(self, directory: Path, lock: int, database: sqlite3.Connection) -> None:
         self._directory, self._lock, self._database = directory, lock, database
+        self._heard: set[tuple[int, bytes]] = set()
 
     @classmethod
     def create(cls, directory: Path, config: RunConfig, me: PeerId) -> "Ledger":
@@ -109,16 +110,15 @@ class Ledger:
         Raises:
             LocalProtocolError: other bytes are stored for the slot; nothing was written.
         """
-        stage = message.slot.stage
+        row = (*map(int, message.slot.stage), message.envelope)
         with self._writing():
-            stored = self.stored_message(stage)
-            if stored is None:
-                row = (*map(int, stage), message.envelope)
-                self._database.execute("INSERT INTO messages VALUES (?, ?, ?, ?, ?)", row)
-            elif stored != message.envelope:
-                raise LocalProtocolError(f"{stage} is signed already, with other bytes")
-            rows = [(*map(int, item.slot.stage), item.sender, item.envelope) for item in heard]
-            self._database.executemany("INSERT OR IGNORE INTO heard VALUES (?, ?, ?, ?, ?, ?)", rows)
+            done = self._database.execute("INSERT OR IGNORE INTO messages VALUES (?, ?, ?, ?, ?)", row)
+            if not done.rowcount and self.stored_message(message.slot.stage) != message.envelope:
+                raise LocalProtocolError(f"{message.slot.stage} is signed already, with other bytes")
+            news = [item for item in heard if (item.slot.stage.round, item.digest) not in self._heard]
+            self._heard.update((item.slot.stage.round, item.digest) for item in news)
+            rows = [(item.slot.stage.round, item.envelope) for item in news]
+            self._database.executemany("INSERT INTO heard VALUES (?, ?)", rows)
 
     def stored_message(self, stage: Stage) -> bytes | None:
         """Return the envelope that we signed for a stage, or ``None``: then it may be signed."""
@@ -229,6 +229,7 @@ class Ledger:
             for table in ("works", "heard"):
                 query = f"DELETE FROM {table} WHERE round > 0 AND round < ?"  # noqa: S608 - fixed names
                 self._database.execute(query, (round_number - 1,))
+            self._heard = {item for item in self._heard if not 0 < item[0] < round_number - 1}
 
     def newest_work(self) -> bytes | None:
         """The record of the attempt that began last, or ``None`` before the genesis."""
@@ -282,20 +283,15 @@ class Ledger:
 
     @contextmanager
     def _writing(self, *, lazily: bool = False) -> Iterator[None]:
-        """One step: all of it is written, or nothing; with all before it on disk at the end, unless ``lazily``."""
+        """One step, on disk at the end with all before it, unless ``lazily``.
+
+        A step looks before it writes; should a write fail, the peer ends, and what was not on disk is undone.
+        """
         database = self._database
         try:
             if not database.in_transaction:
                 database.execute("BEGIN IMMEDIATE")
-            database.execute("SAVEPOINT step")
-            try:
-                yield
-            except BaseException:
-                if database.in_transaction:  # a full disk may have ended it
-                    database.execute("ROLLBACK TO step")
-                    database.execute("RELEASE step")
-                raise
-            database.execute("RELEASE step")
+            yield
             if not lazily:
                 database.execute("COMMIT")
         except (sqlite3.Error, OSError) as error:

@@ -17,7 +17,7 @@ LEDGER_FILE = "ledger.sqlite3"
 LOCK_FILE = "lock"
 EVIDENCE_DIRECTORY = "evidence"
 UPDATES_DIRECTORY = "updates"
-FORMAT = b"btard ledger 2"
+FORMAT = b"btard ledger 3"
 TABLES = {
     "meta": "CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT",
     "messages": (
@@ -37,10 +37,7 @@ TABLES = {
     "works": (
         "CREATE TABLE works (attempt INTEGER, round INTEGER, record BLOB NOT NULL, PRIMARY KEY (attempt, round)) STRICT"
     ),
-    "heard": (
-        "CREATE TABLE heard (round INTEGER, attempt INTEGER, phase INTEGER, serial INTEGER, sender BLOB,"
-        " envelope BLOB NOT NULL, PRIMARY KEY (round, attempt, phase, serial, sender)) STRICT"
-    ),
+    "heard": "CREATE TABLE heard (round INTEGER NOT NULL, envelope BLOB NOT NULL) STRICT",
     "updates": ("CREATE TABLE updates (round INTEGER PRIMARY KEY, is_applied INTEGER NOT NULL, aggregate BLOB) STRICT"),
     "endings": "CREATE TABLE endings (kind TEXT PRIMARY KEY, reason TEXT NOT NULL) STRICT",
 }

@@ -74,10 +74,11 @@ class Links:
         attempt = 0
         while peer in self._roster():
             if self._hub.is_connected(peer):
+                await self._hub.wait_lost(peer)
                 attempt = 0
             else:
-                attempt += 1
                 await self._dial(peer)
+                attempt += 1
             await trio.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
 
     async def _dial(self, peer: PeerId) -> None:

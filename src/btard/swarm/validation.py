@@ -72,5 +72,5 @@ def recompute_reports(work: Work, gradient: Gradient) -> Recomputation:
     for part in work.parts:
         values = gradient.values[part.start : part.stop]
         reports.append(compute_part_report(work.directions, part, values, work.aggregate[part.start : part.stop]))
-        norms.append(float(torch.linalg.vector_norm(values, dtype=torch.float64)))
+        norms.append(float(torch.linalg.vector_norm(values, dtype=torch.float64)) if part.elements else 0.0)
     return Recomputation(gradient.tree.root, gradient.overflow, tuple(reports), tuple(norms))
