@@ -39,6 +39,8 @@ SMALL_BLOB = 64 * 1024
 """Largest evidence, in bytes, that is kept inside the database; beyond it a file is faster."""
 MAX_DEPARTURE = 256 * 1024 * 1024
 """Largest departure, in bytes: 256 members' VIEWs and BALLOTs, each as large as the wire carries it, fit."""
+MAX_HEARD = 512 * 1024 * 1024
+"""Largest row of what was heard, in bytes: 256 members' messages of two stages, each as large as the wire carries it."""
 _FIND_MESSAGE = "SELECT envelope FROM messages WHERE round = ? AND attempt = ? AND phase = ? AND serial = ?"
 
 
@@ -59,7 +61,7 @@ class Ledger:
 
     def __init__(self, directory: Path, lock: int, database: sqlite3.Connection) -> None:
         self._directory, self._lock, self._database = directory, lock, database
-        self._heard: set[tuple[int, bytes]] = set()
+        self._heard: dict[bytes, int] = {}
 
     @classmethod
     def create(cls, directory: Path, config: RunConfig, me: PeerId) -> "Ledger":
@@ -115,10 +117,12 @@ class Ledger:
             done = self._database.execute("INSERT OR IGNORE INTO messages VALUES (?, ?, ?, ?, ?)", row)
             if not done.rowcount and self.stored_message(message.slot.stage) != message.envelope:
                 raise LocalProtocolError(f"{message.slot.stage} is signed already, with other bytes")
-            news = [item for item in heard if (item.slot.stage.round, item.digest) not in self._heard]
-            self._heard.update((item.slot.stage.round, item.digest) for item in news)
-            rows = [(item.slot.stage.round, item.envelope) for item in news]
-            self._database.executemany("INSERT INTO heard VALUES (?, ?)", rows)
+            news = [item for item in heard if item.digest not in self._heard]
+            if news:
+                newest = max(item.slot.stage.round for item in news)
+                self._heard |= {item.digest: newest for item in news}
+                envelopes = encode([item.envelope for item in news])
+                self._database.execute("INSERT INTO heard VALUES (?, ?)", (newest, envelopes))
 
     def stored_message(self, stage: Stage) -> bytes | None:
         """Return the envelope that we signed for a stage, or ``None``: then it may be signed."""
@@ -229,7 +233,7 @@ class Ledger:
             for table in ("works", "heard"):
                 query = f"DELETE FROM {table} WHERE round > 0 AND round < ?"  # noqa: S608 - fixed names
                 self._database.execute(query, (round_number - 1,))
-            self._heard = {item for item in self._heard if not 0 < item[0] < round_number - 1}
+            self._heard = {item: heard for item, heard in self._heard.items() if heard >= round_number - 1}
 
     def newest_work(self) -> bytes | None:
         """The record of the attempt that began last, or ``None`` before the genesis."""
@@ -244,8 +248,8 @@ class Ledger:
 
     def heard(self) -> Iterator[bytes]:
         """The others' messages that our own of the last two rounds follow from."""
-        for (envelope,) in self._database.execute("SELECT envelope FROM heard").fetchall():
-            yield bytes(envelope)
+        for (envelopes,) in self._database.execute("SELECT envelopes FROM heard").fetchall():
+            yield from decode(envelopes, tuple[bytes, ...], limit=MAX_HEARD)
 
     def own_messages(self, first_round: int, attempt: int) -> Iterator[bytes]:
         """Our messages from a round on, and those of recoveries of one attempt."""

@@ -37,7 +37,7 @@ TABLES = {
     "works": (
         "CREATE TABLE works (attempt INTEGER, round INTEGER, record BLOB NOT NULL, PRIMARY KEY (attempt, round)) STRICT"
     ),
-    "heard": "CREATE TABLE heard (round INTEGER NOT NULL, envelope BLOB NOT NULL) STRICT",
+    "heard": "CREATE TABLE heard (round INTEGER NOT NULL, envelopes BLOB NOT NULL) STRICT",
     "updates": ("CREATE TABLE updates (round INTEGER PRIMARY KEY, is_applied INTEGER NOT NULL, aggregate BLOB) STRICT"),
     "endings": "CREATE TABLE endings (kind TEXT PRIMARY KEY, reason TEXT NOT NULL) STRICT",
 }
