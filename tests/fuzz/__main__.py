@@ -4,7 +4,9 @@ Throw malformed bytes at a live peer, and see that nothing comes of it.
 A swarm of three honest peers and one attacker trains over TCP in another process. One of the honest is the
 victim of whoever has not completed a handshake (noise, truncated, replayed, half-open, dripping), of
 authenticated strangers, and of the attacker, a member whose hub also sends what no honest peer would.
-Wrong is: a traceback, an honest peer that leaves, rounds that stop, memory that grows.
+Wrong is: a traceback, an honest peer that leaves, rounds that stop, memory that grows. Should an honest peer leave, the
+verdict says whether Delta was kept, and if not, whether the attack or the machine kept the target waiting. Counted is
+only what no correct peer would send; well-formed questions and repetitions are thrown too.
 """
 
 import argparse
@@ -14,7 +16,8 @@ from pathlib import Path
 
 import structlog
 import trio
-from tests.fuzz.attack import Attack, Summary
+from tests.fuzz.attack import Attack
+from tests.fuzz.summary import Summary
 
 
 def show(summary: Summary) -> None:
@@ -22,7 +25,10 @@ def show(summary: Summary) -> None:
     if len(summary.statuses) % 20 == 1:
         last = summary.statuses[-1]
         figures = f"{summary.frames:,} frames, swarm {last['epoch']}, {last['rounds']} rounds"
-        sys.stdout.write(f"{summary.seconds:6.0f} s: {figures}, {last['rss'] >> 20} MiB, {last['links']} links\n")
+        worst = f"{last['delay']:.2f} s delay, {last['stall']:.2f} s stall, load {last['load']:.1f}"
+        sys.stdout.write(
+            f"{summary.seconds:6.0f} s: {figures}, {last['rss'] >> 20} MiB, {last['links']} links, {worst}\n"
+        )
         sys.stdout.flush()
 
 

@@ -12,12 +12,15 @@ import msgpack
 import msgspec
 from msgspec import inspect as types
 
+from btard.errors import RemoteProtocolError
 from btard.identity import Identity
+from btard.net.requests import decode_request
+from btard.net.session import REQUEST
 from btard.rules import evidence, messages, seal
 from btard.rules.messages import Stage
 from btard.swarm import frames, genesis
 from btard.swarm.frames import Kind
-from btard.wire import encode, envelope
+from btard.wire import decode, encode, envelope
 from btard.wire.envelope import ENVELOPE_TAG, Body, Envelope
 
 INTEGERS = (0, 1, 2, 7, 127, 128, 255, 256, 65_535, 2**31, 2**32 - 1, 2**53 - 1, 2**53, 2**63, 2**64 - 1, -1, -(2**63))
@@ -41,9 +44,10 @@ HEADS: Mapping[Kind, type] = {
 
 
 def find_structs(modules: Iterable[ModuleType]) -> tuple[type, ...]:
-    """Return every struct with fields that these modules use, in order of name."""
+    """Return every struct with fields or a tag that these modules use, in order of name."""
     found = {item for module in modules for _, item in inspect.getmembers(module, inspect.isclass)}
-    wanted = [item for item in found if issubclass(item, msgspec.Struct) and item.__struct_fields__]
+    structs = [(item, item.__struct_config__.tag) for item in found if issubclass(item, msgspec.Struct)]
+    wanted = [item for item, tag in structs if item.__struct_fields__ or tag is not None]
     return tuple(sorted(wanted, key=lambda item: item.__name__))
 
 
@@ -73,6 +77,7 @@ class Generator:
             types.StrType: lambda kind, depth: "é" * self.chance.choice([0, 1, kind.max_length or 10]),
             types.VarTupleType: self._make_many,
             types.ListType: self._make_many,
+            types.TupleType: lambda kind, depth: [self.value(item, depth + 1) for item in kind.item_types],
             types.EnumType: lambda kind, depth: self.chance.choice(list(kind.cls)).value,
         }
         self._own = list(corpus)
@@ -88,13 +93,17 @@ class Generator:
         pools = [pool for pool in (self._own, self._heard) if pool]
         return self.chance.choice(self.chance.choice(pools)) if pools else b"\x90"
 
+    def has_heard(self, data: bytes) -> bool:
+        """Return whether this is, word for word, what a real peer said lately."""
+        return data in self._heard
+
     def recorded_heard(self) -> bytes:
         """Return something that a real peer said, word for word."""
         return self.chance.choice(self._heard) if self._heard else self.recorded()
 
     @contextmanager
     def fitting(self) -> Iterator[None]:
-        """Make values that fit their types, however odd, in the body."""
+        """Make values that fit their types, however odd, in the body: all of them decode."""
         self.stray = 0.0
         try:
             yield
@@ -122,7 +131,7 @@ class Generator:
 
     def value(self, kind: Any, depth: int = 0) -> Any:
         """Return plain values for a type of ``msgspec.inspect``; now and then they do not fit."""
-        if self.chance.random() < self.stray or depth > FEW:
+        if self.stray and (self.chance.random() < self.stray or depth > FEW):
             return self.chance.choice([None, b"", "x", 2**53, -1, [], [[[]]], {}, {"a": 1}, True, 1.5, "\ud7ff"])
         make = self._makers.get(type(kind))
         return make(kind, depth) if make else None
@@ -132,29 +141,37 @@ class Generator:
         return items if kind.tag is None else [kind.tag, *items]
 
     def _make_integer(self, kind: Any, _depth: int) -> int:
+        least = kind.ge or 0
         most = kind.le if kind.le is not None else kind.lt - 1 if kind.lt is not None else 2**64 - 1
-        choices = [self.chance.choice(INTEGERS), self.chance.randint(kind.ge or 0, most), self.chance.randrange(16)]
-        return self.chance.choice(choices)
+        odd = self.chance.choice(INTEGERS)
+        if not self.stray and not least <= odd <= most:
+            odd = most
+        return self.chance.choice(
+            [odd, self.chance.randint(least, most), self.chance.randrange(least, min(16, most + 1))]
+        )
 
     def _make_bytes(self, kind: Any, _depth: int) -> bytes:
         least, most = kind.min_length or 0, kind.max_length if kind.max_length is not None else 4096
         sizes = [least, self.chance.randint(least, min(most, least + 64)), min(most, 64)]
         size = min(most, BIG) if self.chance.random() < 0.01 else self.chance.choice(sizes)
-        return self.chance.randbytes(size) if self.chance.random() < 0.9 else self.recorded()
+        if self.chance.random() < 0.9:
+            return self.chance.randbytes(size)
+        known = self.recorded()
+        return known if self.stray else known[:most].ljust(least, b"\0")
 
     def _make_many(self, kind: Any, depth: int) -> list[Any]:
         most = kind.max_length if kind.max_length is not None else 1000
         if self.chance.random() < 0.02:
             item = self.value(kind.item_type, depth + 1)
-            return [item] * min(self.chance.choice([most, most + 1]), BIG // max(1, len(pack(item))))
-        return [self.value(kind.item_type, depth + 1) for _ in range(self.chance.randrange(FEW))]
+            return [item] * min(self.chance.choice([most, most + bool(self.stray)]), BIG // max(1, len(pack(item))))
+        return [self.value(kind.item_type, depth + 1) for _ in range(self.chance.randrange(min(FEW, most + 1)))]
 
     # --- signed envelopes
 
     def signed(self, identity: Identity, run_id: bytes, roster: bytes, stage: Stage) -> bytes:
         """Return an envelope with a good signature over about a payload of that stage."""
         fitting = [item for item in PAYLOADS if item.__struct_config__.tag == int(stage.phase)]
-        wanted = fitting[0] if fitting and self.chance.random() < 0.9 else self.chance.choice(PAYLOADS)
+        wanted = fitting[0] if fitting and self.chance.random() >= self.stray else self.chance.choice(PAYLOADS)
         payload = self.value(describe(wanted))
         body = pack([run_id, roster, *map(int, stage), identity.peer_id, self.chance.randbytes(32), payload])
         return self.enclose(identity, body)
@@ -223,6 +240,20 @@ class Generator:
         if roll < 0.2:
             return plain[:where] + [plain[where]] * 2 + plain[where + 1 :]
         return [*plain[:where], self.edit(plain[where]), *plain[where + 1 :]]
+
+
+def is_chatter(kind: int, head: bytes) -> bool:
+    """Return whether a correct peer could say this: a question, a head or a proof that decodes.
+
+    A signed message is never chatter here: what is signed is nonsense, but for what was recorded.
+    """
+    try:
+        if kind == REQUEST:
+            _, kind, head = decode_request(head)
+        wanted = HEADS.get(Kind(kind)) if kind in set(Kind) else None
+        return wanted not in (None, Envelope) and bool(decode(head, wanted))
+    except RemoteProtocolError:
+        return False
 
 
 def pack(value: Any) -> bytes:

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 
 import msgspec
 import trio
-from tests.fuzz.generate import HEADS, Generator
+from tests.fuzz.generate import HEADS, Generator, is_chatter
 from tests.net.raw_peer import RawPeer, receive_message, send_message
 
 from btard.net.frames import MAX_FRAME, MAX_PLAIN, FrameType, encode_bulk_start, encode_header
@@ -20,9 +20,8 @@ BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError, OSError, Assertion
 PATIENCE_SECONDS = 5.0
 CLOSE_SECONDS = 1.0  # without this wait the system would throw away what the victim has not read yet
 MAX_STALLED = 150  # connections that a thrower holds half open or dripping
-MAX_BATCH = 40  # frames written on one link before it is given up
-LETHAL = 0.05
-"""How often a frame of a stranger breaks a rule for which its link is ended, and what was written after it is lost."""
+MAX_BATCH = 100
+"""Messages written on one link before the one that ends it: a handshake costs the victim as much as 50 messages."""
 RESET = struct.pack("ii", 1, 0)
 
 
@@ -65,6 +64,7 @@ class Unknown:
     def __init__(self, generator: Generator, dialler: Dialler, credentials: list[Credentials]) -> None:
         self._generator, self._chance = generator, generator.chance
         self._dialler, self._credentials = dialler, credentials
+        self.thrown, self.chatter = 0, 0
         self._overheard: list[bytes] = []
         self._stalled: list[trio.SocketStream] = []
 
@@ -79,6 +79,7 @@ class Unknown:
         with shrugging():
             stream = await self._dialler.open()
             try:
+                self.thrown += 1
                 keep = await self._chance.choice(ways)(stream)
             except BaseException:
                 stream.socket.close()
@@ -145,6 +146,7 @@ class Stranger:
     def __init__(self, generator: Generator, dialler: Dialler, credentials: list[Credentials]) -> None:
         self._generator, self._chance = generator, generator.chance
         self._dialler, self._credentials = dialler, credentials
+        self.thrown, self.chatter = 0, 0
         self._serials = itertools.count(1)
         self._memory = memoryview(bytearray(MAX_FRAME))
         self._last = b""
@@ -153,13 +155,14 @@ class Stranger:
         """Do nothing: no link outlives its batch."""
 
     async def throw(self) -> None:
-        """Make a link, write a batch of frames, and go."""
+        """Make a link, write messages that it survives and one that ends it, and go."""
         with shrugging():
             stream = await self._dialler.open()
             try:
                 peer = await self._shake(stream)
-                batch = self._chance.randint(1, MAX_BATCH)
-                await stream.send_all(b"".join(frame for _ in range(batch) for frame in self._frames(peer)))
+                batch = [True] * self._chance.randint(1, MAX_BATCH) + [False]
+                frames = [frame for bears in batch for frame in self._frames(peer, is_bearable=bears)]
+                await stream.send_all(b"".join(frames))
                 await self._dialler.close(stream)
             finally:
                 stream.socket.close()
@@ -172,22 +175,24 @@ class Stranger:
         await send_message(stream, handshake.write(credentials.introduce(next(self._serials))))
         return RawPeer(stream, handshake.split()[0])
 
-    def _frames(self, peer: RawPeer) -> Iterator[bytes]:
-        roll, is_bearable = self._chance.random(), self._chance.random() > LETHAL
+    def _frames(self, peer: RawPeer, *, is_bearable: bool) -> Iterator[bytes]:
+        roll = self._chance.random()
         if roll < 0.6:
             yield from self._message(peer, is_bearable=is_bearable)
-        elif roll < 0.95 or is_bearable:
+        elif roll < 0.9 or is_bearable:
             yield from self._bulk(peer, is_bearable=is_bearable)
         else:
+            self.thrown += 1
             yield self._broken(peer)
 
     def _message(self, peer: RawPeer, *, is_bearable: bool) -> Iterator[bytes]:
         """Write a control message, a request or an answer, some in parts."""
         kind, head = make_control(self._generator, is_bearable=is_bearable)
+        self._note(kind, head)
         plain = bytes([kind]) + head
-        if self._chance.random() < 0.1:
-            cut = self._chance.randrange(len(plain) + 1)
-            yield self._seal(peer, FrameType.PART, plain[:cut] or b"\0")
+        if len(plain) > 1 and self._chance.random() < 0.1:
+            cut = self._chance.randrange(1, len(plain)) if is_bearable else self._chance.randrange(len(plain) + 1)
+            yield self._seal(peer, FrameType.PART, plain[:cut])
             plain = plain[cut:]
         yield self._seal(peer, FrameType.CONTROL, plain[:MAX_PLAIN])
 
@@ -197,6 +202,7 @@ class Stranger:
         head = self._generator.head(kind)[: 16 << 10]
         if is_bearable:
             kind, head = self._chance.choice([Kind.SLICE, Kind.PART, 99]), head or b"\0"
+        self._note(kind, head)
         said = 64 if is_bearable else self._chance.choice([0, 1, 4, 1000, 1 << 20, 1 << 38, (1 << 38) + 1, 2**63])
         yield self._seal(peer, FrameType.BULK, encode_bulk_start(kind, head, said))
         if is_bearable and roll < 0.9:
@@ -216,6 +222,10 @@ class Stranger:
             [spoilt, self._last, frame[:7], b"\x09" + frame[1:], header, misplaced, self._chance.randbytes(300)]
         )
 
+    def _note(self, kind: int, head: bytes) -> None:
+        self.thrown += 1
+        self.chatter += is_chatter(kind, head)
+
     def _seal(self, peer: RawPeer, frame_type: FrameType, plain: bytes) -> bytes:
         self._last = bytes(peer._send_key.seal(frame_type, plain, self._memory))
         return self._last
@@ -229,7 +239,7 @@ def make_control(generator: Generator, *, is_bearable: bool = False) -> tuple[in
     chance = generator.chance
     roll = chance.random()
     if is_bearable and roll < 0.5:
-        kind = chance.choice([Kind.PULL_STAGE, Kind.PULL_PART, 66])
+        kind = chance.choice([Kind.PULL_STAGE, 66, 66, 66])
         with generator.fitting():
             body = generator.struct(HEADS.get(kind, Introduction))
         return REQUEST, encode_request(chance.randrange(2**32), kind, body)

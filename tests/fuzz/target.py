@@ -20,10 +20,12 @@ from typing import Any, TypeVar
 import structlog
 import torch
 import trio
+from tests.fuzz.delays import Delays
 
 from btard.errors import BtardError
 from btard.identity import Context, Identity, PeerId, digest
 from btard.net import Address, Hub, Terms, open_tcp
+from btard.net.frames import FrameType
 from btard.net.tcp import TcpTransport
 from btard.net.tcp_link import TcpLink
 from btard.rules.config import RunConfig
@@ -39,6 +41,8 @@ VICTIM = 1
 LOOPBACK = Address("127.0.0.1", 0)
 STATUS_SECONDS = 0.5
 TICK_SECONDS = 0.05
+DELAY_SECONDS = 3.0  # Delta: a busy machine keeps it, and a violation shows in the figures
+COUNTED = frozenset({FrameType.CONTROL, FrameType.BULK})  # a message counts once, in however many frames it comes
 PAUSE_SECONDS = 0.03  # before each piece of work, so that the rounds leave the core to the attack
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -61,7 +65,7 @@ def make_config(epoch: int) -> RunConfig:
         chunk_size=8,
         tau=2.0,
         delta=20.0,
-        delay_s=3.0,
+        delay_s=DELAY_SECONDS,
     )
 
 
@@ -86,26 +90,34 @@ class Target:
         self._hubs: list[Hub] = []
         self._frames = Counter[str]()
         self._epoch = 0
-        self._longest_stall = 0.0
+        self._longest_stall = self._slowest_round = 0.0
+        self._delays = Delays()
 
     def watch_bytes(self) -> None:
         """Count what of the attack is really read: frames of links to others than our own peers, and connections."""
-        take, answer = TcpLink._take_frame, TcpTransport._answer
+        take, answer, offer = TcpLink._take_frame, TcpTransport._answer, TcpTransport._offer
 
-        def take_frame(link: TcpLink, *arguments: Any) -> Any:
-            if link.peer not in self._honest:
+        def take_frame(link: TcpLink, frame_type: FrameType, *arguments: Any) -> Any:
+            if link.peer not in self._honest and frame_type in COUNTED:
                 self._frames["member" if link.peer == self._attacker else "stranger"] += 1
-            return take(link, *arguments)
+            return take(link, frame_type, *arguments)
 
         async def answer_one(transport: TcpTransport, *arguments: Any) -> None:
             self._frames["connection"] += 1
             await answer(transport, *arguments)
 
+        async def offer_one(transport: TcpTransport, link: TcpLink) -> None:
+            self._frames["link"] += 1
+            await offer(transport, link)
+
         TcpLink._take_frame = take_frame  # type: ignore[method-assign]
         TcpTransport._answer = answer_one  # type: ignore[method-assign]
+        TcpTransport._offer = offer_one  # type: ignore[method-assign]
+        self._delays.watch()
 
     def status(self) -> Mapping[str, object]:
-        """Return how the swarm is; ``rss`` in bytes."""
+        """Return how the swarm is; ``rss`` in bytes, times in seconds, the worst ones since the last call."""
+        stall, self._longest_stall = self._longest_stall, 0.0
         return {
             "epoch": self._epoch,
             "rounds": min(self.rounds[index] for index in range(HONEST)),
@@ -114,7 +126,11 @@ class Target:
             "links": len(self._hubs[VICTIM].connected) if len(self._hubs) > VICTIM else 0,
             "tasks": trio.lowlevel.current_statistics().tasks_living,
             "time": time.monotonic(),
-            "stall": self._longest_stall,
+            "cpu": time.process_time(),
+            "load": os.getloadavg()[0],
+            "stall": stall,
+            "delay": self._delays.take_worst(),
+            "slowest_round": self._slowest_round,
             "violations": self.violations,
         }
 
@@ -139,6 +155,7 @@ class Target:
         config, identities = make_config(self._epoch), make_identities(self._epoch)
         self._honest = {identity.peer_id for identity in identities[:HONEST]}
         self._attacker = identities[HONEST].peer_id
+        self._delays.restart(self._honest)
         self._hubs.clear()
         addresses: dict[PeerId, Address] = {}
         for index, identity in enumerate(identities[:HONEST]):
@@ -176,6 +193,7 @@ class Target:
     def _watch(self, index: int, event: Event) -> None:
         if isinstance(event, RoundDone):
             self.rounds[index] += 1
+            self._slowest_round = max(self._slowest_round, event.wall_s)
         elif isinstance(event, Departed) and event.peer in self._honest:
             self.violations.append(f"an honest peer departed: {event}")
 
