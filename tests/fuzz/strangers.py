@@ -192,7 +192,7 @@ class Stranger:
         plain = bytes([kind]) + head
         if len(plain) > 1 and self._chance.random() < 0.1:
             cut = self._chance.randrange(1, len(plain)) if is_bearable else self._chance.randrange(len(plain) + 1)
-            yield self._seal(peer, FrameType.PART, plain[:cut])
+            yield self._seal(peer, FrameType.PART, plain[:cut][:MAX_PLAIN])
             plain = plain[cut:]
         yield self._seal(peer, FrameType.CONTROL, plain[:MAX_PLAIN])
 
