@@ -196,6 +196,21 @@ class Hub:
         if session is not None:
             await session.send_bulk(kind, head, payload)
 
+    def offer_bulk(self, peer: PeerId, kind: int, head: bytes, payload: memoryview, patience_s: float) -> None:
+        """Be ``send_bulk`` for at most ``patience_s`` seconds, and let nobody wait; ``payload`` is not reused."""
+        _check_kind(kind)
+        check_message(kind, head, payload)
+        session = self._sessions.get(peer)
+        if session is None or session.send_bulk_now(kind, head, payload) or self._nursery is None:
+            return
+        self._nursery.start_soon(self._send_patiently, session, kind, head, payload, patience_s)
+
+    async def _send_patiently(
+        self, session: Session, kind: int, head: bytes, payload: memoryview, patience_s: float
+    ) -> None:
+        with trio.move_on_after(patience_s):
+            await session.send_bulk(kind, head, payload)
+
     def drop_bulk(self, peer: PeerId, target: memoryview) -> None:
         """Let no more byte of ``peer`` into ``target``, which a sink gave: the memory is its owner's again."""
         session = self._sessions.get(peer)

@@ -235,11 +235,12 @@ class Session:
         """Hand a message to the link in use without waiting, if it takes it; nothing may be waiting before it."""
         return self._kept is not None and self._kept.link.send_now(kind, head, payload)
 
+    def send_bulk_now(self, kind: int, head: bytes, payload: memoryview) -> bool:
+        """Be ``send_bulk`` if nothing has to be waited for; else return False."""
+        return self._ended.is_set() or (not self._outbox.has_bulk and self._send_now(kind, head, payload))
+
     async def send_bulk(self, kind: int, head: bytes, payload: memoryview) -> None:
         """Return once the message was written or the session ended; ``payload`` may then be reused."""
-        await trio.lowlevel.checkpoint_if_cancelled()
-        if not self._outbox.has_bulk and self._send_now(kind, head, payload):
-            return
         async with self._bulk_slots:
             if self._ended.is_set():
                 return

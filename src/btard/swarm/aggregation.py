@@ -37,7 +37,7 @@ def scatter(services: Services, work: Work) -> None:
         wanted = part.elements and part.aggregator != services.me
         is_direct = work.relays.between(services.me, part.aggregator) is None
         if wanted and is_direct and services.conduct.sends_slice(work.round, part.aggregator):
-            services.spawn(services.slices.send, work.round, work.gradient, part.aggregator, part.chunks)
+            services.slices.send(work.round, work.gradient, part.aggregator, part.chunks)
 
 
 async def aggregate(services: Services, work: Work) -> None:
@@ -116,7 +116,7 @@ async def _gather(services: Services, work: Work) -> tuple[int, ...]:
     for peer in services.others(work):
         is_direct = work.relays.between(services.me, peer) is None
         if mine.elements and is_direct and services.conduct.sends_part(work.round, peer):
-            services.spawn(services.parts.send, work.round, work.attempt, mine, peer)
+            services.parts.send(work.round, work.attempt, mine, peer)
     relay_parts(services, work)
     if await services.exchange.wait_for(work, lambda: not _lacking_parts(services, work), services.deadlines.bulk_s):
         return ()

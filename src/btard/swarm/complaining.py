@@ -79,9 +79,9 @@ def _publish_slices(services: Services, work: Work, complaints: Sequence[Complai
         part, root = work.parts[index], work.root_of(owner)
         for peer in services.others(work):
             if owner == services.me:
-                services.spawn(send_whole, services, work, peer, part)
+                send_whole(services, work, peer, part)
             else:
-                services.spawn(services.slices.forward, work.round, root, part.chunks, peer)
+                services.slices.forward(work.round, root, part.chunks, peer)
 
 
 def _publish_parts(services: Services, work: Work, complaints: Sequence[Complaint]) -> None:
@@ -90,7 +90,7 @@ def _publish_parts(services: Services, work: Work, complaints: Sequence[Complain
     willing = {item.part for item in asked if services.conduct.sends_part(work.round, item.complainer)}
     for index in sorted(willing):
         for peer in services.others(work):
-            services.spawn(services.parts.send, work.round, work.attempt, work.parts[index], peer)
+            services.parts.send(work.round, work.attempt, work.parts[index], peer)
 
 
 async def _hear(

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 
 import structlog
 import torch
-import trio
 from torch import Tensor
 
 from btard.errors import NetworkError, RemoteProtocolError
@@ -94,12 +93,11 @@ class Parts:
         log.warning("an aggregate does not match its commitment", sender=short(sender), part=part.index)
         return False
 
-    async def send(self, number: int, attempt: int, part: Part, peer: PeerId) -> None:
+    def send(self, number: int, attempt: int, part: Part, peer: PeerId) -> None:
         """Send our part to one member."""
         aggregate = self._proven[number, attempt, part.index]
         head = encode(PartHead(number, attempt, part.index))
-        with trio.move_on_after(compute_send_patience(self._config)):
-            await self._hub.send_bulk(peer, Kind.PART, head, as_bytes(aggregate))
+        self._hub.offer_bulk(peer, Kind.PART, head, as_bytes(aggregate), compute_send_patience(self._config))
 
     async def _serve(self, peer: PeerId, body: bytes) -> tuple[bytes, memoryview | None]:
         request = decode(body, PartHead)

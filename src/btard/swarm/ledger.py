@@ -40,7 +40,7 @@ SMALL_BLOB = 64 * 1024
 MAX_DEPARTURE = 256 * 1024 * 1024
 """Largest departure, in bytes: 256 members' VIEWs and BALLOTs, each as large as the wire carries it, fit."""
 MAX_HEARD = 512 * 1024 * 1024
-"""Largest row of what was heard, in bytes: 256 members' messages of two stages, each as large as the wire carries it."""
+"""Largest row of what was heard, in bytes: 256 members' messages of two stages, each as large as there is."""
 _FIND_MESSAGE = "SELECT envelope FROM messages WHERE round = ? AND attempt = ? AND phase = ? AND serial = ?"
 
 

@@ -29,7 +29,7 @@ async def pull_part(services: Services, work: Work, part: Part, sources: Sequenc
     await services.parts.pull(work.round, work.attempt, part, root, others, compute_pull_bound(services))
 
 
-async def send_whole(services: Services, work: Work, peer: PeerId, part: Part) -> None:
+def send_whole(services: Services, work: Work, peer: PeerId, part: Part) -> None:
     """Send one member our slice of a part, whole and with one proof, whatever it was sent before."""
     assert work.gradient is not None
-    await services.slices.send(work.round, work.gradient, peer, part.chunks, again=True)
+    services.slices.send(work.round, work.gradient, peer, part.chunks, again=True)

@@ -44,7 +44,7 @@ def scatter_to_relays(services: Services, work: Work) -> None:
     for part in work.parts:
         relay = work.relays.between(services.me, part.aggregator) if part.elements else None
         if relay is not None and services.conduct.sends_slice(work.round, relay):
-            services.spawn(send_whole, services, work, relay, part)
+            send_whole(services, work, relay, part)
 
 
 def relay_slices(services: Services, work: Work) -> None:
@@ -57,7 +57,7 @@ def relay_slices(services: Services, work: Work) -> None:
 
 async def _pass_on_slice(services: Services, number: int, root: bytes, part: Part, recipient: PeerId) -> None:
     if await _wait_for(services, lambda: services.slices.find_piece(number, root, part.chunks) is not None):
-        await services.slices.forward(number, root, part.chunks, recipient)
+        services.slices.forward(number, root, part.chunks, recipient)
 
 
 def relay_parts(services: Services, work: Work) -> None:
@@ -72,7 +72,7 @@ async def _pass_on_part(
     services: Services, number: int, attempt: int, part: Part, root: bytes, recipient: PeerId
 ) -> None:
     if await _wait_for(services, lambda: services.parts.get(number, attempt, part, root) is not None):
-        await services.parts.send(number, attempt, part, recipient)
+        services.parts.send(number, attempt, part, recipient)
 
 
 async def _wait_for(services: Services, is_held: Callable[[], bool]) -> bool:

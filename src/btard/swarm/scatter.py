@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import structlog
 import torch
-import trio
 from torch import Tensor
 
 from btard.errors import NetworkError, RemoteProtocolError
@@ -152,24 +151,22 @@ class Slices:
 
     # --- sending ---
 
-    async def send(self, number: int, gradient: Gradient, peer: PeerId, chunks: range, *, again: bool = False) -> None:
+    def send(self, number: int, gradient: Gradient, peer: PeerId, chunks: range, *, again: bool = False) -> None:
         """Send an aggregator the chunks of our gradient that it lacks; ``again`` sends all of them."""
         sent = self._sent.setdefault((number, gradient.tree.root, peer), set())
         for run in find_runs(chunks, set() if again else sent):
             head = SliceHead(number, gradient.tree.root, run.start, run.stop, gradient.tree.prove(run))
             sent.update(run)
             values = gradient.values[self._layout.elements_of(run)]
-            with trio.move_on_after(self._patience_s):
-                await self._hub.send_bulk(peer, Kind.SLICE, encode(head), as_bytes(values))
+            self._hub.offer_bulk(peer, Kind.SLICE, encode(head), as_bytes(values), self._patience_s)
 
-    async def forward(self, number: int, root: bytes, chunks: range, peer: PeerId) -> None:
+    def forward(self, number: int, root: bytes, chunks: range, peer: PeerId) -> None:
         """Send somebody chunks of another's gradient that we hold, in one piece if we can, each with its proof."""
         exact = self.find_piece(number, root, chunks)
         for piece in [exact] if exact else self._pieces.get((number, root), ()):
             if piece.chunks.start < chunks.stop and chunks.start < piece.chunks.stop:
                 head = SliceHead(number, root, piece.chunks.start, piece.chunks.stop, piece.proof)
-                with trio.move_on_after(self._patience_s):
-                    await self._hub.send_bulk(peer, Kind.SLICE, encode(head), as_bytes(piece.values))
+                self._hub.offer_bulk(peer, Kind.SLICE, encode(head), as_bytes(piece.values), self._patience_s)
 
     async def _serve(self, peer: PeerId, body: bytes) -> tuple[bytes, memoryview | None]:
         request = decode(body, SliceRequest)

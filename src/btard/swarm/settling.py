@@ -106,7 +106,7 @@ async def _publish_for(services: Services, work: Work, dispute: Dispute) -> None
         return
     if services.me in subject.contributors and subject.gradient is not None:
         for peer in services.others(work):
-            services.spawn(send_whole, services, subject, peer, part)
+            send_whole(services, subject, peer, part)
     if part.aggregator == services.me:
         for contributor in subject.contributors:
             if contributor not in work.roster:
@@ -116,7 +116,7 @@ async def _publish_for(services: Services, work: Work, dispute: Dispute) -> None
 async def _forward(services: Services, work: Work, subject: Work, part: Part, contributor: PeerId) -> None:
     root = subject.root_of(contributor)
     for peer in services.others(work):
-        services.spawn(services.slices.forward, subject.round, root, part.chunks, peer)
+        services.slices.forward(subject.round, root, part.chunks, peer)
 
 
 async def form_opinion(services: Services, subject: Work, work: Work, dispute: Dispute) -> Opinion:
