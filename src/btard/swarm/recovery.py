@@ -11,9 +11,7 @@ out of a recovery, and whoever missed a part adopts what the others settled, whe
 settles nothing leaves the swarm halted: members say RESUME until more than half of the roster do.
 """
 
-from collections import Counter
-from collections.abc import Callable, Mapping
-from statistics import median_low
+from collections.abc import Callable
 
 import structlog
 import trio
@@ -23,13 +21,14 @@ from btard.identity import PeerId, short
 from btard.rules.agreement import can_settle, find_elected, find_unvoted
 from btard.rules.config import RunConfig
 from btard.rules.dolev_strong import OPENING, STEP, compute_end
-from btard.rules.evidence import AnyProof, Cause, Departure, DepartureKind
 from btard.rules.marks import Marks
 from btard.rules.messages import Ballot, Conclude, Halt, Phase, SignedMessage, Stage, View
 from btard.rules.recovery import Decision, Equivocation, compute_views_digest
+from btard.swarm.adopting import Adopting
 from btard.swarm.board import RECOVERY_PHASES
 from btard.swarm.broadcast import Broadcast, Expectation
-from btard.swarm.events import Departed, Halted, Observer, Recovered, Stranded
+from btard.swarm.calls import Calls
+from btard.swarm.events import Halted, Observer, Recovered, Stranded
 from btard.swarm.fallback import Fallback, read_ballots
 from btard.swarm.frames import Kind
 from btard.swarm.halting import Resuming
@@ -37,17 +36,13 @@ from btard.swarm.ledger import Ledger
 from btard.swarm.settlement import (
     Messages,
     Settlement,
-    draw_decision,
     find_equivocations,
-    open_evidence,
-    open_settlement,
-    open_supplied,
     settle_by_ballots,
     settle_by_conclusions,
 )
-from btard.swarm.viewing import build_view, encode_proofs, make_position, make_proof
+from btard.swarm.viewing import build_view, encode_proofs, make_position
 from btard.swarm.voted import Voted
-from btard.wire import encode, open_chain
+from btard.wire import open_chain
 
 log = structlog.get_logger(__name__)
 
@@ -60,34 +55,39 @@ PATIENCE_S = 24 * 3600.0
 
 
 class Recovery:
-    """The recovery of the attempt in progress; ``marks`` are the marked pairs, which the round keeps up to date."""
+    """The recovery of the attempt in progress."""
 
     def __init__(self, config: RunConfig, broadcast: Broadcast, ledger: Ledger, observe: Observer) -> None:
         self._config, self._broadcast, self._ledger, self._observe = config, broadcast, ledger, observe
-        self._board, self.marks = broadcast.board, Marks()
-        self._decision: Decision | None = None
-        self._decided_by, self._failure = b"", list[BtardError]()
+        self._board, self._calls = broadcast.board, Calls(config, broadcast)
+        self._adopting = Adopting(config, broadcast, ledger, observe)
+        self._failure = list[BtardError]()
         self._running, self._fruitless, self._halted_at = False, 0, 0.0
-        self._relayed: Settlement | None = None
-        self._adopted: tuple[int, int] | None = None
         self._fallback: Fallback | None = None
         self._agreed: Messages | None = None
         self._resuming = Resuming(config, broadcast, ledger, self._fail)
         self._voted = Voted(config.run_id, broadcast)
-        broadcast.on_certificate = self._receive_settlement
         broadcast.hub.on_control[Kind.CHAIN] = self._receive_chain
+
+    @property
+    def marks(self) -> Marks:
+        """The marked pairs by which HALTs count; the round keeps them up to date."""
+        return self._calls.marks
+
+    @marks.setter
+    def marks(self, marks: Marks) -> None:
+        self._calls.marks = marks
 
     @property
     def is_pending(self) -> bool:
         """Whether the round must wait: a recovery runs, or its decision has not been taken up yet."""
-        return self._running or self._decision is not None or self._can_start()
+        return self._running or self._adopting.decision is not None or self._can_start()
 
     async def settled(self) -> tuple[Decision, bytes]:
         """Wait for the decision and take it up; with the digest by which the next attempt names it."""
-        while self._decision is None:
+        while self._adopting.decision is None:
             await self._board.changed()
-        decision, self._decision = self._decision, None
-        return decision, self._decided_by
+        return self._adopting.take_up()
 
     def halt(self, expectation: Expectation, missing: tuple[PeerId, ...], evidence: tuple[Equivocation, ...]) -> None:
         """Say that the round cannot go on, and why."""
@@ -97,56 +97,15 @@ class Recovery:
         self._say(Phase.HALT, Halt(make_position(expectation.stage), missing, proofs))
 
     def _say(self, phase: Phase, payload: Halt | View | Ballot | Conclude) -> SignedMessage:
-        return self._broadcast.say(self._stage(phase), self._broadcast.place.roster.digest, b"", payload)
-
-    def _stage(self, phase: Phase) -> Stage:
-        place = self._broadcast.place
-        return Stage(0, place.attempt, phase, place.serial)
-
-    def _held(self, phase: Phase) -> dict[PeerId, SignedMessage]:
-        roster = self._broadcast.place.roster
-        held = self._board.of(self._stage(phase))
-        return {peer: item for peer, item in held.items() if peer in roster and item.roster == roster.digest}
+        return self._broadcast.say(self._calls.stage(phase), self._broadcast.place.roster.digest, b"", payload)
 
     def _can_start(self) -> bool:
         """Whether a recovery is due: something was relayed, or RESUMEs, or a HALT, which moves nobody who is halted."""
         if self._broadcast.place.current is None:  # before our first stage there is nothing that could be halted
             return False
-        if self._find_relayed() or self._resuming.find_restart() is not None:
+        if self._adopting.find_relayed() or self._resuming.find_restart() is not None:
             return True
-        return not self._fruitless and self._find_halt() is not None
-
-    def _find_halt(self) -> SignedMessage | None:
-        halts = self._held(Phase.HALT)
-        return next((halts[peer] for peer in sorted(halts) if self._counts(halts[peer], halts)), None)
-
-    def _counts(self, halt: SignedMessage, halts: Mapping[PeerId, SignedMessage]) -> bool:
-        """Whether a HALT starts a recovery: it has a reason, or f+1 members want the recovery (attacks B1).
-
-        A reason is an equivocation, or a missing member with whom the sender is no marked pair.
-        """
-        assert isinstance(halt.payload, Halt)
-        roster, marks = self._broadcast.place.roster, self.marks
-        enough = roster.tolerated(self._config.byzantine_bound) + 1
-        named = Counter(peer for item in halts.values() for peer in set(item.payload.missing))  # type: ignore[union-attr]
-        has_reason = any(
-            peer in roster and (named[peer] >= enough or not marks.is_marked(halt.sender, PeerId(peer)))
-            for peer in halt.payload.missing
-        )
-        entered = self._held(Phase.VIEW).keys() - {self._broadcast.me}
-        return has_reason or len(entered) >= enough or bool(self._find_shown(halts))
-
-    def _find_shown(self, halts: Messages) -> dict[PeerId, Equivocation]:
-        """What HALTs prove against members: everyone who gets them relayed sees the same."""
-        payloads = [item.payload for item in halts.values() if isinstance(item.payload, Halt)]
-        shown = [item for payload in payloads for item in open_evidence(self._config, payload.evidence)]
-        return {item.culprit: item for item in shown if item.culprit in self._broadcast.place.roster}
-
-    def _known_equivocations(self) -> tuple[Equivocation, ...]:
-        roster = self._broadcast.place.roster
-        ours = {item.culprit: item for item in self._board.equivocations() if item.culprit in roster}
-        found = self._find_shown(self._held(Phase.HALT)) | ours
-        return tuple(found[peer] for peer in sorted(found))
+        return not self._fruitless and self._calls.find_halt() is not None
 
     def _fail(self, error: BtardError) -> None:
         """Let the run end: others have shown that it goes on without us."""
@@ -166,7 +125,7 @@ class Recovery:
             while True:
                 if self._failure:
                     raise self._failure[0]
-                if self._decision is None and self._can_start():
+                if self._adopting.decision is None and self._can_start():
                     await self._serve()
                 else:
                     await self._board.changed()
@@ -182,11 +141,11 @@ class Recovery:
     async def _serve(self) -> None:
         """Adopt what was relayed, or run one recovery; stay halted while nothing is settled."""
         self._running, entered = True, trio.current_time()
-        settlement = self._find_relayed()
+        settlement = self._adopting.find_relayed()
         if settlement is None:
             restart = self._resuming.find_restart()
             self._broadcast.place.serial = self._broadcast.place.serial if restart is None else restart
-            settlement = await self._recover(None if restart is not None else self._find_halt())
+            settlement = await self._recover(None if restart is not None else self._calls.find_halt())
         if settlement is not None and not self._is_too_few(settlement):
             self._conclude(settlement, entered)
         else:
@@ -196,7 +155,7 @@ class Recovery:
         """Run one recovery, from VIEW to settlement; None if it settles nothing."""
         delay_s, place = self._config.delay_s, self._broadcast.place
         entered, tolerated = trio.current_time(), place.roster.tolerated(self._config.byzantine_bound)
-        self._fallback = Fallback(self._broadcast, self._stage(Phase.VIEW), tolerated, delay_s)
+        self._fallback = Fallback(self._broadcast, self._calls.stage(Phase.VIEW), tolerated, delay_s)
         self._agreed = None
         try:
             self._enter(halt)
@@ -206,7 +165,7 @@ class Recovery:
             silent = tuple(peer for peer in place.roster.members if peer not in views)
             ballot = self._say(Phase.BALLOT, Ballot(silent, compute_views_digest(views))).payload
             assert isinstance(ballot, Ballot)
-            self._voted.keep(self._stage(Phase.VIEW), ballot, views)
+            self._voted.keep(self._calls.stage(Phase.VIEW), ballot, views)
             await self._wait(lambda: False, Phase.BALLOT, entered, OPENING * delay_s)
             if self._settlement() is None:
                 await self._fall_back(ballot, entered + compute_end(tolerated, delay_s))
@@ -216,7 +175,7 @@ class Recovery:
 
     def _enter(self, halt: SignedMessage | None) -> None:
         """Let everyone know by what we enter, and what we hold."""
-        for item in self._held(Phase.HALT).values():
+        for item in self._calls.held(Phase.HALT).values():
             self._broadcast.relay(item)
         self._resuming.relay()
         self._say(Phase.VIEW, self._build_view(halt))
@@ -227,7 +186,7 @@ class Recovery:
         with trio.move_on_at(entered + until_s - delay_s):
             await self._until(is_done)
             return
-        self._spawn(self._broadcast.pull, self._stage(phase), self._broadcast.others, delay_s)
+        self._spawn(self._broadcast.pull, self._calls.stage(phase), self._broadcast.others, delay_s)
         with trio.move_on_at(entered + until_s):
             await self._until(is_done)
 
@@ -252,7 +211,7 @@ class Recovery:
         elected = find_elected(roster, ballots)
         if elected is not None:  # somebody may hold a certificate, by which nobody leaves for what was not voted
             voters = [peer for peer, ballot in ballots.items() if ballot == elected]
-            self._agreed = await self._voted.find(self._stage(Phase.VIEW), elected, voters, STEP * delay_s)
+            self._agreed = await self._voted.find(self._calls.stage(Phase.VIEW), elected, voters, STEP * delay_s)
             said = Conclude(elected.views, (), ())
         else:
             self._agreed, split = {peer: cast.view for peer, cast in vector.items()}, self._fallback.find_split()
@@ -265,17 +224,19 @@ class Recovery:
     def _settlement(self) -> Settlement | None:
         """What the recovery comes to, as soon as its votes and views are here or another member has shown it."""
         roster = self._broadcast.place.roster
-        relayed = self._find_relayed()
-        if relayed or (found := settle_by_ballots(roster, self._held(Phase.BALLOT), self._held(Phase.VIEW))):
+        relayed = self._adopting.find_relayed()
+        if relayed or (
+            found := settle_by_ballots(roster, self._calls.held(Phase.BALLOT), self._calls.held(Phase.VIEW))
+        ):
             return relayed or found
         if self._agreed is None:
             return None
-        return settle_by_conclusions(roster, self._held(Phase.CONCLUDE), self._agreed)
+        return settle_by_conclusions(roster, self._calls.held(Phase.CONCLUDE), self._agreed)
 
     def _is_too_few(self, settlement: Settlement) -> bool:
         """Whether removals would leave fewer members than may go on: then the swarm waits for them."""
         place = self._broadcast.place
-        decision = draw_decision(self._config, place.roster, settlement)
+        decision = self._adopting.draw(settlement)
         left = place.roster.without(decision.leaving)
         return len(left) < self._config.min_roster and bool({*decision.leaving} - {*decision.banned})
 
@@ -292,7 +253,7 @@ class Recovery:
             else f"fewer members than min_roster ({self._config.min_roster}) would be left"
         )
         if settlement is not None:
-            self._adopted, self._relayed = settlement.order, None
+            self._adopting.lay_aside(settlement)
             place.serial = max(place.serial, settlement.stage.serial)
         place.serial += 1
         self._halted_at = self._halted_at if self._fruitless else now
@@ -315,7 +276,7 @@ class Recovery:
 
     def _conclude(self, settlement: Settlement, entered: float) -> None:
         place = self._broadcast.place
-        decision = self._adopt(settlement)
+        decision = self._adopting.adopt(settlement)
         place.serial = max(place.serial, settlement.stage.serial + 1)
         self._observe(
             Recovered(
@@ -326,73 +287,23 @@ class Recovery:
                 is_fallback=not settlement.is_certificate,
             )
         )
-        self._fruitless, self._running, self._decision, self._relayed = 0, False, decision, None
+        self._fruitless, self._running = 0, False
         self._board.signal()
 
     def _build_view(self, halt: SignedMessage | None) -> View:
-        calls = (*self._held(Phase.HALT).values(), *self._resuming.held)
+        calls = (*self._calls.held(Phase.HALT).values(), *self._resuming.held)
         envelope = halt.envelope if halt else b""
-        return build_view(self._broadcast, calls, self._known_equivocations(), self.marks, envelope)
+        return build_view(self._broadcast, calls, self._calls.find_equivocations(), self._calls.marks, envelope)
 
     def _views(self) -> dict[PeerId, SignedMessage]:
         """The views that count: not of those who are proven to equivocate, as far as any view shows it."""
-        views = self._held(Phase.VIEW)
+        views = self._calls.held(Phase.VIEW)
         shown = find_equivocations(self._config, (view.payload for view in views.values()))  # type: ignore[misc]
         proven = (item for item in (*shown, *self._board.equivocations()) if item.stage.phase in RECOVERY_PHASES)
         culprits = {item.culprit for item in proven}
         return {peer: view for peer, view in views.items() if peer not in culprits}
 
-    def _find_relayed(self) -> Settlement | None:
-        """A settlement of the attempt in progress that another member has shown."""
-        relayed, place = self._relayed, self._broadcast.place
-        is_ours = relayed is not None and (relayed.stage.attempt, relayed.roster) == (
-            place.attempt,
-            place.roster.digest,
-        )
-        return relayed if is_ours else None
-
-    def _receive_settlement(self, body: bytes) -> None:
-        """Keep a settlement that another member has come to, if it holds and belongs to our attempt."""
-        place = self._broadcast.place
-        settlement = open_settlement(self._config, place.roster, place.attempt, body)
-        if settlement and self._decision is None and self._is_news(settlement):
-            self._relayed = self._relayed or settlement
-            self._board.signal()
-
-    def _is_news(self, settlement: Settlement) -> bool:
-        """Whether we have not come to it ourselves, and it is about the rounds that we could go back to."""
-        is_known = self._adopted is not None and settlement.order <= self._adopted
-        rounds = [view.payload.position.round for view in settlement.views.values()]  # type: ignore[union-attr]
-        return not is_known and abs(median_low(rounds) - self._broadcast.place.round) <= 1
-
     def _receive_chain(self, peer: PeerId, body: bytes) -> None:
         """Feed the fallback of the recovery in progress; chains of others, or without one, are of no use."""
         if self._fallback is not None and peer in self._broadcast.place.roster:
             self._fallback.receive(open_chain(self._config.run_id, body))
-
-    def _adopt(self, settlement: Settlement) -> Decision:
-        """Draw the decision from agreed views, write it down, tell everyone, supply what was missing."""
-        place = self._broadcast.place
-        decision = draw_decision(self._config, place.roster, settlement)
-        views = [view.payload for view in settlement.views.values() if isinstance(view.payload, View)]
-        self._adopted = settlement.order
-        self._broadcast.tell_certificate(encode(settlement.proof))
-        ours = {item.culprit: item for item in self._board.equivocations()}
-        proofs = ours | {item.culprit: item for item in find_equivocations(self._config, views)}
-        for peer in decision.banned:
-            proof = settlement.proof if peer not in proofs else make_proof(proofs[peer])
-            self._depart(decision, peer, Cause.EQUIVOCATION, proof)
-        for peer in decision.removed:
-            self._depart(decision, peer, Cause.SILENCE, settlement.proof)
-        for peer in decision.overmarked:
-            self._depart(decision, peer, Cause.TOO_MANY_MARKS, settlement.proof)
-        for message in open_supplied(self._config, views):
-            self._broadcast.take(message)
-        self._decided_by = settlement.digest
-        return decision
-
-    def _depart(self, decision: Decision, peer: PeerId, cause: Cause, proof: AnyProof) -> None:
-        kind = DepartureKind.BAN if cause is Cause.EQUIVOCATION else DepartureKind.REMOVAL
-        departure = Departure(peer, decision.resume_round, self._broadcast.place.attempt, kind, cause, proof)
-        self._ledger.record_departure(departure)
-        self._observe(Departed(peer, departure.round, departure.attempt, kind, cause))

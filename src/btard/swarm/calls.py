@@ -1,0 +1,69 @@
+"""
+What calls for a recovery: the HALTs held, whether they have a reason, and what they prove (attacks B1).
+
+Whether a HALT counts depends only on the HALTs and VIEWs themselves, on the marked pairs and on the roster, and
+all of these are relayed: members come to the same within Δ.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+
+from btard.identity import PeerId
+from btard.rules.config import RunConfig
+from btard.rules.marks import Marks
+from btard.rules.messages import Halt, Phase, SignedMessage, Stage
+from btard.rules.recovery import Equivocation
+from btard.swarm.broadcast import Broadcast
+from btard.swarm.settlement import Messages, open_evidence
+
+
+class Calls:
+    """The messages of the recovery in progress; ``marks`` are the marked pairs, which the round keeps up to date."""
+
+    def __init__(self, config: RunConfig, broadcast: Broadcast) -> None:
+        self._config, self._broadcast, self.marks = config, broadcast, Marks()
+
+    def stage(self, phase: Phase) -> Stage:
+        """The stage of a phase of the recovery in progress."""
+        place = self._broadcast.place
+        return Stage(0, place.attempt, phase, place.serial)
+
+    def held(self, phase: Phase) -> dict[PeerId, SignedMessage]:
+        """What members said in a phase of it."""
+        roster = self._broadcast.place.roster
+        held = self._broadcast.board.of(self.stage(phase))
+        return {peer: item for peer, item in held.items() if peer in roster and item.roster == roster.digest}
+
+    def find_halt(self) -> SignedMessage | None:
+        """A HALT that starts the recovery, if there is one."""
+        halts = self.held(Phase.HALT)
+        return next((halts[peer] for peer in sorted(halts) if self._counts(halts[peer], halts)), None)
+
+    def _counts(self, halt: SignedMessage, halts: Mapping[PeerId, SignedMessage]) -> bool:
+        """Whether a HALT starts a recovery: it has a reason, or f+1 members want the recovery (attacks B1).
+
+        A reason is an equivocation, or a missing member with whom the sender is no marked pair.
+        """
+        assert isinstance(halt.payload, Halt)
+        roster = self._broadcast.place.roster
+        enough = roster.tolerated(self._config.byzantine_bound) + 1
+        named = Counter(peer for item in halts.values() for peer in set(item.payload.missing))  # type: ignore[union-attr]
+        has_reason = any(
+            peer in roster and (named[peer] >= enough or not self.marks.is_marked(halt.sender, PeerId(peer)))
+            for peer in halt.payload.missing
+        )
+        entered = self.held(Phase.VIEW).keys() - {self._broadcast.me}
+        return has_reason or len(entered) >= enough or bool(self._find_shown(halts))
+
+    def _find_shown(self, halts: Messages) -> dict[PeerId, Equivocation]:
+        """What HALTs prove against members: everyone who gets them relayed sees the same."""
+        payloads = [item.payload for item in halts.values() if isinstance(item.payload, Halt)]
+        shown = [item for payload in payloads for item in open_evidence(self._config, payload.evidence)]
+        return {item.culprit: item for item in shown if item.culprit in self._broadcast.place.roster}
+
+    def find_equivocations(self) -> tuple[Equivocation, ...]:
+        """What we hold against members, or HALTs show."""
+        roster = self._broadcast.place.roster
+        ours = {item.culprit: item for item in self._broadcast.board.equivocations() if item.culprit in roster}
+        found = self._find_shown(self.held(Phase.HALT)) | ours
+        return tuple(found[peer] for peer in sorted(found))
