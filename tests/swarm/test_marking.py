@@ -1,10 +1,21 @@
 """When marks begin to count: at the same place for members that are a phase apart."""
 
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
 from tests.rules.build import make_config, make_roster
 
+from btard.identity import PeerId
 from btard.rules.marks import Marks, make_pair
+from btard.rules.messages import Phase, SignedMessage, Stage, Transcript
 from btard.rules.seal import Seal
-from btard.sim import LinearTask
+from btard.sim import LinearTask, SimulatedSwarm
+from btard.sim.power import PowerLoss
+from btard.swarm.broadcast import Broadcast
+from btard.swarm.exchange import Exchange
+from btard.swarm.records import decode_work, encode_work, open_state, open_work
 from btard.swarm.state import State, Work, empty_part
 
 ROSTER = make_roster(5)
@@ -15,7 +26,7 @@ CONFIG, OPTIMIZER = make_config(), LinearTask().initial_optimizer()
 
 def make_work(number: int, previous: Work | None = None) -> Work:
     """The work on a round that starts with what the one before hands on."""
-    seal = Seal(b"", number - 1, 0, b"", b"", b"", ROSTER.members, (), b"", b"q" * 32, 5)
+    seal = Seal(bytes(32), number - 1, 0, bytes(32), bytes(32), b"", ROSTER.members, (), bytes(32), b"q" * 32, 5)
     marks = previous.next_marks if previous else Marks()
     state = State(number, 0, ROSTER, empty_part(), OPTIMIZER, seal, b"", b"", marks=marks)
     return Work(CONFIG, state, previous)
@@ -57,3 +68,52 @@ def test_marks_end_with_their_members() -> None:
     assert work.marks == Marks().with_pairs([OTHER])
     assert work.relays.between(A, B) is None
     assert work.relays.between(C, D) in {B, E}
+
+
+def test_marks_of_a_round_to_come_wait_for_it() -> None:
+    """Whoever is a round behind hands them on, after a restart as well, and even if the round before is redone."""
+    work = make_work(3)
+    work.mark(frozenset({PAIR}), 4)
+    record = decode_work(encode_work(work, 0))
+    again = open_work(CONFIG, record, open_state(record, empty_part(), OPTIMIZER), None)
+    assert again.next_marks == Marks()
+    after = make_work(4, again)
+    assert (after.marks, after.next_marks) == (Marks(), Marks().with_pairs([PAIR]))
+    before = after.reopen_previous()
+    assert before is again
+    assert make_work(4, before).next_marks == Marks().with_pairs([PAIR])
+
+
+async def test_a_crash_between_a_recovery_and_its_round_loses_no_mark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A member that dies in the round before the one that a recovery resumes comes back with the pairs it marked."""
+    settings = {"tau": 2.0, "delta": 20.0, "rounds": 4, "genesis_size": 5, "validators": 0}
+    swarm = SimulatedSwarm(settings, LinearTask, tmp_path)
+    peers = [identity.peer_id for identity in swarm.identities]
+    pair, told, victim = make_pair(peers[0], peers[1]), set[PeerId](), peers[2]
+    run, say = Exchange.run, Broadcast.say
+
+    async def run_marking(exchange: Exchange, work: Work, phase: Phase, *args: Any, **options: Any) -> Transcript:
+        me = exchange._broadcast.me
+        if (work.round, phase) == (2, Phase.CONFIRM) and me not in told:  # once in a life: no restart repeats it
+            told.add(me)
+            work.mark(frozenset({pair}), 3)
+        return await run(exchange, work, phase, *args, **options)
+
+    def say_and_die(broadcast: Broadcast, stage: Stage, *args: Any) -> SignedMessage:
+        is_new = broadcast.find_said(stage) is None
+        message = say(broadcast, stage, *args)
+        if broadcast.me == victim and is_new and (stage.round, stage.phase) == (2, Phase.CONFIRM):
+            swarm.crash(2, 1.5)
+            raise PowerLoss
+        return message
+
+    monkeypatch.setattr(Exchange, "run", run_marking)
+    monkeypatch.setattr(Broadcast, "say", say_and_die)
+    outcome = await swarm.run()
+    assert [(peer.error, peer.restarts) for peer in outcome.peers] == [
+        (None, int(peer.peer == victim)) for peer in outcome.peers
+    ]
+    marked = [(done.round, pair in done.result.marks.pairs) for peer in outcome.peers for done in peer.rounds]
+    assert set(marked) == {(1, False), (2, False), (3, True), (4, True)}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import trio
 
 from btard.identity import Context, PeerId, digest
-from btard.rules.marks import Marks, Pair, compute_marks_digest
+from btard.rules.marks import Marks, compute_marks_digest
 from btard.rules.messages import Agree, AnyPayload, Phase, SignedMessage, Stage, Transcript
 from btard.rules.recovery import Decision
 from btard.swarm.board import Board
@@ -89,7 +89,6 @@ class Exchange:
         self._delay_s, self._spawn = delay_s, spawn
         self._reconciled: set[tuple[Stage, PeerId]] = set()
         self._postponed: tuple[Decision, bytes] | None = None
-        self._marked: list[tuple[int, frozenset[Pair]]] = []
 
     @property
     def board(self) -> Board:
@@ -194,7 +193,7 @@ class Exchange:
 
     async def _take_up_decision(self, work: Work) -> None:
         decision, reason = await self._recovery.settled()
-        self._marked.append((decision.resume_round, decision.marked))
+        work.mark(decision.marked, decision.resume_round)
         self._share_marks(work)
         if self._broadcast.me in decision.leaving:
             raise NewAttempt(work.round, reason, banned=decision.banned, removed=_get_removed(decision))
@@ -203,16 +202,11 @@ class Exchange:
             self._follow_postponed(work)
 
     def _share_marks(self, work: Work) -> None:
-        """Let the round know what recoveries marked, once we are in the round that they resume, and vice versa.
+        """Let HALTs count by all pairs that are marked.
 
-        HALTs count by all of them at once; slices and parts go by those in force, which change for all members at
-        the same place only (see ``Work.mark``).
+        Slices and parts go by those in force, which change for all members at the same place (see ``Work.mark``).
         """
-        for resume_round, pairs in self._marked:
-            if resume_round <= work.round:
-                work.mark(pairs, resume_round)
-        self._marked = [item for item in self._marked if item[0] > work.round]
-        known = self._recovery.marks.pairs.union(*(pairs for _, pairs in self._marked))
+        known = self._recovery.marks.pairs | work.awaited_pairs
         self._recovery.marks = work.next_marks.with_pairs(known).within(work.roster)
 
     def _follow_postponed(self, work: Work) -> None:

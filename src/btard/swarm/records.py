@@ -60,6 +60,7 @@ class WorkRecord(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tru
     reopen: tuple[Count, ...]
     marks: Pairs
     later_pairs: Pairs
+    awaited_pairs: Pairs
     serial: Count
 
     @property
@@ -90,6 +91,7 @@ def encode_work(work: Work, serial: int) -> bytes:
         tuple(work.reopen),
         sort_pairs(work.marks.pairs),
         sort_pairs(work.later_pairs),
+        sort_pairs(work.awaited_pairs),
         serial,
     )
     return encode(record)
@@ -142,7 +144,7 @@ def open_work(config: RunConfig, record: WorkRecord, state: State, previous: Wor
     work.sealed, work.signatures = record.is_sealed, record.signatures
     work.settled, work.reopen = {_open_dispute(item) for item in record.settled}, list(record.reopen)
     work.marks = Marks(_open_pairs(record.marks))
-    work.later_pairs = _open_pairs(record.later_pairs)
+    work.later_pairs, work.awaited_pairs = _open_pairs(record.later_pairs), _open_pairs(record.awaited_pairs)
     return work
 
 

@@ -236,8 +236,8 @@ class Rounds:
         if me in change.left:
             self._has_left = True
             return
-        if change.resume_round == work.round - 1 and work.previous is not None:
-            self._work = work.previous
+        if change.resume_round == work.round - 1 and (before := work.reopen_previous()) is not None:
+            self._work = before
         elif change.resume_round != work.round:
             raise LocalProtocolError(f"cannot resume round {change.resume_round} from round {work.round}")
         roster = work.roster.without(change.leaving)
@@ -261,7 +261,7 @@ class Rounds:
     def _note_place(self) -> None:
         """Have our place in the run on disk with the message that is signed there."""
         work, serial = self._work, self._broadcast.place.serial
-        place = (work.round, work.attempt, serial, work.marks, work.later_pairs)
+        place = (work.round, work.attempt, serial, work.marks, work.later_pairs, work.awaited_pairs)
         if place != self._noted:
             self._ledger.record_work(work.round, work.attempt, encode_work(work, serial))
             self._noted = place

@@ -76,7 +76,8 @@ class Work:
         self.roster, self.banned = state.roster, state.banned
         self.marks = state.marks
         self.gathered: frozenset[Pair] = frozenset()
-        self.later_pairs: frozenset[Pair] = frozenset()
+        self.later_pairs: frozenset[Pair] = previous.awaited_pairs if previous else frozenset()
+        self.awaited_pairs: frozenset[Pair] = frozenset()
         self.attempt = self.first_attempt = state.attempt
         self.chain, self.reason = state.chain, b""
         self.gradient: Gradient | None = None
@@ -122,14 +123,25 @@ class Work:
     def mark(self, pairs: frozenset[Pair], decided_in: int) -> None:
         """Mark pairs by a recovery that resumes round ``decided_in``, from the round after it on.
 
-        Members are at most one phase apart when they take up a decision, so whoever is already in that
-        round is in its COMMIT: nobody has used its marks yet, and all begin to at the same place.
+        Members are at most one phase apart when they take up a decision. Whoever is already in the round after is
+        in its COMMIT: nobody has used its marks yet, and all begin to at the same place. Whoever is in the round
+        before hands them on to the next.
         """
-        if decided_in < self.round:
+        if decided_in > self.round:
+            self.awaited_pairs |= pairs
+        elif decided_in == self.round:
+            self.later_pairs |= pairs
+        else:
             self.marks = self.marks.with_pairs(pairs).within(self.roster)
-        before = self if decided_in == self.round else self.previous
-        if before is not None:
-            before.later_pairs |= pairs
+            if self.previous is not None:
+                self.previous.later_pairs |= pairs
+
+    def reopen_previous(self) -> "Work | None":
+        """The round before, to be run again, with all pairs that recoveries have marked since; None if it is gone."""
+        if self.previous is not None:
+            self.previous.awaited_pairs |= self.later_pairs
+            self.previous.later_pairs |= self.marks.pairs - self.state.marks.pairs
+        return self.previous
 
     @property
     def next_marks(self) -> Marks:
