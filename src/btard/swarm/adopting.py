@@ -7,17 +7,21 @@ down, told to all, and waits for the round to take it up.
 
 from statistics import median_low
 
+import trio
+
 from btard.identity import PeerId
+from btard.net import MAX_CONTROL
 from btard.rules.config import RunConfig
-from btard.rules.evidence import AnyProof, Cause, Departure, DepartureKind
+from btard.rules.evidence import AnyProof, Cause, CertificateProof, ConclusionProof, Departure, DepartureKind
 from btard.rules.messages import View
 from btard.rules.recovery import Decision
 from btard.swarm.broadcast import Broadcast
 from btard.swarm.events import Departed, Observer
+from btard.swarm.frames import Kind, SettledRequest
 from btard.swarm.ledger import Ledger
 from btard.swarm.settlement import Settlement, draw_decision, find_equivocations, open_settlement, open_supplied
 from btard.swarm.viewing import make_proof
-from btard.wire import encode
+from btard.wire import decode, encode
 
 
 class Adopting:
@@ -29,7 +33,9 @@ class Adopting:
         self._decided_by = b""
         self._relayed: Settlement | None = None
         self._known: tuple[int, int] | None = None
+        self._newest: tuple[int, bytes] = (-1, b"")
         broadcast.on_certificate = self._receive
+        broadcast.hub.serve[Kind.PULL_SETTLED] = self._serve
 
     def take_up(self) -> tuple[Decision, bytes]:
         """Return the decision, once, with the digest by which the next attempt names it."""
@@ -45,6 +51,22 @@ class Adopting:
             place.roster.digest,
         )
         return relayed if is_ours else None
+
+    def find_proof(self, attempt: int) -> bytes:
+        """The settlement of an attempt as we keep it, after a restart only if somebody left by it; or nothing."""
+        if self._newest[0] == attempt:
+            return self._newest[1]
+        for departure in self._ledger.departures():
+            if departure.attempt == attempt and isinstance(departure.proof, CertificateProof | ConclusionProof):
+                return encode(departure.proof)
+        return b""
+
+    async def _serve(self, peer: PeerId, body: bytes) -> tuple[bytes, None]:
+        """Answer a member that was away while others settled something."""
+        await trio.lowlevel.checkpoint()
+        request: SettledRequest = decode(body, SettledRequest)
+        proof = self.find_proof(request.attempt) if peer in self._broadcast.place.roster else b""
+        return proof if len(proof) <= MAX_CONTROL else b"", None
 
     def _receive(self, body: bytes) -> None:
         """Keep a settlement that another member has come to, if it holds and belongs to our attempt."""
@@ -73,7 +95,8 @@ class Adopting:
         decision = self.draw(settlement)
         views = [view.payload for view in settlement.views.values() if isinstance(view.payload, View)]
         self.lay_aside(settlement)
-        self._broadcast.tell_certificate(encode(settlement.proof))
+        self._newest = settlement.stage.attempt, encode(settlement.proof)
+        self._broadcast.tell_certificate(self._newest[1])
         ours = {item.culprit: item for item in self._broadcast.board.equivocations()}
         proofs = ours | {item.culprit: item for item in find_equivocations(self._config, views)}
         for peer in decision.banned:

@@ -26,6 +26,7 @@ class Kind(IntEnum):
     RESUME = 21
     SEAL = 22
     PULL_VOTED = 23
+    PULL_SETTLED = 24
     GENESIS = 13
     STANDING = 14
 
@@ -45,6 +46,12 @@ class StageRequest(Struct, frozen=True, array_like=True, forbid_unknown_fields=T
 
     position: Position
     after: OptionalDigest
+
+
+class SettledRequest(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Asks for the newest settlement of an attempt: the answer's head is a certificate or conclusion, or empty."""
+
+    attempt: Count
 
 
 class StageAnswer(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

@@ -18,7 +18,6 @@ from btard.identity import PeerId, short
 from btard.net import MAX_CONTROL
 from btard.rules.agreement import find_restart
 from btard.rules.config import RunConfig
-from btard.rules.evidence import CertificateProof, ConclusionProof
 from btard.rules.messages import MAX_ROSTER, Phase, Resume, SignedMessage, Stage
 from btard.rules.roster import Roster
 from btard.rules.seal import Seal, SealSignature, has_quorum
@@ -45,9 +44,15 @@ class Resuming:
     """The RESUMEs of the attempt in progress, the newest of each member, and answers to those who are no members."""
 
     def __init__(
-        self, config: RunConfig, broadcast: Broadcast, ledger: Ledger, fail: Callable[[BtardError], None]
+        self,
+        config: RunConfig,
+        broadcast: Broadcast,
+        ledger: Ledger,
+        find_proof: Callable[[int], bytes],
+        fail: Callable[[BtardError], None],
     ) -> None:
         self._config, self._broadcast, self._ledger, self._fail = config, broadcast, ledger, fail
+        self._find_proof = find_proof
         self._newest: dict[PeerId, SignedMessage] = {}
         self._answered: dict[PeerId, float] = {}
         broadcast.hub.on_control[Kind.RESUME] = self._receive
@@ -124,20 +129,14 @@ class Resuming:
             return
         self._answered[peer] = trio.current_time() + 2 * self._config.delay_s
         for kind, body in ((Kind.CERTIFICATE, self._find_proof(attempt)), (Kind.SEAL, self._find_seal(round_number))):
-            if body is not None and len(body) <= MAX_CONTROL:
+            if body and len(body) <= MAX_CONTROL:
                 log.info("a member is behind", peer=short(peer), attempt=attempt, answer=kind.name)
                 self._broadcast.hub.send(peer, kind, body)
 
-    def _find_proof(self, attempt: int) -> bytes | None:
-        for departure in self._ledger.departures():
-            if departure.attempt == attempt and isinstance(departure.proof, CertificateProof | ConclusionProof):
-                return encode(departure.proof)
-        return None
-
-    def _find_seal(self, round_number: int) -> bytes | None:
+    def _find_seal(self, round_number: int) -> bytes:
         seal = next((item for item in self._ledger.seals() if item.round == round_number), None)
         signatures = self._ledger.signatures(round_number)
-        return encode(SealedRound(seal, signatures)) if seal and signatures and round_number else None
+        return encode(SealedRound(seal, signatures)) if seal and signatures and round_number else b""
 
     def _receive_seal(self, peer: PeerId, body: bytes) -> None:
         """Learn from the seal of the round in which we wait that it ended without us."""

@@ -22,7 +22,7 @@ from btard.rules.agreement import can_settle, find_elected, find_unvoted
 from btard.rules.config import RunConfig
 from btard.rules.dolev_strong import OPENING, STEP, compute_end
 from btard.rules.marks import Marks
-from btard.rules.messages import Ballot, Conclude, Halt, Phase, SignedMessage, Stage, View
+from btard.rules.messages import Ballot, Conclude, Halt, Phase, SignedMessage, View
 from btard.rules.recovery import Decision, Equivocation, compute_views_digest
 from btard.swarm.adopting import Adopting
 from btard.swarm.board import RECOVERY_PHASES
@@ -65,7 +65,7 @@ class Recovery:
         self._running, self._fruitless, self._halted_at = False, 0, 0.0
         self._fallback: Fallback | None = None
         self._agreed: Messages | None = None
-        self._resuming = Resuming(config, broadcast, ledger, self._fail)
+        self._resuming = Resuming(config, broadcast, ledger, self._adopting.find_proof, self._fail)
         self._voted = Voted(config.run_id, broadcast)
         broadcast.hub.on_control[Kind.CHAIN] = self._receive_chain
 
@@ -119,7 +119,6 @@ class Recovery:
             Banned, Removed: the others went on without us.
             Undecided: the swarm was halted for too long.
         """
-        self._broadcast.place.serial = max(self._broadcast.place.serial, self._find_stored_serial())
         async with trio.open_nursery() as nursery:
             self._spawn = nursery.start_soon
             while True:
@@ -129,14 +128,6 @@ class Recovery:
                     await self._serve()
                 else:
                     await self._board.changed()
-
-    def _find_stored_serial(self) -> int:
-        """The newest recovery of this attempt in which we have signed something before a restart."""
-        attempt, serial = self._broadcast.place.attempt, 0
-        phases = (Phase.HALT, Phase.VIEW, Phase.RESUME)
-        while any(self._ledger.stored_message(Stage(0, attempt, phase, serial + 1)) for phase in phases):
-            serial += 1
-        return serial
 
     async def _serve(self) -> None:
         """Adopt what was relayed, or run one recovery; stay halted while nothing is settled."""
@@ -158,14 +149,12 @@ class Recovery:
         self._fallback = Fallback(self._broadcast, self._calls.stage(Phase.VIEW), tolerated, delay_s)
         self._agreed = None
         try:
+            is_back = self._broadcast.find_said(self._calls.stage(Phase.VIEW)) is not None
             self._enter(halt)
-            everyone = len(place.roster)
-            await self._wait(lambda: len(self._views()) == everyone, Phase.VIEW, entered, 2 * delay_s)
-            views = self._views()
-            silent = tuple(peer for peer in place.roster.members if peer not in views)
-            ballot = self._say(Phase.BALLOT, Ballot(silent, compute_views_digest(views))).payload
+            await self._wait(lambda: self._can_vote(is_back=is_back), Phase.VIEW, entered, 2 * delay_s)
+            ballot = self._say(Phase.BALLOT, self._build_ballot()).payload
             assert isinstance(ballot, Ballot)
-            self._voted.keep(self._calls.stage(Phase.VIEW), ballot, views)
+            self._voted.keep(self._calls.stage(Phase.VIEW), ballot, self._views())
             await self._wait(lambda: False, Phase.BALLOT, entered, OPENING * delay_s)
             if self._settlement() is None:
                 await self._fall_back(ballot, entered + compute_end(tolerated, delay_s))
@@ -179,6 +168,19 @@ class Recovery:
             self._broadcast.relay(item)
         self._resuming.relay()
         self._say(Phase.VIEW, self._build_view(halt))
+
+    def _can_vote(self, *, is_back: bool) -> bool:
+        """Whether nothing is left to wait for: all views are in, or we are back from a crash and vote as others did."""
+        if len(self._views()) == len(self._broadcast.place.roster):
+            return True
+        votes = self._calls.held(Phase.BALLOT)
+        is_cast = self._broadcast.me in votes or self._build_ballot() in {vote.payload for vote in votes.values()}
+        return is_back and is_cast
+
+    def _build_ballot(self) -> Ballot:
+        views = self._views()
+        silent = tuple(peer for peer in self._broadcast.place.roster.members if peer not in views)
+        return Ballot(silent, compute_views_digest(views))
 
     async def _wait(self, is_done: Callable[[], bool], phase: Phase, entered: float, until_s: float) -> None:
         """Wait until something is done or settled; what does not come by itself is pulled Δ before the end."""
