@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import pytest
 import trio
 
 from btard.errors import Banned, ConfigError, Removed
@@ -28,12 +29,22 @@ class Story:
             self.act()
 
 
-async def test_an_old_copy_of_a_ledger_signs_nothing(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
-    """A peer that comes back with yesterday's data directory is shown its own messages, and stops."""
+@pytest.mark.parametrize("min_roster", [2, 4])
+async def test_an_old_copy_of_a_ledger_signs_nothing(
+    min_roster: int, tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A peer that comes back with yesterday's data directory is shown its own messages, and stops.
+
+    If the others can go on without it, it learns that they did; if they wait for it, it says what is wrong.
+    """
     copy, old = tmp_path / "copy", Story(2, 1)
     dead = Story(2, 3)
     swarm = SimulatedSwarm(
-        SETTINGS, LinearTask, tmp_path, watch=lambda index, event: (old.watch(index, event), dead.watch(index, event))
+        {**SETTINGS, "min_roster": min_roster},
+        LinearTask,
+        tmp_path,
+        watch=lambda index, event: (old.watch(index, event), dead.watch(index, event)),
+        on_end=lambda ended: swarm.stop() if min_roster == 4 else None,
     )
 
     def restore_copy() -> None:
@@ -44,9 +55,36 @@ async def test_an_old_copy_of_a_ledger_signs_nothing(tmp_path: Path, autojump_cl
     old.act, dead.act = lambda: shutil.copytree(swarm.data_dir(2), copy), restore_copy
     outcome = await swarm.run()
     victim = outcome.peers[2]
-    assert isinstance(victim.error, ConfigError | Removed)
+    words = {
+        2: "went on without this peer",
+        4: "the ledger is an older copy, and nothing is signed with it; start with",
+    }
+    assert isinstance(victim.error, Removed if min_roster == 2 else ConfigError)
+    assert words[min_roster] in str(victim.error)
     resumed = next(number for number, event in enumerate(victim.events) if isinstance(event, Resumed))
     assert not any(isinstance(event, RoundDone) for event in victim.events[resumed:])
+    assert outcome.departures(DepartureKind.BAN) == {}
+
+
+async def test_a_founder_without_its_ledger_founds_nothing_again(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """The members of the run that goes on link to it and know its seal 0: it stops, signs nothing, and bans nobody."""
+    dead = Story(0, 2)
+    swarm = SimulatedSwarm({**SETTINGS, "rounds": 8}, LinearTask, tmp_path, watch=dead.watch)
+
+    def lose_everything() -> None:
+        swarm.crash(0, 1.0)
+        shutil.rmtree(swarm.data_dir(0))
+
+    dead.act = lose_everything
+    outcome = await swarm.run()
+    assert isinstance(outcome.peers[0].error, ConfigError)
+    assert "this run was founded before" in str(outcome.peers[0].error)
+    with Ledger.create(swarm.data_dir(0), swarm.config, swarm.identities[0].peer_id) as ledger:
+        assert ledger.newest_seal() is None
+    assert [peer.error for peer in outcome.peers[1:]] == [None] * 3
+    assert set(outcome.departures(DepartureKind.REMOVAL)) == {0}
     assert outcome.departures(DepartureKind.BAN) == {}
 
 

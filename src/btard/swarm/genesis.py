@@ -6,13 +6,14 @@ no special power.
 """
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Annotated
 
 import structlog
 import trio
 from msgspec import Meta, Struct
 
-from btard.errors import NetworkError, Refused, RemoteProtocolError
+from btard.errors import ConfigError, NetworkError, Refused, RemoteProtocolError
 from btard.identity import Context, Identity, PeerId, digest
 from btard.net import Hub
 from btard.rules.config import RunConfig
@@ -38,6 +39,8 @@ HELLO_TIMEOUT_S = 60.0
 HELLO_STAGE = Stage(0, 0, Phase.HELLO)
 RETRY_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 """Pauses before a founder is asked again whose link was lost while we waited for the genesis."""
+LOOK_S = 1.0
+"""Pause between two looks at whether somebody knows of seal 0 already, in seconds."""
 STARTED = "the run has started; joining midway is not possible yet"
 
 
@@ -65,7 +68,8 @@ def make_hello(identity: Identity, config: RunConfig, state: bytes, gradient_ms:
 class Founder:
     """Collects HELLOs and answers all of them with seal 0 once the genesis roster is full.
 
-    ``keep`` writes seal 0 down before anybody hears of it: there is never a second one.
+    ``keep`` writes seal 0 down before anybody hears of it. A founder that has lost its ledger asks everyone that it has
+    a link to: members know the seal, so there is no second one while any of them finds it.
     """
 
     def __init__(
@@ -80,6 +84,7 @@ class Founder:
         self._promised: dict[PeerId, int] = {}
         self._sealed: SignedSeal | None = None
         self._full = trio.Event()
+        self._is_founded = False
         self._hub = hub
         hub.favour(self._promised.__contains__)
         hub.serve[Kind.HELLO] = self._serve
@@ -139,13 +144,41 @@ class Founder:
         return SignedSeal(seal, sign_seal(self._identity, seal))
 
     async def genesis(self) -> SignedSeal:
-        """Return seal 0 once it is signed."""
-        await self._full.wait()
-        assert self._sealed is not None
+        """Return seal 0 once it is signed.
+
+        Raises:
+            ConfigError: others hold seal 0 already; nothing was signed.
+        """
+        while not self._full.is_set() and not self._is_founded:
+            await self._look_around(but=self._identity.peer_id)
+            with trio.move_on_after(LOOK_S):
+                await self._full.wait()
+        if self._sealed is None:
+            raise ConfigError(
+                "this run was founded before: others hold its seal 0, and this data directory does not; a key without "
+                "its ledger signs nothing. Start with the directory that has the ledger, or found a new run"
+            )
         return self._sealed
+
+    async def _look_around(self, but: PeerId) -> None:
+        """Ask those who have a link to us and say no HELLO for seal 0: members of a run that goes on are among them."""
+        hello = make_hello(self._identity, self._config, self._state, self._promised[self._identity.peer_id])
+
+        async def ask(peer: PeerId) -> None:
+            with suppress(NetworkError, RemoteProtocolError, Refused):
+                answer = await self._hub.request(peer, Kind.HELLO, hello, timeout_s=self._config.delay_s)
+                self._is_founded |= read_welcome(answer.head, self._config) is not None
+
+        async with trio.open_nursery() as nursery:
+            for peer in self._hub.connected - self._promised.keys() - {but}:
+                nursery.start_soon(ask, peer)
 
     async def _serve(self, peer: PeerId, body: bytes) -> tuple[bytes, None]:
         self._forget_gone()
+        if not self._full.is_set() and self.warm == self._config.genesis_size - 1:
+            await self._look_around(but=peer)
+        if self._is_founded and self._sealed is None:
+            return encode(Welcome(b"", b"", STARTED)), None
         try:
             self.admit(body, peer)
         except Refused as refusal:
@@ -190,13 +223,26 @@ async def ask_for_genesis(
 async def _ask_founder(hub: Hub, config: RunConfig, hello: bytes) -> SignedSeal:
     while True:
         answer = await hub.request(config.founder_id, Kind.HELLO, hello, timeout_s=HELLO_TIMEOUT_S)
-        welcome = decode(answer.head, Welcome)
-        if welcome.refusal:
-            raise Refused(welcome.refusal)
-        if welcome.seal:
-            sealed = SignedSeal(decode_seal(welcome.seal), welcome.signature)
-            check_genesis(sealed, config)
+        sealed = read_welcome(answer.head, config)
+        if sealed is not None:
             return sealed
+
+
+def read_welcome(body: bytes, config: RunConfig) -> SignedSeal | None:
+    """Return seal 0 if the answer to a HELLO has it, None if there is none yet.
+
+    Raises:
+        Refused: the asked says so.
+        RemoteProtocolError: it is no answer, or no seal 0 of this run.
+    """
+    welcome: Welcome = decode(body, Welcome)
+    if welcome.refusal:
+        raise Refused(welcome.refusal)
+    if not welcome.seal:
+        return None
+    sealed = SignedSeal(decode_seal(welcome.seal), welcome.signature)
+    check_genesis(sealed, config)
+    return sealed
 
 
 def check_genesis(sealed: SignedSeal, config: RunConfig) -> None:
