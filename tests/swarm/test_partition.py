@@ -61,6 +61,19 @@ async def test_two_halves_wait_and_go_on_together(tmp_path: Path, autojump_clock
         assert [event for event in peer.events if isinstance(event, Recovered)]
 
 
+async def test_a_peer_that_waits_for_long_says_so_at_intervals(tmp_path: Path, autojump_clock: Clock) -> None:
+    """Every ten minutes one line tells how long it has waited, whom it reaches, and what it waits for."""
+    outcome = await CutSwarm(tmp_path, 4, 3, mend_after=1500.0).run()
+    assert [peer.error for peer in outcome.peers] == [None] * 8
+    for peer in outcome.peers:
+        first, *later = [event.reason for event in peer.events if isinstance(event, Stranded)]
+        assert "minutes" not in first
+        assert ["waited 10 minutes" in later[0], "waited 20 minutes" in later[1]] == [True, True]
+        assert len(later) == 2
+        assert all("links to 7 of 7 other members" in line for line in later)
+        assert all("went on without it the first one that it hears will say so" in line for line in later)
+
+
 async def test_a_minority_waits_while_the_majority_goes_on_and_is_told(tmp_path: Path, autojump_clock: Clock) -> None:
     """Five of eight remove three and go on; the three decide nothing, and end as removed when the cut is mended."""
     outcome = await CutSwarm(tmp_path, 5, 12, mend_after=25.0).run()

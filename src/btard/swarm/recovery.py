@@ -50,6 +50,8 @@ RESUME_EVERY = 5
 """Δ between two broadcasts of the same RESUME: a link that heals brings nothing back that was lost on it."""
 LONGEST_PAUSE_S = 300.0
 """Longest wait before a swarm tries again that has often settled nothing, in seconds."""
+STATUS_EVERY_S = 600.0
+"""Between two lines that say how long we have been waiting, and whom we reach, in seconds."""
 PATIENCE_S = 24 * 3600.0
 """How long a peer stays halted before it stops, in seconds; started again, it resumes from its ledger."""
 
@@ -265,12 +267,31 @@ class Recovery:
         log.warning("the swarm is halted and waits", reason=reason, serial=place.serial, pause_s=pause_s)
         with trio.move_on_after(pause_s):
             await self._until_started()
+        await self._ask_to_resume(reason)
+
+    async def _ask_to_resume(self, reason: str) -> None:
+        place, due = self._broadcast.place, trio.current_time() + STATUS_EVERY_S
         while not self._can_start() and not self._failure:
             if trio.current_time() - self._halted_at > PATIENCE_S:
                 raise Undecided(f"the swarm was halted for a day: {reason}; start again to go on waiting")
+            if trio.current_time() >= due:
+                due += STATUS_EVERY_S
+                self._tell_status(reason)
             self._resuming.say(place.serial)
             with trio.move_on_after(RESUME_EVERY * self._config.delay_s):
                 await self._until_started()
+
+    def _tell_status(self, reason: str) -> None:
+        """Say that we wait still: whoever is cut off cannot know whether the others went on without it."""
+        place, others = self._broadcast.place, self._broadcast.others
+        waited_min = (trio.current_time() - self._halted_at) / 60
+        linked = len(self._broadcast.hub.connected & set(others))
+        line = (
+            f"{reason}; this peer has waited {waited_min:.0f} minutes and has links to {linked} of {len(others)} other "
+            "members. It waits for up to a day, and if they went on without it the first one that it hears will say so"
+        )
+        self._observe(Stranded(place.round, place.serial, line))
+        log.warning("the swarm is halted and waits", reason=line, serial=place.serial)
 
     async def _until_started(self) -> None:
         while not self._can_start() and not self._failure:
