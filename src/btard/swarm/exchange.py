@@ -14,7 +14,7 @@ import trio
 from btard.identity import Context, PeerId, digest
 from btard.rules.marks import Marks, compute_marks_digest
 from btard.rules.messages import Agree, AnyPayload, Phase, SignedMessage, Stage, Transcript
-from btard.rules.recovery import Decision
+from btard.rules.recovery import Decision, Equivocation
 from btard.swarm.board import Board
 from btard.swarm.broadcast import Broadcast, Expectation
 from btard.swarm.recovery import Recovery
@@ -89,6 +89,7 @@ class Exchange:
         self._delay_s, self._spawn = delay_s, spawn
         self._reconciled: set[tuple[Stage, PeerId]] = set()
         self._postponed: tuple[Decision, bytes] | None = None
+        self._told_in, self._told = (0, 0), set[PeerId]()
 
     @property
     def board(self) -> Board:
@@ -149,13 +150,31 @@ class Exchange:
                 patience, self._broadcast.place.overdue = self._patience(wait_s), False
             elif transcript := self._broadcast.complete(expectation):
                 return transcript
-            elif evidence := [e for e in self.board.equivocations() if e.culprit in expectation.roster]:
-                self._recovery.halt(expectation, (), tuple(evidence))
+            elif evidence := self._find_untold(expectation):
+                self._tell(expectation, evidence)
             else:
                 self._reconcile(expectation)
                 patience.deadline += self._stalls.total_s - stalled
                 stalled = self._stalls.total_s
                 await self._wait(expectation, patience)
+
+    def _find_untold(self, expectation: Expectation) -> tuple[Equivocation, ...]:
+        """What is proven against members and was not told yet in the recovery that is next."""
+        place = self._broadcast.place
+        is_told = self._told_in == (place.attempt, place.serial)
+        found = (item for item in self.board.equivocations() if item.culprit in expectation.roster)
+        return tuple(item for item in found if not (is_told and item.culprit in self._told))
+
+    def _tell(self, expectation: Expectation, evidence: tuple[Equivocation, ...]) -> None:
+        """Halt with the proofs; where our HALT is signed already, without them, the others get what they consist of."""
+        place = self._broadcast.place
+        if self._told_in != (place.attempt, place.serial):
+            self._told_in, self._told = (place.attempt, place.serial), set()
+        self._told.update(item.culprit for item in evidence)
+        self._recovery.halt(expectation, (), evidence)
+        if not self._recovery.is_pending:
+            for message in (version for item in evidence for version in (item.first, item.second)):
+                self._broadcast.relay(message)
 
     def _patience(self, wait_s: float) -> Patience:
         return Patience(trio.current_time() + wait_s, self._delay_s)
