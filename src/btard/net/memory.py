@@ -39,12 +39,18 @@ def tell_nobody(_sender: PeerId, _receiver: PeerId, _message: Message) -> None:
     """Be the listener that listens to nothing."""
 
 
+def is_always_awake(_peer: PeerId) -> bool:
+    """Be the peer that takes every message when it arrives."""
+    return True
+
+
 class MemoryNetwork:
     """All the transports of one process that can reach each other."""
 
     def __init__(self, delivery: Delivery = deliver_at_once) -> None:
         self.delivery = delivery
         self.on_arrival: Arrival = tell_nobody
+        self.is_awake: Callable[[PeerId], bool] = is_always_awake
         self._courier = Courier()
         self._transports: dict[Address, MemoryTransport] = {}
         self._ports = itertools.count(1)
@@ -89,7 +95,8 @@ class MemoryNetwork:
         return ours
 
     def _lay(self, sender: "MemoryTransport", receiver: "MemoryTransport") -> Pipe:
-        return Pipe(self._courier, partial(self.on_arrival, sender.peer_id, receiver.peer_id))
+        announce = partial(self.on_arrival, sender.peer_id, receiver.peer_id)
+        return Pipe(self._courier, announce, partial(self.is_awake, receiver.peer_id))
 
 
 class MemoryTransport:

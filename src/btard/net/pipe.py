@@ -49,12 +49,12 @@ class Courier:
 class Pipe:
     """One direction of a link. Control and bulk messages each keep their order; control goes before bulk.
 
-    ``announce`` is called with each message when it arrives.
+    ``announce`` is called with each message when it arrives; while ``is_awake`` says no, nobody takes it.
     """
 
-    def __init__(self, courier: Courier, announce: Take) -> None:
+    def __init__(self, courier: Courier, announce: Take, is_awake: Callable[[], bool]) -> None:
         self.is_finished = False
-        self._courier, self._announce = courier, announce
+        self._courier, self._announce, self._is_awake = courier, announce, is_awake
         self._is_discarded = False
         self._under_way = 0
         self._newest_control = self._newest_bulk = 0.0
@@ -91,13 +91,12 @@ class Pipe:
         if self._is_discarded:
             return
         self._announce(message)
-        if self._listener is not None:
-            self._hand_over(self._listener, message)
-            is_news = self._is_done
-        else:
+        is_news = self._listener is None or bool(self._control or self._bulk) or not self._is_awake()
+        if is_news:
             (self._control if message.payload is None else self._bulk).append(message)
-            is_news = True
-        if is_news and self._reader:
+        elif self._listener is not None:
+            self._hand_over(self._listener, message)
+        if (is_news or self._is_done) and self._reader:
             self._reader.unpark()
         if self._writers:
             self._writers.unpark()
@@ -138,9 +137,11 @@ class Pipe:
 
         self._listener = listener
         try:
-            while self._control or self._bulk:
-                self._hand_over(listener, (self._control or self._bulk).popleft())
-            while not self._is_done:
+            while True:
+                while self._control or self._bulk:
+                    self._hand_over(listener, (self._control or self._bulk).popleft())
+                if self._is_done:
+                    break
                 await self._reader.park()
         finally:
             self._listener = None

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from random import Random
 
-from btard.attacks import ADVERSARIES
+from btard.attacks import ADVERSARIES, SIEGES
 from btard.errors import ConfigError
 from btard.sim.chance import open_stream
 from btard.sim.scenario import (
@@ -13,10 +13,12 @@ from btard.sim.scenario import (
     DELAY_S,
     Crash,
     Fault,
+    Freeze,
     Moment,
     Partition,
     Reset,
     Scenario,
+    Siege,
     Spike,
     Stall,
     Weather,
@@ -113,6 +115,8 @@ def _draw_faults(plan: Scenario) -> Scenario:
         "resets": _draw_resets(plan, streams.get(Fault.RESET)),
         "spikes": _draw_spikes(plan, streams.get(Fault.SPIKE)),
         "partitions": _draw_partitions(plan, streams.get(Fault.PARTITION)),
+        "freezes": _draw_freezes(plan, streams.get(Fault.FREEZE)),
+        "sieges": _draw_sieges(plan, streams.get(Fault.SIEGE)),
     }
     return replace(plan, **drawn)  # type: ignore[arg-type]
 
@@ -155,23 +159,26 @@ def _draw_stalls(plan: Scenario, dice: Random | None) -> tuple[Stall, ...]:
 
 def _draw_crashes(plan: Scenario, streams: dict[Fault, Random]) -> tuple[Crash, ...]:
     """Honest peers that die, for good or to come back: more than half of all remain honest and alive."""
-    dice = streams.get(Fault.CRASH) or streams.get(Fault.RESTART)
-    if dice is None:
+    kinds = [fault for fault in (Fault.CRASH, Fault.RESTART, Fault.POWER) if fault in streams]
+    if not kinds:
         return ()
-    spare = (plan.peers + 1) // 2 - 1 - len(plan.adversaries)
-    for_good = dice.randint(min(1, spare), min(spare, 3)) if Fault.CRASH in streams else 0
-    back = dice.randint(min(1, spare), min(spare, 3)) if Fault.RESTART in streams else 0
-    back = min(back, spare - for_good)  # who comes back too late is removed
-    victims = dice.sample(plan.honest, min(for_good + back, len(plan.honest)))
-    return tuple(
-        Crash(
-            victim,
-            _round(plan, dice),
-            dice.choice(tuple(Moment)),
-            dice.choice((1, 2, 3, 5, 8, 40, 200)),
-            None if place < for_good else round(dice.uniform(0.05, 0.5) * DELAY_S, 3),
-        )
-        for place, victim in enumerate(victims)
+    dice = streams[kinds[0]]
+    spare = (plan.peers + 1) // 2 - 1 - len(plan.adversaries)  # who comes back too late is removed as well
+    most = min(spare, 3)
+    dying = [fault for fault in kinds for _ in range(dice.randint(min(1, most), most))]
+    dying = dice.sample(dying, min(spare, len(dying)))
+    victims = dice.sample(plan.honest, len(dying))
+    return tuple(_draw_crash(plan, dice, victim, fault) for victim, fault in zip(victims, dying, strict=True))
+
+
+def _draw_crash(plan: Scenario, dice: Random, victim: int, fault: Fault) -> Crash:
+    return Crash(
+        victim,
+        _round(plan, dice),
+        dice.choice(tuple(Moment)),
+        dice.choice((1, 2, 3, 5, 8, 40, 200)),
+        None if fault is Fault.CRASH else round(dice.uniform(0.05, 0.5) * DELAY_S, 3),
+        loses_power=fault is Fault.POWER,
     )
 
 
@@ -207,3 +214,28 @@ def _draw_partitions(plan: Scenario, dice: Random | None) -> tuple[Partition, ..
         side = sorted(dice.sample(range(plan.peers), dice.randint(1, plan.peers // 2)))
         drawn.append(Partition(tuple(side), _round(plan, dice), round(dice.uniform(1, 20) * DELAY_S, 2)))
     return tuple(drawn)
+
+
+def _draw_freezes(plan: Scenario, dice: Random | None) -> tuple[Freeze, ...]:
+    if dice is None:
+        return ()
+    return tuple(
+        Freeze(dice.randrange(plan.peers), _round(plan, dice), round(dice.uniform(1, 12) * DELAY_S, 2))
+        for _ in range(dice.randint(1, 4))
+    )
+
+
+def _draw_sieges(plan: Scenario, dice: Random | None) -> tuple[Siege, ...]:
+    """A few, short and of a few peers: a stranger says more in a second than a member in a round."""
+    if dice is None:
+        return ()
+    return tuple(
+        Siege(
+            dice.choice(tuple(SIEGES)),
+            dice.randint(1, 2),
+            tuple(sorted(dice.sample(range(plan.peers), min(plan.peers, dice.randint(1, 3))))),
+            _round(plan, dice),
+            round(dice.uniform(0.5, 2.5) * DELAY_S, 2),
+        )
+        for _ in range(dice.randint(1, 2))
+    )

@@ -1,11 +1,18 @@
-"""The faults of a scenario that strike at a certain moment: crashes, stalls, resets, spikes, partitions."""
+"""The faults of a scenario that strike at a certain moment: all but the weather, the disks and the clocks."""
+
+from collections.abc import Awaitable, Callable
+from contextvars import copy_context
 
 import trio
 
+from btard.attacks import besiege
+from btard.identity import Context, Identity, digest
+from btard.net import Terms
 from btard.sim.clocks import true_time
+from btard.sim.freezing import Freezer
 from btard.sim.network import NetworkModel
 from btard.sim.power import PowerSupply
-from btard.sim.scenario import Reset, Scenario
+from btard.sim.scenario import Reset, Scenario, Siege
 from btard.sim.swarm import SimulatedSwarm
 
 
@@ -14,11 +21,14 @@ class FaultDriver:
 
     def __init__(self, scenario: Scenario, swarm: SimulatedSwarm, model: NetworkModel, power: PowerSupply) -> None:
         self._scenario, self._swarm, self._going_on, self._power = scenario, swarm, model.disturbances, power
+        self.freezer = Freezer()
         self._newest = 0
         self._nursery: trio.Nursery | None = None
+        self._context = copy_context()
 
     async def run(self) -> None:
         """Hold the nursery of faults that begin a little later, until cancelled."""
+        self._context = copy_context()
         async with trio.open_nursery() as self._nursery:
             await trio.sleep_forever()
 
@@ -29,6 +39,11 @@ class FaultDriver:
             self._newest = round_number
             self._strike_network(round_number)
 
+    def _begin(self, fault: Callable[..., Awaitable[None]], *arguments: object) -> None:
+        """Start a task that belongs to no peer, whoever's end of a round it begins with."""
+        if self._nursery is not None:
+            self._context.run(self._nursery.start_soon, fault, *arguments)
+
     def _strike_peer(self, index: int, round_number: int) -> None:
         for crash in self._scenario.crashes:
             if (crash.peer, crash.round) == (index, round_number) and not self._swarm.outcomes[index].crashes:
@@ -36,6 +51,9 @@ class FaultDriver:
         for stall in self._scenario.stalls:
             if (stall.peer, stall.round) == (index, round_number):
                 self._going_on.stalled[index] = true_time() + stall.lasts_s
+        for freeze in self._scenario.freezes:
+            if (freeze.peer, freeze.round) == (index, round_number):
+                self._begin(self.freezer.freeze, index, freeze.lasts_s)
 
     def _strike_network(self, round_number: int) -> None:
         now = true_time()
@@ -46,10 +64,24 @@ class FaultDriver:
             if partition.round == round_number:
                 self._going_on.cut[frozenset(partition.side)] = now + partition.lasts_s
         for reset in self._scenario.resets:
-            if reset.round == round_number and self._nursery is not None:
-                self._nursery.start_soon(self._reset, reset)
+            if reset.round == round_number:
+                self._begin(self._reset, reset)
+        for place, siege in enumerate(self._scenario.sieges):
+            if siege.round == round_number:
+                for number in range(siege.strangers):
+                    self._begin(self._besiege, siege, f"{place}/{number}")
 
     async def _reset(self, reset: Reset) -> None:
         await trio.sleep(reset.after_s)
         peers = self._swarm.identities
         self._swarm.network.break_links(peers[reset.one].peer_id, peers[reset.other].peer_id)
+
+    async def _besiege(self, siege: Siege, name: str) -> None:
+        """Let a stranger dial its victims with the run's public terms, until it gives up and is gone."""
+        swarm, seed = self._swarm, digest(Context.EXPAND, b"stranger", f"{self._scenario.seed}/{name}".encode())
+        stranger = Identity(seed)
+        transport = swarm.network.transport(stranger, Terms(swarm.config.run_id, swarm.config.field_digests))
+        addresses = [swarm.find_address(victim) for victim in siege.victims]
+        with trio.move_on_after(siege.lasts_s):
+            await besiege(transport, addresses, siege.kind, int.from_bytes(seed[:4]))
+        swarm.network.disconnect(stranger.peer_id)

@@ -73,7 +73,9 @@ class NetworkModel:
 
     def __call__(self, sender: PeerId, receiver: PeerId, message: Message) -> float | tuple[float, ...]:
         """Return the delay of a message in seconds; a duplicated one has two."""
-        one, other = self._indices[sender], self._indices[receiver]
+        one, other = self._indices.get(sender), self._indices.get(receiver)
+        if one is None or other is None:  # a stranger, as near as can be
+            return 1 / TICKS_PER_S
         now, are_honest = true_time(), one in self._honest and other in self._honest
         delay = self._compute_delay(one, other, message, now)
         if are_honest:

@@ -72,8 +72,10 @@ class Play:
         self.trace = Trace(self.index, trace_file)
         self._model = NetworkModel(scenario, self.index, self.swarm.config.min_bandwidth)
         self.swarm.network.delivery, self.swarm.network.on_arrival = self._deliver, self.trace.note_delivery
-        self.power = PowerSupply(self._cut)
-        self._faults = FaultDriver(scenario, self.swarm, self._model, self.power)
+        self.power = PowerSupply(self._cut, [crash.peer for crash in scenario.crashes if crash.loses_power])
+        self.swarm.before_restart = lambda index: self.power.restore(index, self.swarm.data_dir(index))
+        self.faults = FaultDriver(scenario, self.swarm, self._model, self.power)
+        self.swarm.network.is_awake = lambda peer: self.faults.freezer.is_awake(self.index.get(peer, -1))
         self.adversaries = self._make_adversaries()
         self.swarm.conducts.update(self.adversaries)
         self._begin_checks()
@@ -123,7 +125,7 @@ class Play:
     async def run(self) -> float:
         """Run the swarm until its honest peers have ended, it stands still or breaks; return the virtual seconds."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._faults.run)
+            nursery.start_soon(self.faults.run)
             nursery.start_soon(self._look_around)
             outcome = await self.swarm.run()
             nursery.cancel_scope.cancel()
@@ -164,7 +166,7 @@ class Play:
             checker.observe(index, event)
         self._count(event)
         if isinstance(event, RoundDone):
-            self._faults.end_round(index, event.round)
+            self.faults.end_round(index, event.round)
         if self.violations:
             self.swarm.stop()
 
@@ -250,7 +252,7 @@ def play(
     started = time.perf_counter()
     stage = Play(scenario, directory, trace_file, tell)
     with stage.memory.installed(), rare_collections():
-        with stage.power.connected(), skewed(find_clocks(scenario)):
+        with stage.power.connected(), stage.faults.freezer.connected(), skewed(find_clocks(scenario)):
             virtual_s = run_deterministically(stage.run, scenario.seed)
         stage.audit()
     return stage.report(virtual_s, time.perf_counter() - started)

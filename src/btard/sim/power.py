@@ -3,25 +3,41 @@
 Crashes: a peer loses power in the midst of a write to its ledger, right after one, or at any await.
 
 A peer that loses power in a write is cut off from the network first, then an exception that nobody
-catches unwinds it: the transaction is rolled back, as it would be at the next start.
+catches unwinds it: the transaction is rolled back, as it would be at the next start. Where its whole
+machine loses power, nothing that the dying process does to its files counts: it restarts from the
+database as it was when it was last synced, which SQLite does at each commit, but only with
+``synchronous=FULL``.
 """
 
-from collections.abc import Callable, Iterator
+import sqlite3
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from pathlib import Path
 
 import trio
 
 from btard.sim.scenario import Crash, Moment
 from btard.swarm.ledger import Ledger
+from btard.swarm.ledger_files import LEDGER_FILE
 
 RUNNING: ContextVar[int] = ContextVar("simulated peer")
 """The index of the peer to which the current task belongs; inherited by all tasks that a peer starts."""
 
 
+FULL = 2
+"""SQLite's ``synchronous`` from which on a commit waits for the disk."""
+
+
 class PowerLoss(BaseException):
     """The peer is dead; whatever it was doing is not done."""
+
+
+def is_durable(database: sqlite3.Connection) -> bool:
+    """Whether a commit returns only when it is on the disk."""
+    level: int = database.execute("PRAGMA synchronous").fetchone()[0]
+    return level >= FULL
 
 
 @dataclass
@@ -31,10 +47,15 @@ class _Armed:
 
 
 class PowerSupply(trio.abc.Instrument):
-    """Counts down to crashes that are armed. ``cut`` disconnects a peer and cancels all its tasks."""
+    """Counts down to crashes that are armed. ``cut`` disconnects a peer and cancels all its tasks.
 
-    def __init__(self, cut: Callable[[Crash], None]) -> None:
-        self._cut = cut
+    Of the peers in ``losers`` it knows what is synced: their machines may lose power.
+    """
+
+    def __init__(self, cut: Callable[[Crash], None], losers: Collection[int] = ()) -> None:
+        self._disconnect = cut
+        self._synced = dict.fromkeys(losers, b"")
+        self._left: dict[int, bytes] = {}
         self._armed: dict[int, _Armed] = {}
         self._is_watching = False
 
@@ -64,6 +85,18 @@ class PowerSupply(trio.abc.Instrument):
         armed = self._armed.get(RUNNING.get(-1))
         return armed if armed is not None and armed.crash.moment is moment else None
 
+    def _cut(self, crash: Crash) -> None:
+        if crash.loses_power:
+            self._left[crash.peer] = self._synced[crash.peer]
+        self._disconnect(crash)
+
+    def restore(self, index: int, directory: Path) -> None:
+        """Be called before a peer restarts: of its database there is what was synced when its machine went dark."""
+        if index in self._left:
+            for file in directory.glob(f"{LEDGER_FILE}*"):
+                file.unlink()
+            (directory / LEDGER_FILE).write_bytes(self._left.pop(index))
+
     def before_commit(self) -> None:
         """Be called inside each transaction of a ledger."""
         armed = self._find_writer(Moment.WRITE)
@@ -71,8 +104,12 @@ class PowerSupply(trio.abc.Instrument):
             self._cut(armed.crash)
             raise PowerLoss
 
-    def after_commit(self) -> None:
-        """Be called after each transaction of a ledger."""
+    def after_commit(self, ledger: Ledger) -> None:
+        """Be called after each transaction of a ledger, and after each step of one that is not committed yet."""
+        index, database = RUNNING.get(-1), ledger._database
+        is_watched = index in self._synced and index not in self._left
+        if is_watched and not database.in_transaction and is_durable(database):
+            self._synced[index] = database.serialize()
         armed = self._find_writer(Moment.WRITTEN)
         if armed is not None and self._count_down(armed):
             self._cut(armed.crash)
@@ -87,7 +124,7 @@ class PowerSupply(trio.abc.Instrument):
             with original(ledger, **how):
                 yield
                 self.before_commit()
-            self.after_commit()
+            self.after_commit(ledger)
 
         Ledger._writing = watched  # type: ignore[method-assign, assignment]
         try:

@@ -32,10 +32,13 @@ class Fault(StrEnum):
     RESET = "reset"
     SPIKE = "spike"
     PARTITION = "partition"
+    FREEZE = "freeze"
+    POWER = "power"
+    SIEGE = "siege"
 
 
-BREAKS_SYNCHRONY = frozenset({Fault.RESET, Fault.SPIKE, Fault.PARTITION})
-"""While one of these lasts, a message between two honest peers may take longer than Δ."""
+BREAKS_SYNCHRONY = frozenset({Fault.RESET, Fault.SPIKE, Fault.PARTITION, Fault.FREEZE})
+"""While one of these lasts, a message between two honest peers may be heard later than Δ."""
 
 
 class Moment(StrEnum):
@@ -51,13 +54,17 @@ class Moment(StrEnum):
 
 @dataclass(frozen=True)
 class Crash:
-    """A peer dies at the ``count``-th ``moment`` after its end of ``round``; it restarts after a while, or never."""
+    """A peer dies at the ``count``-th ``moment`` after its end of ``round``; it restarts after a while, or never.
+
+    With ``loses_power`` its machine dies with it, and what was not synced to the disk is gone.
+    """
 
     peer: int
     round: int
     moment: Moment
     count: int
     restart_s: float | None = None
+    loses_power: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,22 @@ class Stall:
     """A peer stands still for ``lasts_s`` seconds from its end of ``round`` on."""
 
     peer: int
+    round: int
+    lasts_s: float
+
+
+@dataclass(frozen=True)
+class Freeze(Stall):
+    """A stall longer than deadlines allow for, in which its timers stand still as well."""
+
+
+@dataclass(frozen=True)
+class Siege:
+    """Strangers keep links to ``victims`` and do ``kind`` on them, for ``lasts_s`` seconds from ``round`` on."""
+
+    kind: str
+    strangers: int
+    victims: tuple[int, ...]
     round: int
     lasts_s: float
 
@@ -98,7 +121,7 @@ class Partition:
     lasts_s: float
 
 
-Happening = Stall | Crash | Reset | Spike | Partition
+Happening = Stall | Crash | Reset | Spike | Partition | Siege
 
 
 @dataclass(frozen=True)
@@ -133,11 +156,13 @@ class Scenario:
     resets: tuple[Reset, ...] = ()
     spikes: tuple[Spike, ...] = ()
     partitions: tuple[Partition, ...] = ()
+    freezes: tuple[Freeze, ...] = ()
+    sieges: tuple[Siege, ...] = ()
 
     @property
     def is_synchronous(self) -> bool:
         """Whether every message between honest peers arrives within Δ."""
-        return not (self.resets or self.spikes or self.partitions)
+        return not (self.resets or self.spikes or self.partitions or self.freezes)
 
     @property
     def honest(self) -> tuple[int, ...]:
@@ -169,6 +194,8 @@ class Scenario:
             *self.resets,
             *self.spikes,
             *self.partitions,
+            *self.freezes,
+            *self.sieges,
         )
         return lines + [
             f"round {item.round}: {_tell(item)}" for item in sorted(happenings, key=lambda item: item.round)
@@ -177,14 +204,20 @@ class Scenario:
 
 def _tell(item: Happening) -> str:
     match item:
-        case Stall():
-            return f"peer {item.peer} stalls for {item.lasts_s:.2f} s"
         case Crash():
+            what = "loses power" if item.loses_power else "crashes"
             back = "for good" if item.restart_s is None else f"and restarts after {item.restart_s:.2f} s"
-            return f"peer {item.peer} crashes at {item.moment.value} {item.count} {back}"
+            told = f"peer {item.peer} {what} at {item.moment.value} {item.count} {back}"
         case Reset():
-            return f"the link between {item.one} and {item.other} breaks after {item.after_s:.2f} s"
+            told = f"the link between {item.one} and {item.other} breaks after {item.after_s:.2f} s"
         case Spike():
-            return f"peer {item.peer} is {item.extra_s:.1f} s farther away for {item.lasts_s:.1f} s"
+            told = f"peer {item.peer} is {item.extra_s:.1f} s farther away for {item.lasts_s:.1f} s"
         case Partition():
-            return f"peers {', '.join(map(str, item.side))} are cut off for {item.lasts_s:.1f} s"
+            told = f"peers {', '.join(map(str, item.side))} are cut off for {item.lasts_s:.1f} s"
+        case Siege():
+            whom = ", ".join(map(str, item.victims))
+            told = f"{item.strangers} strangers besiege {whom} ({item.kind}) for {item.lasts_s:.1f} s"
+        case Stall():
+            how = "is frozen" if isinstance(item, Freeze) else "stalls"
+            told = f"peer {item.peer} {how} for {item.lasts_s:.2f} s"
+    return told

@@ -130,6 +130,7 @@ class SimulatedSwarm:
         self._running = {outcome.index for outcome in self.outcomes} - self.conducts.keys()
         self._addresses: dict[PeerId, Address] = {}
         self._returns: dict[int, float | None] = {}
+        self.before_restart: Callable[[int], None] = lambda index: None
 
     def crash(self, index: int, restart_s: float | None = None) -> None:
         """Let a peer vanish at once; with ``restart_s`` it comes back that much later, on its old data directory."""
@@ -141,6 +142,10 @@ class SimulatedSwarm:
     def stop(self) -> None:
         """End the simulation, whoever still runs."""
         self._everything.cancel()
+
+    def find_address(self, index: int) -> Address:
+        """Where a peer listens, or did before it died."""
+        return self._addresses[self.identities[index].peer_id]
 
     def data_dir(self, index: int) -> Path:
         """Where a peer keeps its ledger."""
@@ -167,6 +172,7 @@ class SimulatedSwarm:
         await self._live(outcome, transport)
         while (restart_s := self._returns.pop(outcome.index, None)) is not None:
             await trio.sleep(restart_s)
+            self.before_restart(outcome.index)
             self._scopes[outcome.index] = trio.CancelScope()
             outcome.restarts += 1
             await self._live(outcome, self._connect(outcome.index))

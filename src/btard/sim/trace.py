@@ -17,6 +17,8 @@ from btard.swarm.state import State
 from btard.wire import compute_seal_digest
 
 NAMES = {int(kind): kind.name for kind in Kind} | {254: "REQUEST", 255: "ANSWER"}
+STRANGER = -1
+"""The number of whoever is no peer of the run."""
 
 
 class Trace:
@@ -36,7 +38,8 @@ class Trace:
         """Note a message at the moment of its arrival."""
         self.deliveries += 1
         kind, head, payload = message
-        now, one, other = true_time(), self._indices[sender], self._indices[receiver]
+        one, other = self._indices.get(sender, STRANGER), self._indices.get(receiver, STRANGER)
+        now = true_time()
         sizes = len(head), 0 if payload is None else len(payload)
         self._hasher.update(b"%d %d %d %d %d %d " % (round(now * 1_000_000), one, other, kind, *sizes))
         self._hasher.update(head)
