@@ -14,15 +14,17 @@ from btard.attacks.coalition import Coalition, DirectoryCoalition, SharedCoaliti
 from btard.attacks.collusion import Collude, ColludeWithNorms
 from btard.attacks.complaining import ComplainAtGather, ComplainAtScatter, HaltAlways
 from btard.attacks.composed import Composed
+from btard.attacks.concluding import LateChains, LieInConclude
 from btard.attacks.conspiring import Conspire
 from btard.attacks.equivocation import Equivocate, EquivocateInHalves
 from btard.attacks.flooding import FloodGarbage, FloodWithinTheRules
 from btard.attacks.forging import Forge, Impersonate, Replay, SignElsewhere
 from btard.attacks.gradients import RandomDirection, SignFlip
+from btard.attacks.resuming import ResumeAlways
 from btard.attacks.strangers import SIEGES, besiege
 from btard.attacks.timing import Crash, Flap, LastMoment
 from btard.attacks.values import POISONS, PoisonAggregate, PoisonGradient, PoisonReports
-from btard.attacks.withholding import Deaf, Withhold, WithholdFromOne, WithholdPart, WithholdReveal
+from btard.attacks.withholding import Deaf, Withhold, WithholdFrames, WithholdFromOne, WithholdPart, WithholdWord
 from btard.attacks.words import (
     BadSeal,
     BreakPromise,
@@ -65,10 +67,12 @@ __all__ = [
     "HaltAlways",
     "Impersonate",
     "LastMoment",
+    "LateChains",
     "LazyValidator",
     "LieAboutPosition",
     "LieInAttest",
     "LieInBallot",
+    "LieInConclude",
     "LieInView",
     "LyingProjection",
     "OtherState",
@@ -78,15 +82,17 @@ __all__ = [
     "Post",
     "RandomDirection",
     "Replay",
+    "ResumeAlways",
     "SharedCoalition",
     "SignElsewhere",
     "SignFlip",
     "Vanished",
     "VoteAgainst",
     "Withhold",
+    "WithholdFrames",
     "WithholdFromOne",
     "WithholdPart",
-    "WithholdReveal",
+    "WithholdWord",
     "WrongAggregate",
     "besiege",
     "draw_mixed",

@@ -13,13 +13,15 @@ from btard.attacks.coalition import Coalition, SharedCoalition
 from btard.attacks.collusion import ColludeWithNorms
 from btard.attacks.complaining import ComplainAtGather, ComplainAtScatter, HaltAlways
 from btard.attacks.composed import Composed
+from btard.attacks.concluding import LateChains, LieInConclude
 from btard.attacks.conspiring import TACTICS, Conspire
 from btard.attacks.equivocation import EquivocateInHalves
 from btard.attacks.flooding import FloodGarbage, FloodWithinTheRules
 from btard.attacks.forging import Forge, Impersonate, Replay, SignElsewhere
+from btard.attacks.resuming import ResumeAlways
 from btard.attacks.timing import Crash, Flap, LastMoment
 from btard.attacks.values import PoisonAggregate, PoisonGradient, PoisonReports
-from btard.attacks.withholding import Deaf, WithholdFromOne, WithholdPart
+from btard.attacks.withholding import Deaf, WithholdFrames, WithholdFromOne, WithholdPart, WithholdWord
 from btard.attacks.words import (
     BadSeal,
     BreakPromise,
@@ -33,6 +35,7 @@ from btard.attacks.words import (
 from btard.identity import PeerId
 from btard.rules.config import RunConfig
 from btard.rules.messages import Phase
+from btard.swarm.frames import Kind
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,10 @@ class Post:
 
 
 Maker = Callable[[Post], Attacker]
+
+CHAINS = frozenset({Kind.CHAIN})
+RESUMES = frozenset({Kind.RESUME, Kind.SEAL, Kind.CERTIFICATE})
+"""What halted members say, and what they are answered."""
 
 
 def _from_catalogue(kind: str) -> Maker:
@@ -105,6 +112,15 @@ ADVERSARIES: Mapping[str, Maker] = {
     "lie-in-view": lambda p: LieInView(p.first_round, p.seed, p.me),
     "lie-about-position": lambda p: LieAboutPosition(p.first_round, p.seed, p.me),
     "lie-in-ballot": lambda p: LieInBallot(p.first_round, p.seed, p.me),
+    "lie-in-conclude": lambda p: LieInConclude(p.first_round, p.seed, p.me),
+    "withhold-ballot": lambda p: WithholdWord(p.first_round, Phase.BALLOT),
+    "withhold-conclude": lambda p: WithholdWord(p.first_round, Phase.CONCLUDE),
+    "withhold-chains": lambda p: WithholdFrames(p.first_round, p.seed, CHAINS),
+    "chains-to-half": lambda p: WithholdFrames(p.first_round, p.seed, CHAINS, to_half=True),
+    "late-chains": lambda p: LateChains(p.first_round, p.seed, p.coalition, p.config.delay_s),
+    "resume-always": lambda p: ResumeAlways(p.first_round, p.seed),
+    "resume-absurdly": lambda p: ResumeAlways(p.first_round, p.seed, is_absurd=True),
+    "withhold-resume": lambda p: WithholdFrames(p.first_round, p.seed, RESUMES),
     "attest-all": lambda p: LieInAttest(p.first_round, p.seed, p.me),
     "attest-nothing": lambda p: LieInAttest(p.first_round, p.seed, p.me, denies=True),
     "vote-against": lambda p: VoteAgainst(p.first_round, p.seed, p.me),

@@ -10,10 +10,11 @@ from btard.attacks.coalition import Coalition, DirectoryCoalition
 from btard.attacks.collusion import Collude
 from btard.attacks.equivocation import Equivocate
 from btard.attacks.gradients import RandomDirection, SignFlip
-from btard.attacks.withholding import Withhold, WithholdReveal
+from btard.attacks.withholding import Withhold, WithholdWord
 from btard.errors import ConfigError
 from btard.identity import Context, PeerId, digest
 from btard.rules.config import RunConfig
+from btard.rules.messages import Phase
 
 _MAKERS: dict[str, Callable[[int, int, PeerId], Attacker]] = {
     "sign-flip": lambda first, seed, me: SignFlip(first),
@@ -22,7 +23,7 @@ _MAKERS: dict[str, Callable[[int, int, PeerId], Attacker]] = {
     "lying-projection": lambda first, seed, me: LyingProjection(first, seed),
     "equivocate": lambda first, seed, me: Equivocate(first),
     "withhold": lambda first, seed, me: Withhold(first),
-    "withhold-reveal": lambda first, seed, me: WithholdReveal(first),
+    "withhold-reveal": lambda first, seed, me: WithholdWord(first, Phase.REVEAL),
     "false-accusation": lambda first, seed, me: FalseAccusation(first),
     "false-naming": FalseNaming,
     "lazy-validator": lambda first, seed, me: LazyValidator(first),

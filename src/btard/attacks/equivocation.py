@@ -6,7 +6,20 @@ from msgspec.structs import replace
 
 from btard.attacks.attacker import Attacker, choose
 from btard.identity import Context, Identity, PeerId, digest
-from btard.rules.messages import AnyPayload, Attest, Ballot, Commit, Halt, Phase, SignedMessage, Slot, Stage, View, Vote
+from btard.rules.messages import (
+    AnyPayload,
+    Attest,
+    Ballot,
+    Commit,
+    Conclude,
+    Halt,
+    Phase,
+    SignedMessage,
+    Slot,
+    Stage,
+    View,
+    Vote,
+)
 from btard.wire import sign_message
 
 
@@ -48,7 +61,7 @@ class EquivocateInHalves(Equivocate):
 
     PHASES = (Phase.COMMIT, Phase.AGGREGATE, Phase.REVEAL, Phase.CHECK, Phase.CONFIRM, Phase.AGREE)
     RARE = frozenset({Phase.PUBLISH, Phase.ATTEST, Phase.DISPUTE_PUBLISH, Phase.VOTE})
-    RECOVERY = frozenset({Phase.HALT, Phase.VIEW, Phase.BALLOT})
+    RECOVERY = frozenset({Phase.HALT, Phase.VIEW, Phase.BALLOT, Phase.CONCLUDE})
 
     def __init__(self, first_round: int, seed: int, *, phases: frozenset[Phase] | None = None) -> None:
         super().__init__(first_round)
@@ -88,7 +101,7 @@ def alter(payload: AnyPayload) -> AnyPayload:
             changes = {"missing": ()}
         case View():
             changes = {"overdue": not payload.overdue}
-        case Ballot():
+        case Ballot() | Conclude():
             changes = {"views": _invert(payload.views)}
         case _ if hasattr(payload, "nonce"):
             changes = {"nonce": _invert(payload.nonce)}

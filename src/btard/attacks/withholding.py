@@ -1,13 +1,16 @@
 """Attacks by silence: what was promised is not sent."""
 
+from collections.abc import Callable
+
 import trio
 
-from btard.attacks.attacker import Attacker, prefer
+from btard.attacks.attacker import Attacker, choose, prefer
 from btard.identity import PeerId
 from btard.net import Hub
 from btard.net.session import RequestHandler
 from btard.rules.messages import AnyPayload, Phase, Stage
 from btard.rules.roster import Roster
+from btard.swarm.frames import Kind
 
 
 class Withhold(Attacker):
@@ -38,14 +41,22 @@ class Withhold(Attacker):
         return self._is_published or not self.is_due(round_number)
 
 
-class WithholdReveal(Attacker):
-    """Never reveals the nonce of the draw r: it will not have the directions that it has seen coming."""
+class WithholdWord(Attacker):
+    """Never says its message of one phase.
+
+    Of REVEAL: it will not have the directions that it has seen coming. Of BALLOT: it shows its view and votes for
+    nothing, so that no certificate forms. Of CONCLUDE: it keeps to itself what the final vector gave.
+    """
+
+    def __init__(self, first_round: int, phase: Phase) -> None:
+        super().__init__(first_round)
+        self._phase = phase
 
     def says(self, stage: Stage) -> bool:
-        """Return False for REVEAL."""
-        if stage.phase is not Phase.REVEAL or not self.is_due(stage.round):
+        """Return False for that phase."""
+        if not self.act_in(stage) or stage.phase is not self._phase:
             return True
-        self.note_act(stage.round)
+        self.note_act(self.round_of(stage))
         return False
 
 
@@ -103,3 +114,34 @@ class Deaf(Attacker):
             return await serve(peer, body)
 
         return hear_nothing
+
+
+class WithholdFrames(Attacker):
+    """Sends control frames of some kinds to nobody, or (``to_half``) to one half of the others, drawn in each round."""
+
+    def __init__(self, first_round: int, seed: int, kinds: frozenset[Kind], *, to_half: bool = False) -> None:
+        super().__init__(first_round)
+        self._seed, self._kinds, self._to_half = seed, kinds, to_half
+        self.send_all_the_same: Callable[[PeerId, int, bytes], None] = lambda peer, kind, head: None
+
+    async def accompany(self, hub: Hub) -> None:
+        """Stand between the protocol and the links."""
+        self.send_all_the_same = hub.send
+        hub.send = self._send  # type: ignore[method-assign]
+        await super().accompany(hub)
+
+    def _send(self, peer: PeerId, kind: int, head: bytes) -> None:
+        is_kept = kind in self._kinds and self.is_due(self.newest_round)
+        if is_kept:
+            self.note_act(self.newest_round)
+        if not is_kept or (self._to_half and self.is_chosen(peer)):
+            self.send_all_the_same(peer, kind, head)
+
+    def is_chosen(self, peer: PeerId) -> bool:
+        """Return whether a peer belongs to the half of this round; the same for all who share the seed."""
+        return choose((True, False), self._seed, "half", self.newest_round, peer)
+
+    def says(self, stage: Stage) -> bool:
+        """Return True, and learn the round from the stage."""
+        self.round_of(stage)
+        return True
