@@ -1,42 +1,20 @@
 """Recoveries without a certificate: Dolev–Strong settles them, the same at all honest members (attacks A5)."""
 
-from collections import Counter
 from pathlib import Path
 
 import pytest
 import trio
 from msgspec.structs import replace
-from tests.swarm.hostile_swarm import HostileSwarm
+from tests.swarm.watched_swarm import KeepsBallot, Mute, W, Watcher, Z, find_recoveries, read_departures
 
 from btard.identity import Identity, PeerId
-from btard.net import Message
 from btard.rules.evidence import Cause, ConclusionProof, DepartureKind
-from btard.rules.messages import Phase, SignedMessage, Stage
-from btard.sim import Outcome
-from btard.swarm.audit import audit_ledger
+from btard.rules.messages import Phase, SignedMessage
 from btard.swarm.conduct import Conduct
-from btard.swarm.events import Event, Recovered, RunStarted
 from btard.swarm.frames import Kind
-from btard.swarm.ledger import Ledger
-from btard.wire import open_message, sign_message
+from btard.wire import sign_message
 
 Clock = trio.testing.MockClock
-Z, W = 1, 3
-"""Z acts in recoveries; W brings them about."""
-
-
-class Mute(Conduct):
-    """Says nothing from a phase of round 2 on."""
-
-    def says(self, stage: Stage) -> bool:
-        return stage.round == 1 or (stage.round == 2 and stage.phase < Phase.REVEAL)
-
-
-class KeepsBallot(Conduct):
-    """Shows its views and votes for nothing."""
-
-    def says(self, stage: Stage) -> bool:
-        return stage.phase is not Phase.BALLOT
 
 
 class ShowsTwoViews(Conduct):
@@ -47,49 +25,6 @@ class ShowsTwoViews(Conduct):
             return message.envelope
         payload = replace(message.payload, overdue=not message.payload.overdue)
         return sign_message(identity, run_id, message.roster, message.slot.stage, b"", payload).envelope
-
-
-class Watcher:
-    """What a network carried and what honest members saw."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, directory: Path, size: int, **conducts: Conduct) -> None:
-        self.frames: Counter[Kind | Phase] = Counter()
-        behaviours = {{"z": Z, "w": W}[name]: conduct for name, conduct in conducts.items()}
-        config = {"genesis_size": size, "validators": 0, "rounds": 3}
-        self.hostile = HostileSwarm(monkeypatch, directory, config, conducts=behaviours, watch=self.close_mouth)
-        self.directory, self.late = directory, dict[PeerId, float]()
-        self.hostile.swarm.network.delivery = self.deliver
-
-    def close_mouth(self, index: int, event: Event) -> None:
-        """Let nobody pull from Z what it shows late."""
-        if index == Z and self.late and isinstance(event, RunStarted):
-            del self.hostile.hubs[self.hostile.peers[Z]].serve[Kind.PULL_STAGE]
-
-    def deliver(self, sender: PeerId, receiver: PeerId, message: Message) -> float:
-        """Count control frames; show Z's views late to those named in ``late``."""
-        if message.payload is None and message.kind == Kind.MESSAGE:
-            phase = open_message(self.hostile.config.run_id, bytes(message.head)).slot.stage.phase
-            self.frames[phase] += 1
-            if phase is Phase.VIEW and sender == self.hostile.peers[Z]:
-                return self.late.get(receiver, 0.0)
-        elif message.payload is None and message.kind in set(Kind):
-            self.frames[Kind(message.kind)] += 1
-        return 0.0
-
-    async def run(self) -> Outcome:
-        """Run to the end; all honest members must agree and every ledger must hold."""
-        outcome = await self.hostile.run()
-        assert [peer.error for peer in outcome.honest] == [None] * len(outcome.honest)
-        assert len(outcome.state_roots) == 1
-        assert len({peer.state.roster for peer in outcome.honest if peer.state}) == 1
-        for peer in outcome.honest:
-            assert audit_ledger(self.directory / f"peer-{peer.index}").problems == ()
-        return outcome
-
-
-def find_recoveries(outcome: Outcome) -> list[Recovered]:
-    """Every recovery that an honest member came through."""
-    return [event for peer in outcome.honest for event in peer.events if isinstance(event, Recovered)]
 
 
 async def test_a_recovery_with_a_certificate_costs_nothing_beyond_views_and_ballots(
@@ -145,13 +80,6 @@ async def test_a_view_timed_to_reach_some_before_they_vote_splits_nobody(
         if departure.peer == watcher.hostile.peers[W]
     ]
     assert {type(proof) for proof in proofs} == {ConclusionProof}
-
-
-def read_departures(watcher: Watcher, index: int) -> list:
-    """The departures in a peer's ledger."""
-    peer = watcher.hostile.peers[index]
-    with Ledger.create(watcher.directory / f"peer-{index}", watcher.hostile.config, peer) as ledger:
-        return list(ledger.departures())
 
 
 async def test_two_views_in_a_fallback_are_banned_with_both_as_proof(
