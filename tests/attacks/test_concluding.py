@@ -38,7 +38,9 @@ async def test_lies_after_the_ballots_change_no_decision(autojump_clock, tmp_pat
     assert scenario.attacker(1).acted_in_round is not None
 
 
-@pytest.mark.parametrize("kind", ["lie-in-conclude", "withhold-conclude", "withhold-chains", "chains-to-half"])
+@pytest.mark.parametrize(
+    "kind", ["lie-in-conclude", "withhold-conclude", "withhold-chains", "chains-to-half", "replay-chains"]
+)
 async def test_just_under_half_lie_after_the_ballots(autojump_clock, tmp_path, kind):
     """As many as can be tolerated halt, cast ballots that nobody equals, and lie together at the end."""
     attackers = dict.fromkeys((1, 3, 5), f"halt-always+lie-in-ballot+{kind}")

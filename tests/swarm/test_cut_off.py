@@ -1,18 +1,21 @@
 """A member that was cut off is told how it left by the seal of the round in which it waits, and by nothing less."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import trio
 from msgspec.structs import replace
 from tests.swarm.hostile_swarm import HostileSwarm
+from tests.swarm.watched_swarm import Mute, W, Watcher, Z
 
 from btard.attacks import Equivocate
 from btard.errors import Banned, BtardError, Removed
 from btard.identity import PeerId
 from btard.net import Message
 from btard.rules.evidence import Cause, CertificateProof, DepartureKind
-from btard.rules.messages import Phase
+from btard.rules.messages import Phase, Position, Resume, Stage
+from btard.rules.roster import Roster
 from btard.rules.seal import Seal, SealSignature
 from btard.sim import Outcome
 from btard.swarm.audit import audit_ledger
@@ -125,3 +128,37 @@ async def test_a_seal_that_too_few_signed_tells_nobody_anything(
     assert told == [1, 2, 3]
     assert [peer.error for peer in outcome.honest] == [None] * 3
     assert len(outcome.state_roots) == 1
+
+
+async def test_resumes_of_a_past_attempt_are_answered_seldom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: Clock
+) -> None:
+    """A member says a hundred RESUMEs of the attempt before at once: each of the others answers once, if at all."""
+    watcher = Watcher(monkeypatch, tmp_path, 5, z=Conduct(), w=Mute())
+    hostile, answers = watcher.hostile, Counter[PeerId]()
+    deliver, watch_first = watcher.deliver, hostile.swarm._watch
+
+    def count(sender: PeerId, receiver: PeerId, message: Message) -> float | None:
+        is_answer = message.payload is None and message.kind in {Kind.CERTIFICATE, Kind.SEAL}
+        answers[sender] += is_answer and is_flooded and receiver == hostile.peers[Z]
+        return deliver(sender, receiver, message)
+
+    def flood(index: int, event: Event) -> None:
+        nonlocal is_flooded
+        watch_first(index, event)
+        if index == 0 and isinstance(event, RoundDone) and event.round == 2:
+            is_flooded = True
+            content = Resume(Position(2, 0, int(Phase.REVEAL), 0), ())
+            for serial in range(100):
+                resume = hostile.sign(Z, Roster.of(hostile.peers).digest, Stage(0, 0, Phase.RESUME, serial), content)
+                for peer in event.roster:
+                    if peer != hostile.peers[Z]:
+                        hostile.hubs[hostile.peers[Z]].send(peer, Kind.RESUME, resume)
+
+    is_flooded = False
+    hostile.swarm.network.delivery, hostile.swarm._watch = count, flood
+    outcome = await watcher.run()
+    assert set(outcome.departures(DepartureKind.REMOVAL)) == {W}
+    assert is_flooded
+    assert 0 < sum(answers.values()) <= 2 * len(outcome.honest)
+    assert max(answers.values()) <= 2, "one certificate and one seal"

@@ -14,7 +14,7 @@ from btard.attacks.coalition import Coalition, DirectoryCoalition, SharedCoaliti
 from btard.attacks.collusion import Collude, ColludeWithNorms
 from btard.attacks.complaining import ComplainAtGather, ComplainAtScatter, HaltAlways
 from btard.attacks.composed import Composed
-from btard.attacks.concluding import LateChains, LieInConclude
+from btard.attacks.concluding import LateChains, LieInConclude, ReplayChains
 from btard.attacks.conspiring import Conspire
 from btard.attacks.equivocation import Equivocate, EquivocateInHalves
 from btard.attacks.flooding import FloodGarbage, FloodWithinTheRules
@@ -82,6 +82,7 @@ __all__ = [
     "Post",
     "RandomDirection",
     "Replay",
+    "ReplayChains",
     "ResumeAlways",
     "SharedCoalition",
     "SignElsewhere",

@@ -13,7 +13,7 @@ from btard.attacks.coalition import Coalition, SharedCoalition
 from btard.attacks.collusion import ColludeWithNorms
 from btard.attacks.complaining import ComplainAtGather, ComplainAtScatter, HaltAlways
 from btard.attacks.composed import Composed
-from btard.attacks.concluding import LateChains, LieInConclude
+from btard.attacks.concluding import LateChains, LieInConclude, ReplayChains
 from btard.attacks.conspiring import TACTICS, Conspire
 from btard.attacks.equivocation import EquivocateInHalves
 from btard.attacks.flooding import FloodGarbage, FloodWithinTheRules
@@ -118,6 +118,7 @@ ADVERSARIES: Mapping[str, Maker] = {
     "withhold-chains": lambda p: WithholdFrames(p.first_round, p.seed, CHAINS),
     "chains-to-half": lambda p: WithholdFrames(p.first_round, p.seed, CHAINS, to_half=True),
     "late-chains": lambda p: LateChains(p.first_round, p.seed, p.coalition, p.config.delay_s),
+    "replay-chains": lambda p: ReplayChains(p.first_round),
     "resume-always": lambda p: ResumeAlways(p.first_round, p.seed),
     "resume-absurdly": lambda p: ResumeAlways(p.first_round, p.seed, is_absurd=True),
     "withhold-resume": lambda p: WithholdFrames(p.first_round, p.seed, RESUMES),

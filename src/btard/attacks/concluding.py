@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import trio
 from msgspec.structs import replace
 
-from btard.attacks.attacker import choose
+from btard.attacks.attacker import Attacker, choose
 from btard.attacks.coalition import Coalition
 from btard.attacks.withholding import WithholdFrames
 from btard.attacks.words import Rephrase
@@ -37,6 +37,43 @@ class LieInConclude(Rephrase):
         if lie == "split":
             return replace(payload, split=tuple(sorted({*payload.split, victim})))
         return replace(payload, views=digest(Context.EXPAND, b"no views", payload.views))
+
+
+class ReplayChains(Attacker):
+    """Shows the chains of earlier recoveries again, others' among them, beside its own view and ballot."""
+
+    MOST = 64
+
+    def __init__(self, first_round: int) -> None:
+        super().__init__(first_round)
+        self._heard: dict[bytes, None] = {}
+        self._is_listening = False
+
+    def payload(self, stage: Stage, roster: Roster, payload: AnyPayload) -> AnyPayload:
+        """Return the payload; listen in on chains from the first one on."""
+        if self.hub is not None and not self._is_listening:
+            self._is_listening = True
+            self._listen_in(self.hub)
+        return payload
+
+    def _listen_in(self, hub: Hub) -> None:
+        receive = hub.on_control[Kind.CHAIN]
+
+        def hear(peer: PeerId, body: bytes) -> None:
+            if len(self._heard) < self.MOST:
+                self._heard[body] = None
+            receive(peer, body)
+
+        hub.on_control[Kind.CHAIN] = hear
+
+    def deliver(self, message: SignedMessage, recipient: PeerId, identity: Identity, run_id: bytes) -> bytes | None:
+        """Return the message; a view or a ballot comes with all that was heard."""
+        stage = message.slot.stage
+        if self.act_in(stage) and stage.phase in {Phase.VIEW, Phase.BALLOT} and self.hub is not None and self._heard:
+            self.note_act(self.newest_round)
+            for body in self._heard:
+                self.hub.send(recipient, Kind.CHAIN, body)
+        return message.envelope
 
 
 class LateChains(WithholdFrames):

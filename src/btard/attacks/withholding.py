@@ -7,7 +7,6 @@ import trio
 from btard.attacks.attacker import Attacker, choose, prefer
 from btard.identity import PeerId
 from btard.net import Hub
-from btard.net.session import RequestHandler
 from btard.rules.messages import AnyPayload, Phase, Stage
 from btard.rules.roster import Roster
 from btard.swarm.frames import Kind
@@ -95,25 +94,20 @@ class WithholdFromOne(Attacker):
 class Deaf(Attacker):
     """Answers no request: what it does not send, nobody gets from it."""
 
-    async def accompany(self, hub: Hub) -> None:
-        """Wrap every handler of requests."""
-        for kind, serve in list(hub.serve.items()):
-            hub.serve[kind] = self._wrap(serve)
-        await super().accompany(hub)
+    def __init__(self, first_round: int) -> None:
+        super().__init__(first_round)
+        self._is_deaf = False
 
     def payload(self, stage: Stage, roster: Roster, payload: AnyPayload) -> AnyPayload:
-        """Return the payload, and learn the round from its stage."""
-        self.round_of(stage)
+        """Return the payload; from the first round on no handler of requests is left."""
+        if self.act_in(stage) and self.hub is not None and not self._is_deaf:
+            self._is_deaf = True
+            self.hub.serve.update(dict.fromkeys(self.hub.serve, self._hear_nothing))
         return payload
 
-    def _wrap(self, serve: RequestHandler) -> RequestHandler:
-        async def hear_nothing(peer: PeerId, body: bytes) -> tuple[bytes, memoryview | None]:
-            if self.is_due(self.newest_round):
-                self.note_act(self.newest_round)
-                await trio.sleep_forever()
-            return await serve(peer, body)
-
-        return hear_nothing
+    async def _hear_nothing(self, peer: PeerId, body: bytes) -> tuple[bytes, memoryview | None]:
+        self.note_act(self.newest_round)
+        await trio.sleep_forever()
 
 
 class WithholdFrames(Attacker):
