@@ -51,7 +51,6 @@ RECOVERING = (
         "split=settlement.split,",
         "split=(),",
         "tests/swarm/test_fallback.py",
-        "tests/swarm/test_unvoted.py",
     ),
     mutant(
         "pass on no chain",
@@ -59,7 +58,6 @@ RECOVERING = (
         "swarm/fallback.py",
         "if self._take(cast, step) and self._has_begun:",
         "if self._take(cast, step) and not self._has_begun:",
-        "tests/attacks/test_concluding.py",
         "tests/swarm/test_fallback.py",
     ),
     mutant(

@@ -5,12 +5,23 @@ from pathlib import Path
 import pytest
 import trio
 from msgspec.structs import replace
-from tests.swarm.watched_swarm import KeepsBallot, Mute, W, Watcher, Z, find_recoveries, read_departures
+from tests.swarm.watched_swarm import (
+    KeepsBallot,
+    Mute,
+    W,
+    Watcher,
+    Z,
+    find_recoveries,
+    find_recoveries_of,
+    read_departures,
+)
 
+from btard.attacks import LateChains, SharedCoalition
 from btard.identity import Identity, PeerId
 from btard.rules.evidence import Cause, ConclusionProof, DepartureKind
 from btard.rules.messages import Phase, SignedMessage
 from btard.swarm.conduct import Conduct
+from btard.swarm.events import Stranded
 from btard.swarm.frames import Kind
 from btard.wire import sign_message
 
@@ -87,7 +98,11 @@ async def test_two_views_in_a_fallback_are_banned_with_both_as_proof(
 ) -> None:
     """Members held different views of Z, so none of its views counts, and both convict it."""
     watcher = Watcher(monkeypatch, tmp_path, 7, z=ShowsTwoViews(), w=Mute())
+    watcher.late = dict.fromkeys(watcher.hostile.peers, 1.9)  # too late for anybody to pull the other before it votes
     outcome = await watcher.run()
+    first = {peer.index: find_recoveries_of(peer)[0] for peer in outcome.honest}
+    assert {event.is_fallback for event in first.values()} == {True}
+    assert {event.banned for event in first.values()} == {(watcher.hostile.peers[Z],)}, "by the vector, not later"
     assert outcome.departures(DepartureKind.BAN)[Z].cause is Cause.EQUIVOCATION
     assert set(outcome.departures(DepartureKind.REMOVAL)) == {W}
 
@@ -104,3 +119,24 @@ async def test_two_cheats_at_once_settle_nothing_wrong(
     assert W in outcome.departures(DepartureKind.REMOVAL)
     assert any(event.is_fallback for event in find_recoveries(outcome))
     assert all(len({done.round for done in peer.rounds}) == 3 for peer in outcome.honest)
+
+
+async def test_a_chain_shown_to_some_in_its_last_step_is_in_every_vector_or_in_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: Clock
+) -> None:
+    """No ballot is elected, so the vector decides; two sign a chain and show it to one half at the end of step 2."""
+    watcher = Watcher(monkeypatch, tmp_path, 7, z=Conduct(), w=Mute())
+    identities, peers, late = watcher.hostile.identities, watcher.hostile.peers, 5
+    board = SharedCoalition()
+    board.put("keys", peers[Z], tuple(map(float, identities[Z].seed)))
+    others = [peer for index, peer in enumerate(peers) if index not in (Z, W, late)]
+    liar = LateChains(2, 0, board, watcher.hostile.config.delay_s)
+    monkeypatch.setattr(liar, "is_chosen", others[::2].__contains__)
+    watcher.hostile.swarm.conducts[late] = liar
+    watcher.late = {peer: 1.9 if place % 2 else 2.1 for place, peer in enumerate(others)}
+    watcher.late |= {peers[index]: 2.1 for index in (W, late)}
+    outcome = await watcher.run()
+    assert liar.acted_in_round == 2
+    assert {find_recoveries_of(peer)[0].is_fallback for peer in outcome.honest} == {True}
+    assert W in outcome.departures(DepartureKind.REMOVAL)
+    assert not [event for peer in outcome.honest for event in peer.events if isinstance(event, Stranded)]

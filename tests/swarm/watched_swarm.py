@@ -10,7 +10,7 @@ from btard.identity import PeerId
 from btard.net import Message
 from btard.rules.evidence import Departure
 from btard.rules.messages import Phase, Stage
-from btard.sim import Outcome
+from btard.sim import Outcome, PeerOutcome
 from btard.swarm.audit import audit_ledger
 from btard.swarm.conduct import Conduct
 from btard.swarm.events import Event, Recovered, RunStarted
@@ -76,7 +76,12 @@ class Watcher:
 
 def find_recoveries(outcome: Outcome) -> list[Recovered]:
     """Every recovery that an honest member came through."""
-    return [event for peer in outcome.honest for event in peer.events if isinstance(event, Recovered)]
+    return [event for peer in outcome.honest for event in find_recoveries_of(peer)]
+
+
+def find_recoveries_of(peer: PeerOutcome) -> list[Recovered]:
+    """The recoveries that one member came through."""
+    return [event for event in peer.events if isinstance(event, Recovered)]
 
 
 def read_departures(watcher: Watcher, index: int) -> list[Departure]:
