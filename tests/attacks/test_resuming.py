@@ -8,7 +8,9 @@ from btard.attacks import ADVERSARIES, Post
 from btard.attacks.resuming import FAR, NOWHERE
 from btard.identity import Identity
 from btard.rules.config import RunConfig
+from btard.rules.evidence import Cause
 from btard.rules.messages import Check, Phase, Resume, Stage
+from btard.swarm.conduct import Conduct
 from btard.swarm.events import Halted, Recovered, RoundDone, Stranded
 from btard.swarm.frames import Kind
 from btard.wire import open_message, sign_message
@@ -61,6 +63,26 @@ async def test_a_halted_swarm_goes_on_whatever_f_say(autojump_clock, tmp_path, k
     assert {peer.index for peer in scenario.outcome.honest if find_stranded(peer)} == {0, 2, 4, 6, 7}
     assert find_events(scenario, Recovered)
     assert all(scenario.attacker(index).acted_in_round is not None for index in (1, 3, 5))
+
+
+class Dead(Conduct):
+    """Says nothing after round 2."""
+
+    def says(self, stage):
+        """Return whether it is of the first two rounds."""
+        return stage.round in {1, 2}
+
+
+async def test_resumes_count_in_their_own_attempt_only(autojump_clock, tmp_path):
+    """What all said before the recovery that ends the halt and removes the dead starts no other one after it."""
+    cut = Cut()
+    attackers = {1: lambda swarm, index: Dead()}
+    scenario = await run_scenario(tmp_path, attackers, size=8, delivery=cut.deliver, watch=cut.watch)
+    scenario.require_sound()
+    assert scenario.departure(1).cause is Cause.SILENCE
+    for peer in scenario.outcome.honest:
+        assert find_stranded(peer)
+        assert sum(isinstance(event, Recovered) for event in peer.events) == 1
 
 
 def find_stranded(peer):

@@ -99,7 +99,6 @@ RECOVERING = (
         "and (message.roster, message.slot.stage.attempt) == (place.roster.digest, place.attempt)",
         "and message.roster is not None",
         "tests/attacks/test_resuming.py",
-        "tests/swarm/test_partition.py",
     ),
     mutant(
         "answer the RESUMEs of a past attempt without end",
