@@ -170,7 +170,7 @@ class Founder:
                 self._is_founded |= read_welcome(answer.head, self._config) is not None
 
         async with trio.open_nursery() as nursery:
-            for peer in self._hub.connected - self._promised.keys() - {but}:
+            for peer in sorted(self._hub.connected - self._promised.keys() - {but}):
                 nursery.start_soon(ask, peer)
 
     async def _serve(self, peer: PeerId, body: bytes) -> tuple[bytes, None]:
