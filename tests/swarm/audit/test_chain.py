@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from btard.identity import Identity
-from btard.rules.evidence import Cause, DepartureKind
+from btard.rules.evidence import Cause, Departure, DepartureKind
 from btard.rules.seal import SealSignature
 from btard.swarm.audit import audit_ledger
 
@@ -84,6 +84,15 @@ def test_departure_before_its_seal_is_noted(make_world: Any) -> None:
     result = audit_ledger(world.directory)
     assert result.ok
     assert any("not sealed yet" in note for note in result.notes)
+
+
+@pytest.mark.parametrize(("ahead", "words"), [(1, ()), (2, ("there is no seal before it",))])
+def test_departure_of_a_round_that_we_were_not_in_yet(make_world: Any, ahead: int, words: tuple[str, ...]) -> None:
+    """A peer a round behind the others learns who left before it has the seal in between; two rounds behind never."""
+    world = make_world()
+    leaver = world.start.members[-1]
+    world.ledger.record_departure(Departure(leaver, world.round + ahead, world.attempt, GOODBYE, Cause.GOODBYE, None))
+    expect(world, *words)
 
 
 @pytest.mark.parametrize(("signers", "words"), [(4, ()), (3, ("more than half",))])

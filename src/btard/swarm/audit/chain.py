@@ -39,10 +39,18 @@ class Chain:
         seal = self.seal_before(number)
         return Roster.of([PeerId(peer) for peer in seal.roster]) if seal else None
 
+    def basis_of(self, number: int) -> Seal | None:
+        """The seal on which departures of a round stand: the one before it, or the newest.
+
+        A peer that was a round behind learns what a recovery settled before it has the seal in between; if it left
+        by that itself, or died, it never has.
+        """
+        return self.seal_before(min(number, len(self.seals))) if number <= len(self.seals) + 1 else None
+
     def roster_in(self, number: int, attempt: int) -> Roster | None:
         """The roster of an attempt at a round: those who left in earlier attempts are gone."""
-        roster = self.roster_before(number)
-        return roster and roster.without(
+        basis = self.basis_of(number)
+        return basis and Roster.of([PeerId(peer) for peer in basis.roster]).without(
             [PeerId(item.peer) for item in self.departures if item.round == number and item.attempt < attempt]
         )
 
@@ -124,7 +132,7 @@ def _check_roster(chain: Chain, before: Seal, seal: Seal) -> Iterator[str]:
 
 def find_departure_problems(chain: Chain, departure: Departure) -> Iterator[str]:
     """Yield what is wrong with when and from where somebody left; the proof is checked elsewhere."""
-    before = chain.seal_before(departure.round)
+    before = chain.basis_of(departure.round)
     if before is None:
         yield "there is no seal before it"
         return

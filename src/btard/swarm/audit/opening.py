@@ -87,6 +87,7 @@ def find_parts(chain: Chain, number: int, attempt: int) -> tuple[Part, ...]:
     remaining = find_roster(chain, number, attempt)
     seal, first = chain.seal_before(number), chain.roster_before(number)
     require(chain.config.elements and chain.config.chunk_size and len(remaining), "there is no vector or nobody left")
+    require(seal and first, f"there is no seal before round {number}")
     assert seal is not None
     assert first is not None
     return cut_parts(chain.config, seal.q, first, remaining)
