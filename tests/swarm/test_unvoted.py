@@ -89,6 +89,14 @@ def sign_another(watcher: Watcher, proof: ConclusionProof) -> tuple[bytes, ...]:
     return tuple(sign_message(item, run_id, first.roster, first.slot.stage, b"", other).envelope for item in signers)
 
 
+class HasSaidMore(Conduct):
+    """Signs beside its ledger, and goes on when others show it what it said."""
+
+    def minds_own_words(self) -> bool:
+        """Whether it stops when it meets words of its own that it does not know: no."""
+        return False
+
+
 @pytest.mark.parametrize(
     ("conduct", "proof"), [(Conduct(), CertificateProof), (KeepsBallot(), ConclusionProof)], ids=["ballots", "fallback"]
 )
@@ -96,7 +104,7 @@ async def test_who_halts_over_more_than_f_members_leaves_by_a_recovery(
     conduct: Conduct, proof: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: Clock
 ) -> None:
     """Each recovery after an attempt's first marks Z with one member more; the third mark is beyond f = 2."""
-    watcher = Watcher(monkeypatch, tmp_path, 5, z=Conduct(), w=conduct)
+    watcher = Watcher(monkeypatch, tmp_path, 5, z=HasSaidMore(), w=conduct)
     hostile, said = watcher.hostile, [0]
     roster = Roster.of(hostile.peers)
     victims = [peer for index, peer in enumerate(hostile.peers) if index not in (Z, W)]

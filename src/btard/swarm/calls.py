@@ -6,7 +6,7 @@ all of these are relayed: members come to the same within Δ.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from btard.identity import PeerId
 from btard.rules.config import RunConfig
@@ -22,6 +22,7 @@ class Calls:
 
     def __init__(self, config: RunConfig, broadcast: Broadcast) -> None:
         self._config, self._broadcast, self.marks = config, broadcast, Marks()
+        self._opened: dict[bytes, Collection[Equivocation]] = {}
 
     def stage(self, phase: Phase) -> Stage:
         """The stage of a phase of the recovery in progress."""
@@ -57,8 +58,15 @@ class Calls:
 
     def _find_shown(self, halts: Messages) -> dict[PeerId, Equivocation]:
         """What HALTs prove against members: everyone who gets them relayed sees the same."""
-        payloads = [item.payload for item in halts.values() if isinstance(item.payload, Halt)]
-        shown = [item for payload in payloads for item in open_evidence(self._config, payload.evidence)]
+        known = self._opened
+        self._opened = {
+            item.digest: known[item.digest]
+            if item.digest in known
+            else open_evidence(self._config, item.payload.evidence)
+            for item in halts.values()
+            if isinstance(item.payload, Halt)
+        }
+        shown = [item for evidence in self._opened.values() for item in evidence]
         return {item.culprit: item for item in shown if item.culprit in self._broadcast.place.roster}
 
     def find_equivocations(self) -> tuple[Equivocation, ...]:

@@ -329,4 +329,6 @@ class Recovery:
     def _receive_chain(self, peer: PeerId, body: bytes) -> None:
         """Feed the fallback of the recovery in progress; chains of others, or without one, are of no use."""
         if self._fallback is not None and peer in self._broadcast.place.roster:
-            self._fallback.receive(open_chain(self._config.run_id, body))
+            cast = open_chain(self._config.run_id, self._broadcast.place.roster, body)
+            if cast is not None:
+                self._fallback.receive(cast)

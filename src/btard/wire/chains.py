@@ -15,6 +15,7 @@ from btard.errors import RemoteProtocolError
 from btard.identity import Identity, PeerId, is_signed_by
 from btard.rules.evidence import Envelope
 from btard.rules.messages import MAX_ROSTER, Bytes32, Phase, Signature, SignedMessage
+from btard.rules.roster import Roster
 from btard.wire.codec import MAX_MESSAGE, decode, encode
 from btard.wire.envelope import open_message
 
@@ -72,11 +73,12 @@ class Cast:
         return encode(Chain(self.view.envelope, self.ballot.envelope, signatures))
 
 
-def open_chain(run_id: bytes, data: bytes) -> Cast:
-    """Return what a chain holds, every signature verified.
+def open_chain(run_id: bytes, roster: Roster, data: bytes) -> Cast | None:
+    """Return what a chain of this roster holds, every signature verified; None if it is another roster's.
 
     Raises:
-        RemoteProtocolError: malformed, not a view and a ballot of one sender and recovery, or badly signed.
+        RemoteProtocolError: malformed, not a view and a ballot of one sender and recovery, badly signed, or
+            countersigned by somebody outside the roster: that is seen before so many signatures are verified.
     """
     chain: Chain = decode(data, Chain, limit=MAX_CHAIN)
     view, ballot = open_message(run_id, chain.view), open_message(run_id, chain.ballot)
@@ -84,7 +86,11 @@ def open_chain(run_id: bytes, data: bytes) -> Cast:
     belongs = (ballot.sender, ballot.roster, stage._replace(phase=Phase.VIEW))
     if stage.phase is not Phase.BALLOT or (view.sender, view.roster, view.slot.stage) != belongs:
         raise RemoteProtocolError("a chain about something else than one member's view and ballot")
+    if ballot.roster != roster.digest:
+        return None
     cast = Cast(view, ballot, {PeerId(item.signer): item.signature for item in chain.signatures})
+    if any(signer not in roster for signer in cast.signers):
+        raise RemoteProtocolError("a chain with the word of somebody who is no member")
     for signer, signature in cast.signatures.items():
         if not is_signed_by(signer, CHAIN_TAG + cast.value, signature):
             raise RemoteProtocolError("a chain with a bad countersignature")
