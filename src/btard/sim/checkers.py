@@ -126,7 +126,7 @@ class Agreement(Checker):
     """
 
     invariant = Invariant.AGREEMENT
-    DOUBLE_SIGNERS: ClassVar = ("equivocat", "conspire", "lie-")
+    DOUBLE_SIGNERS: ClassVar = ("equivocat", "plan", "lie-")
 
     def __init__(self, truth: Truth) -> None:
         super().__init__(truth)
