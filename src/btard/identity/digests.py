@@ -39,6 +39,7 @@ class Context(StrEnum):
     EXPAND = "btard 1 expand randomness"
     SEAL = "btard 1 seal"
     VIEWS = "btard 1 recovery views"
+    HELD = "btard 1 messages held"
     EVIDENCE = "btard 1 evidence"
     NODE_ID = "btard 1 dht node id"
     CONTACT = "btard 1 dht contact key"

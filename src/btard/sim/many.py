@@ -1,11 +1,38 @@
 """Many seeds, on all cores: one process per core plays one scenario after another."""
 
+import gc
 import multiprocessing
+import signal
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from typing import Any
 
 from btard.sim.drawing import Order
+
+LONGEST_S = 600
+"""Seconds of a core that one run may use; 24 peers and 50 rounds with every fault take some 60."""
+
+
+@contextmanager
+def limited_time() -> Iterator[None]:
+    """Let no run use more than LONGEST_S of a core: a loop that waits for nothing would never end.
+
+    Raises:
+        TimeoutError: it did.
+    """
+
+    def give_up(*_: object) -> None:
+        raise TimeoutError(f"more than {LONGEST_S} s of a core; it may wait for nothing for ever")
+
+    before = signal.signal(signal.SIGVTALRM, give_up)
+    signal.setitimer(signal.ITIMER_VIRTUAL, LONGEST_S)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+        gc.collect()
 
 
 def play_seed(order: Order, seed: int) -> dict[str, Any]:
@@ -19,7 +46,8 @@ def play_seed(order: Order, seed: int) -> dict[str, Any]:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     scenario = order.draw(seed)
     try:
-        return play_in_memory(scenario).as_json()
+        with limited_time():
+            return play_in_memory(scenario).as_json()
     except Exception as error:  # noqa: BLE001  the campaign must name the seed, whatever broke
         broken = {"invariant": "simulator", "round": 0, "detail": f"{type(error).__name__}: {error}"}
         empty = {"bans": [], "removals": [], "acts": {}, "rounds_done": 0}

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 
 import trio
 
-from btard.identity import PeerId
+from btard.identity import Context, PeerId, digest
 from btard.rules.messages import Phase, SignedMessage, Slot, Stage
 from btard.rules.recovery import Equivocation, is_equivocation
 
@@ -33,6 +33,7 @@ class Board:
         self._messages: dict[Stage, dict[PeerId, SignedMessage]] = {}
         self._equivocations: dict[Slot, Equivocation] = {}
         self._bytes: Counter[PeerId] = Counter()
+        self._digests: dict[Stage, bytes] = {}
         self._changed = trio.Event()
 
     def post(self, message: SignedMessage, is_due: Callable[[], bool] = lambda: True) -> None:
@@ -56,6 +57,7 @@ class Board:
         else:
             return
         self._bytes[sender] += cost
+        self._digests.pop(stage, None)
         self.signal()
 
     def count_bytes(self, sender: PeerId) -> int:
@@ -80,6 +82,16 @@ class Board:
             if slot.stage == stage:
                 found[slot.sender] = (item.first, item.second)  # type: ignore[assignment]
         return found
+
+    def compute_digest(self, stage: Stage) -> bytes:
+        """Return 32 bytes that are equal where the same is held of a stage."""
+        if stage not in self._digests:
+            found = self.candidates(stage)
+            held = digest(Context.HELD, *(sorted(item.digest for versions in found.values() for item in versions)))
+            if not found:
+                return held
+            self._digests[stage] = held
+        return self._digests[stage]
 
     def equivocations(self) -> tuple[Equivocation, ...]:
         """What is proven so far, the earliest slot of each culprit, in order of culprit."""
@@ -113,7 +125,7 @@ class Board:
             if (stage.attempt >= before_attempt if stage.phase in RECOVERY_PHASES else stage.round >= before_round)
         }
         self._equivocations = {slot: item for slot, item in self._equivocations.items() if item.stage in self._messages}
-        self._bytes = Counter()
+        self._bytes, self._digests = Counter(), {}
         seconds = [item.second for item in self._equivocations.values()]
         for message in (*(item for held in self._messages.values() for item in held.values()), *seconds):
             self._bytes[message.sender] += _compute_cost(message)

@@ -289,7 +289,8 @@ class Broadcast:
 
     async def _pull_page(self, stage: Stage, after: bytes, peer: PeerId, timeout_s: float) -> bytes | None:
         """Post the next messages that ``peer`` holds of a stage; return the last one's sender, None at the end."""
-        request = StageRequest(Position(*map(int, stage)), after)
+        known = b"" if after else self.board.compute_digest(stage)
+        request = StageRequest(Position(*map(int, stage)), after, known)
         reply = await self._hub.request(peer, Kind.PULL_STAGE, encode(request), timeout_s=timeout_s)
         answer: StageAnswer = decode(reply.head, StageAnswer, limit=MAX_CONTROL)
         senders = [self._post(envelope) for envelope in answer.envelopes]
@@ -358,6 +359,8 @@ class Broadcast:
     async def _serve_stage(self, peer: PeerId, body: bytes) -> tuple[bytes, None]:
         request: StageRequest = decode(body, StageRequest)
         stage = request.position.stage
+        if request.known == self.board.compute_digest(stage):
+            return encode(StageAnswer((), is_last=True)), None
         senders = [sender for sender in sorted(self.board.of(stage)) if sender > request.after]
         room, page = MAX_STAGE_ANSWER, list[bytes]()
         for count, sender in enumerate(senders):

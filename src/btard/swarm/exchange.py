@@ -6,6 +6,7 @@ so whoever lacks something pulls it first; HALT is said only when nobody serves 
 deadline (attacks A6).
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,6 +22,9 @@ from btard.swarm.recovery import Recovery
 from btard.swarm.state import Work
 
 Spawn = Callable[..., None]
+
+IN_FLIGHT = 1 / 4
+"""Δ for which a message may be on its way after the next phase of somebody else was heard, before it is pulled."""
 
 
 class NewAttempt(Exception):
@@ -90,6 +94,7 @@ class Exchange:
         self._reconciled: set[tuple[Stage, PeerId]] = set()
         self._postponed: tuple[Decision, bytes] | None = None
         self._told_in, self._told = (0, 0), set[PeerId]()
+        self._overtaken = math.inf
 
     @property
     def board(self) -> Board:
@@ -139,6 +144,7 @@ class Exchange:
         if place.current is not None and place.current.stage != expectation.stage:
             place.last = place.current
             self._reconciled.clear()
+            self._overtaken = math.inf
         place.current, place.overdue = expectation, False
 
     async def _collect(self, work: Work, expectation: Expectation, wait_s: float) -> Transcript:
@@ -181,9 +187,14 @@ class Exchange:
 
     async def _wait(self, expectation: Expectation, patience: Patience) -> None:
         due = patience.next_pull if patience.pulls < 2 else patience.halt
-        with trio.move_on_at(due) as scope:
+        look = self._overtaken + IN_FLIGHT * self._delay_s
+        is_overtaken = trio.current_time() < look < due
+        with trio.move_on_at(look if is_overtaken else due) as scope:
             await self.board.changed()
         if not scope.cancelled_caught:
+            return
+        if is_overtaken:
+            self._overtaken = -math.inf  # it has been long enough, whatever a clock says that is read again
             return
         self._broadcast.place.overdue = True
         if patience.pulls < 2:
@@ -195,14 +206,25 @@ class Exchange:
             patience.deadline, patience.pulls = trio.current_time() + self._delay_s, 0  # should nobody follow it
 
     def _reconcile(self, expectation: Expectation) -> None:
-        """Compare what we hold with members who followed another transcript than we, or are in another stage."""
-        broadcast = self._broadcast
-        others = (*broadcast.find_strayed(expectation), *broadcast.find_ahead(expectation))
-        for peer in (*others, *broadcast.find_past(expectation)):
-            if (expectation.stage, peer) not in self._reconciled:
-                self._reconciled.add((expectation.stage, peer))
-                for stage in (expectation.stage, *self._find_earlier_stages(expectation.stage)):
-                    self._spawn(self._broadcast.pull, stage, (peer,), 2 * self._delay_s)
+        """Compare what we hold with members who followed another transcript than we, or are in another stage.
+
+        What members that are past this stage hold may be on its way to us as well, and is asked for a little later.
+        """
+        broadcast, now = self._broadcast, trio.current_time()
+        stages = (expectation.stage, *self._find_earlier_stages(expectation.stage))
+        for peer in (*broadcast.find_strayed(expectation), *broadcast.find_ahead(expectation)):
+            self._compare(expectation.stage, peer, stages)
+        if past := broadcast.find_past(expectation):
+            self._overtaken = min(self._overtaken, now)
+            for peer in past if now >= self._overtaken + IN_FLIGHT * self._delay_s else ():
+                self._compare(expectation.stage, peer, (expectation.stage,))
+
+    def _compare(self, current: Stage, peer: PeerId, stages: tuple[Stage, ...]) -> None:
+        """Ask a member once in a stage for what it holds."""
+        if (current, peer) not in self._reconciled:
+            self._reconciled.add((current, peer))
+            for stage in stages:
+                self._spawn(self._broadcast.pull, stage, (peer,), 2 * self._delay_s)
 
     def _find_earlier_stages(self, stage: Stage) -> tuple[Stage, ...]:
         last = self._broadcast.place.last

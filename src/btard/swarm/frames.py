@@ -42,10 +42,14 @@ class SliceHead(Struct, frozen=True, array_like=True, forbid_unknown_fields=True
 
 
 class StageRequest(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """Asks for the messages of a stage by members whose ids come after ``after``."""
+    """Asks for the messages of a stage by members whose ids come after ``after``.
+
+    ``known`` is the digest of those that the asker holds: whoever holds the same has nothing to say.
+    """
 
     position: Position
     after: OptionalDigest
+    known: OptionalDigest = b""
 
 
 class SettledRequest(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

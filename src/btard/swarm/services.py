@@ -12,7 +12,7 @@ from btard.swarm.broadcast import Broadcast
 from btard.swarm.compute import Compute
 from btard.swarm.conduct import Conduct
 from btard.swarm.events import Departed, Observer
-from btard.swarm.exchange import Exchange
+from btard.swarm.exchange import IN_FLIGHT, Exchange
 from btard.swarm.gather import Parts
 from btard.swarm.ledger import Ledger
 from btard.swarm.scatter import Slices
@@ -28,7 +28,10 @@ COMPUTE_FACTOR = 10
 
 @dataclass(frozen=True)
 class Deadlines:
-    """How long the phases of a run may take, in seconds: compute bound, bulk bound, and 4Δ for messages."""
+    """How long the phases of a run may take, in seconds: compute bound, bulk bound, and a little over 4Δ for messages.
+
+    Members enter a phase within 3Δ of each other, and IN_FLIGHT: a message, and another that is pulled (attacks A6).
+    """
 
     compute_s: float
     bulk_s: float
@@ -38,7 +41,7 @@ class Deadlines:
     def of(cls, config: RunConfig, gradient_ms: int) -> "Deadlines":
         """The deadlines that follow from the run's configuration and the genesis seal."""
         bulk_s = config.delay_s + 4 * config.elements / config.min_bandwidth
-        return cls(COMPUTE_FACTOR * gradient_ms / 1000, bulk_s, 4 * config.delay_s)
+        return cls(COMPUTE_FACTOR * gradient_ms / 1000, bulk_s, (4 + IN_FLIGHT) * config.delay_s)
 
     def commit(self, round_number: int) -> float:
         """A gradient, and messages; the first round also connects."""
