@@ -39,18 +39,13 @@ def tell_nobody(_sender: PeerId, _receiver: PeerId, _message: Message) -> None:
     """Be the listener that listens to nothing."""
 
 
-def is_always_awake(_peer: PeerId) -> bool:
-    """Be the peer that takes every message when it arrives."""
-    return True
-
-
 class MemoryNetwork:
-    """All the transports of one process that can reach each other."""
+    """All the transports of one process that can reach each other; whoever is ``asleep`` takes no message."""
 
     def __init__(self, delivery: Delivery = deliver_at_once) -> None:
         self.delivery = delivery
         self.on_arrival: Arrival = tell_nobody
-        self.is_awake: Callable[[PeerId], bool] = is_always_awake
+        self.asleep: set[PeerId] = set()
         self._courier = Courier()
         self._transports: dict[Address, MemoryTransport] = {}
         self._ports = itertools.count(1)
@@ -96,7 +91,7 @@ class MemoryNetwork:
 
     def _lay(self, sender: "MemoryTransport", receiver: "MemoryTransport") -> Pipe:
         announce = partial(self.on_arrival, sender.peer_id, receiver.peer_id)
-        return Pipe(self._courier, announce, partial(self.is_awake, receiver.peer_id))
+        return Pipe(self._courier, announce, receiver.peer_id, self.asleep)
 
 
 class MemoryTransport:

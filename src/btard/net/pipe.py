@@ -2,12 +2,13 @@
 
 import itertools
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextvars import copy_context
 from heapq import heappop, heappush
 
 import trio
 
+from btard.identity import PeerId
 from btard.net.link import Message
 
 PIPE_MESSAGES = 1024  # messages under way in one direction of a link; its sender then waits
@@ -49,12 +50,12 @@ class Courier:
 class Pipe:
     """One direction of a link. Control and bulk messages each keep their order; control goes before bulk.
 
-    ``announce`` is called with each message when it arrives; while ``is_awake`` says no, nobody takes it.
+    ``announce`` is called with each message when it arrives; while the receiver is ``asleep``, nobody takes it.
     """
 
-    def __init__(self, courier: Courier, announce: Take, is_awake: Callable[[], bool]) -> None:
+    def __init__(self, courier: Courier, announce: Take, receiver: PeerId, asleep: Collection[PeerId]) -> None:
         self.is_finished = False
-        self._courier, self._announce, self._is_awake = courier, announce, is_awake
+        self._courier, self._announce, self._receiver, self._asleep = courier, announce, receiver, asleep
         self._is_discarded = False
         self._under_way = 0
         self._newest_control = self._newest_bulk = 0.0
@@ -91,7 +92,7 @@ class Pipe:
         if self._is_discarded:
             return
         self._announce(message)
-        is_news = self._listener is None or bool(self._control or self._bulk) or not self._is_awake()
+        is_news = self._listener is None or bool(self._control or self._bulk) or self._receiver in self._asleep
         if is_news:
             (self._control if message.payload is None else self._bulk).append(message)
         elif self._listener is not None:

@@ -40,7 +40,7 @@ class Marks:
 
     def is_marked(self, one: PeerId, other: PeerId) -> bool:
         """Return whether the two are a marked pair."""
-        return frozenset({one, other}) in self.pairs
+        return bool(self.pairs) and frozenset({one, other}) in self.pairs
 
     def partners(self, peer: PeerId, roster: Roster) -> tuple[PeerId, ...]:
         """Return the members with whom ``peer`` is marked, in roster order."""

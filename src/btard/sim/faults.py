@@ -53,7 +53,7 @@ class FaultDriver:
                 self._going_on.stalled[index] = true_time() + stall.lasts_s
         for freeze in self._scenario.freezes:
             if (freeze.peer, freeze.round) == (index, round_number):
-                self._begin(self.freezer.freeze, index, freeze.lasts_s)
+                self._begin(self._freeze, index, freeze.lasts_s)
 
     def _strike_network(self, round_number: int) -> None:
         now = true_time()
@@ -70,6 +70,15 @@ class FaultDriver:
             if siege.round == round_number:
                 for number in range(siege.strangers):
                     self._begin(self._besiege, siege, f"{place}/{number}")
+
+    async def _freeze(self, index: int, lasts_s: float) -> None:
+        peer, asleep = self._swarm.identities[index].peer_id, self._swarm.network.asleep
+        if peer not in asleep:
+            asleep.add(peer)
+            try:
+                await self.freezer.freeze(index, lasts_s)
+            finally:
+                asleep.discard(peer)
 
     async def _reset(self, reset: Reset) -> None:
         await trio.sleep(reset.after_s)

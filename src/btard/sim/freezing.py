@@ -31,10 +31,6 @@ class Freezer:
         finally:
             scheduler.GLOBAL_RUN_CONTEXT.runner.runq.extend(self._held.pop(index))
 
-    def is_awake(self, index: int) -> bool:
-        """Return whether a peer's tasks take steps."""
-        return index not in self._held
-
     @contextmanager
     def connected(self) -> Iterator[None]:
         """Stand between trio and its queue of ready tasks until the end of the context."""

@@ -5,7 +5,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TextIO
@@ -75,14 +75,13 @@ class Play:
         self.power = PowerSupply(self._cut, [crash.peer for crash in scenario.crashes if crash.loses_power])
         self.swarm.before_restart = lambda index: self.power.restore(index, self.swarm.data_dir(index))
         self.faults = FaultDriver(scenario, self.swarm, self._model, self.power)
-        self.swarm.network.is_awake = lambda peer: self.faults.freezer.is_awake(self.index.get(peer, -1))
         self.adversaries = self._make_adversaries()
         self.swarm.conducts.update(self.adversaries)
         self._begin_checks()
         self.memory = Memory(self._nothing_lost.see)
         self.counts: Counter[str] = Counter()
         self.rounds_done = 0
-        self._sent_at = (0.0, 0)
+        self._sent, self._looked_at, self._witnessed = 0, -1.0, b""
         self._running = set(scenario.honest)
         self.departures: dict[tuple[PeerId, DepartureKind], Departed] = {}
 
@@ -141,15 +140,18 @@ class Play:
     def _watch_for_livelock(self) -> None:
         """Time stands still while messages go on and on: nothing else would ever notice."""
         now = true_time()
-        self._sent_at = (now, self._sent_at[1] + 1) if self._sent_at[0] == now else (now, 1)
-        if self._sent_at[1] == MOST_AT_ONCE:
+        if now == self._looked_at:
             self._progress.fail(self.rounds_done + 1, f"{MOST_AT_ONCE} messages within one instant")
             self.swarm.stop()
+        self._looked_at = now
 
     def _deliver(self, sender: PeerId, receiver: PeerId, message: Message) -> float | tuple[float, ...]:
-        self._watch_for_livelock()
-        if message.kind == Kind.MESSAGE and message.payload is None:
+        self._sent += 1
+        if self._sent % MOST_AT_ONCE == 0:
+            self._watch_for_livelock()
+        if message.kind == Kind.MESSAGE and message.head is not self._witnessed:  # the same to all, one after another
             self.memory.witness(self.swarm.config.run_id, message.head)
+            self._witnessed = message.head
         return self._model(sender, receiver, message)
 
     def _cut(self, crash: Crash) -> None:
@@ -252,7 +254,8 @@ def play(
     started = time.perf_counter()
     stage = Play(scenario, directory, trace_file, tell)
     with stage.memory.installed(), rare_collections():
-        with stage.power.connected(), stage.faults.freezer.connected(), skewed(find_clocks(scenario)):
+        freezing = stage.faults.freezer.connected() if scenario.freezes else nullcontext()
+        with stage.power.connected(), freezing, skewed(find_clocks(scenario)):
             virtual_s = run_deterministically(stage.run, scenario.seed)
         stage.audit()
     return stage.report(virtual_s, time.perf_counter() - started)
