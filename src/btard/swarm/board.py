@@ -26,6 +26,11 @@ MAX_BYTES = 4 << 20
 """Bytes held of one sender beyond which only what is due is kept: 100 times what an honest member says in a round."""
 
 
+def yes() -> bool:
+    """Be what is always so."""
+    return True
+
+
 class Board:
     """Messages of the rounds in progress, and a signal whenever something new is posted."""
 
@@ -36,11 +41,11 @@ class Board:
         self._digests: dict[Stage, bytes] = {}
         self._changed = trio.Event()
 
-    def post(self, message: SignedMessage, is_due: Callable[[], bool] = lambda: True) -> None:
+    def post(self, message: SignedMessage, is_due: Callable[[], bool] = yes, is_news: Callable[[], bool] = yes) -> None:
         """Keep a verified message; a second one with other bytes for its slot becomes evidence.
 
         One that is not due is kept only if its sender's messages together stay within MAX_BYTES; the first
-        evidence against a sender always is, for it convicts.
+        evidence against a sender always is, for it convicts. Whoever waits is woken by evidence, and by news.
         """
         stage, sender = slot = message.slot
         known, cost = self.of(stage).get(sender), _compute_cost(message)
@@ -58,7 +63,8 @@ class Board:
             return
         self._bytes[sender] += cost
         self._digests.pop(stage, None)
-        self.signal()
+        if known is not None or is_news():
+            self.signal()
 
     def count_bytes(self, sender: PeerId) -> int:
         """Return the bytes held of a sender."""

@@ -316,7 +316,13 @@ class Broadcast:
         if sender == self.me:
             self._meet_own(stage)
         if self._may_speak(message) and is_in_window(stage, place.round, place.attempt, place.serial):
-            self.board.post(message, lambda: self._is_due(stage))
+            self.board.post(message, lambda: self._is_due(stage), lambda: self._is_news(message))
+
+    def _is_news(self, message: SignedMessage) -> bool:
+        """Return whether a message gives anybody something to do: not if it is what we wait for, and not the last."""
+        current = self.place.current
+        is_one_of_many = current is not None and message.slot.stage == current.stage and current.accepts(message)
+        return not (is_one_of_many and current and len(self.board.of(current.stage)) < len(current.roster))
 
     def _meet_own(self, stage: Stage) -> None:
         """Notice a message of ours that we do not remember: then we must not sign (attacks A7)."""

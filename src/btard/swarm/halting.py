@@ -134,7 +134,7 @@ class Resuming:
                 self._broadcast.hub.send(peer, kind, body)
 
     def _find_seal(self, round_number: int) -> bytes:
-        seal = next((item for item in self._ledger.seals() if item.round == round_number), None)
+        seal = next(self._ledger.seals_from(round_number, 1), None)
         signatures = self._ledger.signatures(round_number)
         return encode(SealedRound(seal, signatures)) if seal and signatures and round_number else b""
 
