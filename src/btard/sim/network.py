@@ -25,7 +25,7 @@ from btard.sim.clocks import true_time
 from btard.sim.scenario import DELAY_S, Scenario
 from btard.swarm.frames import Kind
 
-TICKS_PER_S = 128
+TICKS_PER_S = 32
 """Arrivals fall on this grid, exact in binary: messages that arrive together are handled together."""
 SAFE = 0.9
 """Part of the allowed delay that faults which keep synchrony may use up."""

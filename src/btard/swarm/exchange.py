@@ -53,7 +53,7 @@ class Stalls:
     """How long this peer's own event loop stood still, in seconds since the start."""
 
     def __init__(self, delay_s: float) -> None:
-        self._tick_s, self._limit_s = delay_s / 8, delay_s / 2
+        self._tick_s, self._limit_s = delay_s / 4, delay_s / 2
         self.total_s = 0.0
 
     async def run(self) -> None:
