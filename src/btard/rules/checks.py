@@ -76,6 +76,21 @@ def find_false_reports(reports: Reports, own: Mapping[PeerId, Report], part: Par
     )
 
 
+def find_part_to_open(
+    config: RunConfig,
+    parts: Sequence[Part],
+    checks: Transcript,
+    contributors: Sequence[PeerId],
+    aggregate_norms: Sequence[float],
+    tolerated: int,
+    exempt: Sequence[int],
+) -> int | None:
+    """Return the part that Verification 1, else Verification 2, calls for, if any."""
+    reports = read_reports(checks, contributors)
+    unbalanced = find_unbalanced_part(config, parts, reports, aggregate_norms)
+    return find_suspicious_part(parts, reports, tolerated, exempt) if unbalanced is None else unbalanced
+
+
 def find_unbalanced_part(
     config: RunConfig, parts: Sequence[Part], reports: Reports, aggregate_norms: Sequence[float]
 ) -> int | None:

@@ -66,6 +66,9 @@ class RunConfig:
         for problem in find_problems(self):
             raise ConfigError(f"run configuration: {problem}")
 
+    def __hash__(self) -> int:
+        return hash(self.run_id)
+
     @cached_property
     def run_id(self) -> bytes:
         """The 32-byte digest of every field."""

@@ -322,6 +322,9 @@ class SignedMessage:
         """Who signed it."""
         return self.slot.sender
 
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
     def __str__(self) -> str:
         return f"{self.slot.stage} from {short(self.sender)}"
 

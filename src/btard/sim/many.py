@@ -3,7 +3,7 @@
 import gc
 import multiprocessing
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any
@@ -54,14 +54,19 @@ def play_seed(order: Order, seed: int) -> dict[str, Any]:
         return {"seed": seed, "scenario": scenario.as_json(), "violations": [broken], **empty}
 
 
-def play_seeds(order: Order, seeds: range, jobs: int, *, keeps_going: bool) -> Iterator[dict[str, Any]]:
-    """Yield the result of each seed as it ends; after a violation no new one begins, unless told to keep going."""
+def play_seeds(
+    order: Order, seeds: Sequence[int], jobs: int, *, keeps_going: bool, is_alone: bool = False
+) -> Iterator[dict[str, Any]]:
+    """Yield the result of each seed as it ends; after a violation no new one begins, unless told to keep going.
+
+    With ``is_alone`` each is played in a new process, which hashes its own way.
+    """
     context, waiting, running = (
         multiprocessing.get_context("spawn"),
         list(reversed(seeds)),
         set[Future[dict[str, Any]]](),
     )
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1 if is_alone else None) as pool:
         while waiting or running:
             while waiting and len(running) < jobs:
                 running.add(pool.submit(play_seed, order, waiting.pop()))

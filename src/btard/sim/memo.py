@@ -6,18 +6,21 @@ nobody changes a value. Only the simulator remembers them; a real peer asks each
 """
 
 import sys
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from btard.errors import RemoteProtocolError
 from btard.identity import digest, expand, is_signed_by
-from btard.robust import Directions, compute_report
+from btard.robust import Directions, compute_report, compute_reports
 from btard.robust.projection import Vector
+from btard.rules.checks import find_part_to_open
 from btard.rules.messages import SignedMessage
 from btard.rules.parts import cut_parts
+from btard.rules.validity import is_valid_check
 from btard.wire import open_message
 
 REMEMBERED = 1 << 16
@@ -61,6 +64,18 @@ def remember_reports() -> Callable[..., tuple[Vector, float]]:
     return ask
 
 
+def ask_for_rows(ask: Callable[..., tuple[Vector, float]]) -> Callable[..., tuple[Vector, Vector]]:
+    """Return a ``compute_reports`` that asks about each row: whoever contributed it has asked before."""
+
+    def ask_all(
+        directions: Directions, rows: Sequence[Tensor], aggregate: Tensor, tau: float, start: int
+    ) -> tuple[Vector, Vector]:
+        answers = [ask(directions, row, aggregate, tau, start) for row in rows]
+        return np.stack([projections for projections, _ in answers]), np.array([norm for _, norm in answers])
+
+    return ask_all
+
+
 class Memory:
     """What the peers of one simulation ask again and again; ``see`` is shown every verified message once."""
 
@@ -71,9 +86,10 @@ class Memory:
             return message
 
         self._open = remember(open_and_see)
-        shared = (is_signed_by, digest, expand, cut_parts, Directions)
+        shared = (is_signed_by, digest, expand, cut_parts, Directions, is_valid_check, find_part_to_open)
         self._replacements: dict[Function, Function] = {function: remember(function) for function in shared}
-        self._replacements |= {open_message: self._open, compute_report: remember_reports()}
+        ask = remember_reports()
+        self._replacements |= {open_message: self._open, compute_report: ask, compute_reports: ask_for_rows(ask)}
 
     def witness(self, run_id: bytes, envelope: bytes) -> None:
         """Take note of a message on the wire, also of one that nobody will receive."""
@@ -82,13 +98,13 @@ class Memory:
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Let all modules of btard ask this memory until the end of the context."""
+        """Let all modules of btard ask this memory about what others define, until the end of the context."""
         places = [
             (module, function.__name__, function)
             for module in list(sys.modules.values())
             if module.__name__.startswith("btard.") and module.__name__ != __name__
             for function in self._replacements
-            if vars(module).get(function.__name__) is function
+            if vars(module).get(function.__name__) is function and function.__module__ != module.__name__
         ]
         for module, name, function in places:
             setattr(module, name, self._replacements[function])

@@ -46,9 +46,11 @@ class Summary:
     adversaries: dict[str, Tally] = field(default_factory=lambda: _empty(ADVERSARIES))
     law: Law = field(default_factory=Law)
     failures: list[Mapping[str, Any]] = field(default_factory=list)
+    seeds: set[int] = field(default_factory=set)
 
     def add(self, result: Mapping[str, Any]) -> None:
         """Take in the JSON of one report."""
+        self.seeds.add(result["seed"])
         counts = Counter({name: result.get(name, 0) for name in TOLD})
         counts["bans"], counts["removals"] = len(result["bans"]), len(result["removals"])
         fates = {index: _follow(int(index), result) for index in result["scenario"]["adversaries"]}

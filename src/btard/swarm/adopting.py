@@ -41,6 +41,7 @@ class Adopting:
         """Return the decision, once, with the digest by which the next attempt names it."""
         assert self.decision is not None
         decision, self.decision = self.decision, None
+        self._broadcast.board.signal()  # another recovery may be called for already
         return decision, self._decided_by
 
     def find_relayed(self) -> Settlement | None:

@@ -39,7 +39,7 @@ class Board:
         self._equivocations: dict[Slot, Equivocation] = {}
         self._bytes: Counter[PeerId] = Counter()
         self._digests: dict[Stage, bytes] = {}
-        self._changed = trio.Event()
+        self._changed, self._called = trio.lowlevel.ParkingLot(), trio.lowlevel.ParkingLot()
 
     def post(self, message: SignedMessage, is_due: Callable[[], bool] = yes, is_news: Callable[[], bool] = yes) -> None:
         """Keep a verified message; a second one with other bytes for its slot becomes evidence.
@@ -63,8 +63,10 @@ class Board:
             return
         self._bytes[sender] += cost
         self._digests.pop(stage, None)
-        if known is not None or is_news():
+        if known is not None or stage.phase in RECOVERY_PHASES:
             self.signal()
+        elif is_news():
+            self._changed.unpark_all()
 
     def count_bytes(self, sender: PeerId) -> int:
         """Return the bytes held of a sender."""
@@ -116,12 +118,16 @@ class Board:
 
     def signal(self) -> None:
         """Wake everyone who waits for a change."""
-        self._changed.set()
-        self._changed = trio.Event()
+        self._changed.unpark_all()
+        self._called.unpark_all()
 
     async def changed(self) -> None:
         """Return at the next change."""
-        await self._changed.wait()
+        await self._changed.park()
+
+    async def called(self) -> None:
+        """Return at the next change that may concern a recovery: all but ordinary messages are such."""
+        await self._called.park()
 
     def forget(self, before_round: int, before_attempt: int) -> None:
         """Drop messages of older rounds, and of recoveries of older attempts."""

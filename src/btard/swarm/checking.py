@@ -5,13 +5,7 @@ from dataclasses import dataclass
 
 from btard.identity import PeerId
 from btard.robust import compute_reports
-from btard.rules.checks import (
-    find_false_reports,
-    find_loud_contributors,
-    find_suspicious_part,
-    find_unbalanced_part,
-)
-from btard.rules.config import RunConfig
+from btard.rules.checks import find_false_reports, find_loud_contributors, find_part_to_open
 from btard.rules.disputes import Dispute, DisputeKind, find_namings
 from btard.rules.draws import commit_to_nonce, derive_nonce
 from btard.rules.messages import Check, Confirm, Phase, Report, Transcript
@@ -103,19 +97,14 @@ async def verify(services: Services, work: Work, confirms: Transcript) -> Verifi
     if namings:
         await rule_on(services, work, namings, serial=1)
     exempt = {part: until for part, until in work.state.exempt.items() if until >= work.round}
-    opened = find_part_to_open(services.config, work, exempt)
+    assert work.checks is not None
+    tolerated = work.roster.tolerated(services.config.byzantine_bound)
+    opened = find_part_to_open(
+        services.config, work.parts, work.checks, work.contributors, work.aggregate_norms, tolerated, tuple(exempt)
+    )
     if opened is None:
         return Verified(confirms, exempt)
     column = Dispute(DisputeKind.COLUMN, work.round, work.parts[opened].aggregator, part=opened)
     await rule_on(services, work, [column], serial=1)
     loud = find_loud_contributors(work.reports, work.parts[opened])
     return Verified(confirms, {**exempt, opened: work.round + services.config.exemption}, loud)
-
-
-def find_part_to_open(config: RunConfig, work: Work, exempt: Mapping[int, int]) -> int | None:
-    """Return the part that Verification 1, else Verification 2, calls for, if any."""
-    unbalanced = find_unbalanced_part(config, work.parts, work.reports, work.aggregate_norms)
-    if unbalanced is not None:
-        return unbalanced
-    tolerated = work.roster.tolerated(config.byzantine_bound)
-    return find_suspicious_part(work.parts, work.reports, tolerated, tuple(exempt))

@@ -62,6 +62,9 @@ class Ledger:
     def __init__(self, directory: Path, lock: int, database: sqlite3.Connection) -> None:
         self._directory, self._lock, self._database = directory, lock, database
         self._heard: dict[bytes, int] = {}
+        # The database is asked about rounds up to this; what we have signed in later ones is remembered.
+        self._asked_up_to: int = database.execute("SELECT coalesce(max(round), 0) FROM messages").fetchone()[0]
+        self._mine: dict[Stage, bytes] = {}
 
     @classmethod
     def create(cls, directory: Path, config: RunConfig, me: PeerId) -> "Ledger":
@@ -117,6 +120,7 @@ class Ledger:
             done = self._database.execute("INSERT OR IGNORE INTO messages VALUES (?, ?, ?, ?, ?)", row)
             if not done.rowcount and self.stored_message(message.slot.stage) != message.envelope:
                 raise LocalProtocolError(f"{message.slot.stage} is signed already, with other bytes")
+            self._mine[message.slot.stage] = message.envelope
             news = [item for item in heard if item.digest not in self._heard]
             if news:
                 newest = max(item.slot.stage.round for item in news)
@@ -126,6 +130,8 @@ class Ledger:
 
     def stored_message(self, stage: Stage) -> bytes | None:
         """Return the envelope that we signed for a stage, or ``None``: then it may be signed."""
+        if stage.round > self._asked_up_to:
+            return self._mine.get(stage)
         row = self._database.execute(_FIND_MESSAGE, tuple(map(int, stage))).fetchone()
         return row and bytes(row[0])
 
@@ -234,6 +240,8 @@ class Ledger:
                 query = f"DELETE FROM {table} WHERE round > 0 AND round < ?"  # noqa: S608 - fixed names
                 self._database.execute(query, (round_number - 1,))
             self._heard = {item: heard for item, heard in self._heard.items() if heard >= round_number - 1}
+            self._asked_up_to = max(self._asked_up_to, round_number - 2)
+            self._mine = {stage: item for stage, item in self._mine.items() if stage.round > self._asked_up_to}
 
     def newest_work(self) -> bytes | None:
         """The record of the attempt that began last, or ``None`` before the genesis."""

@@ -129,7 +129,7 @@ class Recovery:
                 if self._adopting.decision is None and self._can_start():
                     await self._serve()
                 else:
-                    await self._board.changed()
+                    await self._board.called()
 
     async def _serve(self) -> None:
         """Adopt what was relayed, or run one recovery; stay halted while nothing is settled."""
@@ -196,7 +196,7 @@ class Recovery:
 
     async def _until(self, is_done: Callable[[], bool]) -> None:
         while not is_done() and self._settlement() is None and not self._failure:
-            await self._board.changed()
+            await self._board.called()
 
     async def _fall_back(self, own: Ballot, end: float) -> None:
         """Go on with Dolev–Strong, then conclude from the final vector, and wait for more than half to do the same."""
@@ -295,7 +295,7 @@ class Recovery:
 
     async def _until_started(self) -> None:
         while not self._can_start() and not self._failure:
-            await self._board.changed()
+            await self._board.called()
 
     def _conclude(self, settlement: Settlement, entered: float) -> None:
         place = self._broadcast.place
