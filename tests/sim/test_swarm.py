@@ -32,6 +32,13 @@ async def test_honest_peers_finish_with_one_state_and_clean_ledgers(
     assert audit_all(outcome, tmp_path) == []
 
 
+async def test_nobody_waits_for_what_is_there(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    """Where messages take no time rounds take none: whatever completes a stage wakes all who wait for it."""
+    outcome = await run_swarm({**SETTINGS, "genesis_size": 5, "rounds": 20}, LinearTask, tmp_path)
+    assert len(outcome.honest[0].rounds) == 20
+    assert outcome.virtual_s < 20  # one deadline alone is 4
+
+
 async def test_training_approaches_the_solution(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
     """The aggregate is a useful gradient: the distance to the solution shrinks."""
     outcome = await run_swarm({**SETTINGS, "genesis_size": 4, "rounds": 30}, LinearTask, tmp_path)

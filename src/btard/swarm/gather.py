@@ -94,8 +94,11 @@ class Parts:
         return False
 
     def send(self, number: int, attempt: int, part: Part, peer: PeerId) -> None:
-        """Send our part to one member."""
-        aggregate = self._proven[number, attempt, part.index]
+        """Send a part to one member, unless a restart lost it and nobody could give it back."""
+        aggregate = self._proven.get((number, attempt, part.index))
+        if aggregate is None:
+            log.warning("an aggregate that was lost in a restart is not sent", round=number, part=part.index)
+            return
         head = encode(PartHead(number, attempt, part.index))
         self._hub.offer_bulk(peer, Kind.PART, head, as_bytes(aggregate), compute_send_patience(self._config))
 
