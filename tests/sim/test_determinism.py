@@ -12,6 +12,7 @@ from btard.sim.chance import open_stream
 from btard.sim.determinism import run_deterministically
 from btard.sim.drawing import Order
 from btard.sim.play import play
+from btard.sim.power import RUNNING
 
 ORDER = Order(peers=5, byzantine=2, rounds=4, attack="sign-flip,equivocate")
 SEED = 11
@@ -19,6 +20,7 @@ PROGRAM = """
 import sys, pathlib
 from btard.sim.drawing import Order
 from btard.sim.play import play
+from btard.sim.power import RUNNING
 order = Order(peers=5, byzantine=2, rounds=4, attack="sign-flip,equivocate")
 print(play(order.draw(11), pathlib.Path(sys.argv[1])).trace_digest)
 """
@@ -82,3 +84,16 @@ def test_streams_of_one_seed_are_independent() -> None:
     assert first == open_stream(1, "a").random()
     assert first != open_stream(1, "b").random()
     assert first != open_stream(2, "a").random()
+
+
+def test_the_context_of_the_caller_is_not_seen() -> None:
+    """Whatever was set where a simulation is started, its network and its faults belong to no peer."""
+
+    async def look() -> int:
+        return RUNNING.get(-1)
+
+    token = RUNNING.set(0)
+    try:
+        assert run_deterministically(look, 1) == -1
+    finally:
+        RUNNING.reset(token)

@@ -1,5 +1,6 @@
 """Freezes, losses of power and sieges really strike."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,12 +68,20 @@ def write(ledger: Ledger, attempt: int) -> None:
     ledger.record_message(open_message(CONFIG.run_id, envelope))
 
 
+@pytest.fixture
+def running() -> Iterator[None]:
+    """Run the test as peer 0."""
+    token = RUNNING.set(0)
+    yield
+    RUNNING.reset(token)
+
+
 @pytest.mark.parametrize(("synchronous", "kept"), [("FULL", [True, True, False]), ("NORMAL", [False] * 3)])
+@pytest.mark.usefixtures("running")
 def test_a_loss_of_power_takes_what_was_not_synced(synchronous: str, kept: list[bool], tmp_path: Path) -> None:
     """There is all up to the newest synced commit, nothing lazy after it, and nothing that the dying process does."""
     supply = PowerSupply(lambda crash: None, [0])
     supply.arm(Crash(0, 1, Moment.WRITTEN, 3, 0.1, loses_power=True))
-    RUNNING.set(0)
     with supply.connected():
         with Ledger.create(tmp_path, CONFIG, ME.peer_id) as ledger:
             ledger._database.execute(f"PRAGMA synchronous = {synchronous}")

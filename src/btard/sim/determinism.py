@@ -9,6 +9,7 @@ left to chance is nothing: the simulator uses no thread, no socket and no file t
 """
 
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 from typing import TypeVar
 
 import trio
@@ -23,7 +24,7 @@ T = TypeVar("T")
 def run_deterministically(main: Callable[[], Awaitable[T]], seed: int) -> T:
     """Run ``main`` on a virtual clock that starts at 0, with the schedule that belongs to ``seed``.
 
-    Only one run at a time in a process: the switch is trio's, and global.
+    Only one run at a time in a process: the switch is trio's, and global. The caller's context variables are not seen.
     """
     before = scheduler._ALLOW_DETERMINISTIC_SCHEDULING, scheduler._r.getstate()
     scheduler._ALLOW_DETERMINISTIC_SCHEDULING = True  # type: ignore[misc]
@@ -32,7 +33,7 @@ def run_deterministically(main: Callable[[], Awaitable[T]], seed: int) -> T:
     # Virtual time moves by jumps only, so there is no need to look at the real time whenever somebody asks.
     clock.current_time = lambda: clock._virtual_base  # type: ignore[method-assign]
     try:
-        return trio.run(main, clock=clock)
+        return Context().run(lambda: trio.run(main, clock=clock))
     finally:
         scheduler._ALLOW_DETERMINISTIC_SCHEDULING = before[0]  # type: ignore[misc]
         scheduler._r.setstate(before[1])
