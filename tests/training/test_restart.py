@@ -1,19 +1,17 @@
 """A killed trainer comes back to the very state of the others: its newest whole checkpoint, and every ĝ after it."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import trio
-from tests.training.test_trainer import FOUNDER, MEMBER, Watch
+from tests.training.test_trainer import FOUNDER, MEMBER, Watch, make_config
 
 from btard.errors import ConfigError
 from btard.net import Address
-from btard.robust import compute_chunk_size
 from btard.rules.config import RunConfig
 from btard.swarm.ledger import Ledger
-from btard.training import Continued, Endpoint, Progress, Trainer, TrainingEvent, TrainingResult, build_workload
+from btard.training import Continued, Endpoint, Progress, Trainer, TrainingEvent, TrainingResult
 from btard.training.checkpoints import CheckpointSnapshots
 
 INTERVAL, KILLED_IN = 3, 11
@@ -23,18 +21,7 @@ INTERVAL, KILLED_IN = 3, 11
 @pytest.fixture(scope="module")
 def config() -> RunConfig:
     """Two peers and fourteen rounds of digits with AdamW, whose memory counts too."""
-    draft = RunConfig(
-        founder=FOUNDER.peer_id.hex(),
-        genesis_size=2,
-        rounds=14,
-        task_options={"batch_size": 4},
-        delta=50.0,
-        tolerance=1e-3,
-        state_interval=INTERVAL,
-    )
-    job = build_workload(draft)
-    chunk_size = compute_chunk_size(job.elements, 2)
-    return replace(draft, elements=job.elements, dataset=job.task.fingerprint().hex(), chunk_size=chunk_size)
+    return make_config(rounds=14, state_interval=INTERVAL)
 
 
 class Pair:

@@ -34,21 +34,26 @@ from btard.training.trainer import time_gradient
 FOUNDER, MEMBER = Identity(b"\1" * 32), Identity(b"\2" * 32)
 
 
-@pytest.fixture(scope="module")
-def config() -> RunConfig:
-    """Two peers, three rounds of digits with tiny batches, wide radii."""
+def make_config(rounds: int, state_interval: int) -> RunConfig:
+    """Two peers that train digits with tiny batches and wide radii."""
     draft = RunConfig(
         founder=FOUNDER.peer_id.hex(),
         genesis_size=2,
-        rounds=3,
+        rounds=rounds,
         task_options={"batch_size": 4},
         delta=50.0,
         tolerance=1e-3,
-        state_interval=2,
+        state_interval=state_interval,
     )
     job = build_workload(draft)
     chunk_size = compute_chunk_size(job.elements, 2)
     return replace(draft, elements=job.elements, dataset=job.task.fingerprint().hex(), chunk_size=chunk_size)
+
+
+@pytest.fixture(scope="module")
+def config() -> RunConfig:
+    """Three rounds, a checkpoint after two."""
+    return make_config(rounds=3, state_interval=2)
 
 
 Make = Callable[..., Trainer]

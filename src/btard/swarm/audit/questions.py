@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from btard.identity import Context, PeerId, digest
-from btard.rules.checks import find_loud_contributors, find_suspicious_part, find_unbalanced_part, is_well_formed
+from btard.rules.checks import find_loud_contributors, find_part_to_open, is_well_formed
 from btard.rules.complaints import Complaint, find_gather_complaints, find_scatter_complaints
 from btard.rules.disputes import Dispute, DisputeKind, find_accusations, find_namings
 from btard.rules.draws import Assignment, draw_round_validators
@@ -189,11 +189,10 @@ def _require_due(
     follows = all(message.previous == checks.digest for message in confirms.messages)
     require(follows, "the CONFIRMs follow other reports than those shown")
     norms = _open_norms(chain, opening.aggregates, stage)
-    due = find_unbalanced_part(chain.config, parts, reports, [norms[part.aggregator] for part in parts])
-    if due is None:
-        tolerated = find_roster(chain, stage.round, stage.attempt).tolerated(chain.config.byzantine_bound)
-        others = [part.index for part in parts if part.index != index]
-        due = find_suspicious_part(parts, reports, tolerated, others)
+    tolerated = find_roster(chain, stage.round, stage.attempt).tolerated(chain.config.byzantine_bound)
+    others = [part.index for part in parts if part.index != index]
+    norms_by_part = [norms[part.aggregator] for part in parts]
+    due = find_part_to_open(chain.config, parts, checks, tuple(reports), norms_by_part, tolerated, others)
     require(due == index, "the reports do not call for this column")
 
 
