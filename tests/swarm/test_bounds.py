@@ -142,11 +142,11 @@ def test_what_is_forgotten_gives_room(open_broadcast: Opener) -> None:
     """In a later round a sender may speak again."""
     board = Board()
     for attempt in range(60):
-        board.post(sign(Z, Stage(4, attempt, Phase.CHECK)), is_due=lambda: False)
+        board.post(sign(Z, Stage(4, attempt, Phase.CHECK)), is_due=lambda _: False)
     board.forget(5, 0)
     assert board.count_bytes(Z.peer_id) == 0
     later = Stage(5, 60, Phase.CHECK)
-    board.post(sign(Z, later), is_due=lambda: False)
+    board.post(sign(Z, later), is_due=lambda _: False)
     assert Z.peer_id in board.of(later)
 
 

@@ -169,14 +169,17 @@ class MemoryLink:
     def send_now(self, kind: int, head: bytes, payload: memoryview | None = None) -> bool:
         """See ``Link.send_now``."""
         check_message(kind, head, payload)
-        if self._outgoing.is_finished or not self._outgoing.has_room:
+        pipe, owner = self._outgoing, self._owner
+        if pipe.is_finished or not pipe.has_room:
             return False
         message = Message(kind, head, None if payload is None else memoryview(bytes(payload)))
-        self._owner.traffic.count_sent(_compute_size(message), is_data=payload is not None)
-        delay = self._network.delivery(self._owner.peer_id, self.peer, message)
-        if delay is not None:
-            for each in delay if isinstance(delay, tuple) else (delay,):
-                self._outgoing.put(message, each)
+        owner.traffic.count_sent(_compute_size(message), is_data=payload is not None)
+        delay = self._network.delivery(owner.peer_id, self.peer, message)
+        if isinstance(delay, tuple):
+            for each in delay:
+                pipe.put(message, each)
+        elif delay is not None:
+            pipe.put(message, delay)
         return True
 
     async def receive(self, sink: Sink) -> Message:
@@ -200,13 +203,14 @@ class MemoryLink:
 
     def _accept(self, message: Message, sink: Sink) -> Message | None:
         """Return the message, its payload in the sink's memory; None if the sink refuses it."""
-        self._owner.traffic.count_received(_compute_size(message), is_data=message.payload is not None)
-        if message.payload is None:
+        payload = message.payload
+        self._owner.traffic.count_received(_compute_size(message), is_data=payload is not None)
+        if payload is None:
             return message
-        target = take_target(sink, message.kind, message.head, len(message.payload))
+        target = take_target(sink, message.kind, message.head, len(payload))
         if target is None:
             return None
-        target[:] = message.payload
+        target[:] = payload
         return Message(message.kind, message.head, target)
 
     def drop_bulk(self, target: memoryview) -> None:

@@ -42,8 +42,8 @@ class Outbox:
 
     @property
     def is_idle(self) -> bool:
-        """Whether no control message waits or is being written."""
-        return not self._control and not self._busy
+        """Whether no control message waits or is being written, and it is not closed."""
+        return not (self._control or self._busy or self._is_closed)
 
     @property
     def has_bulk(self) -> bool:

@@ -1,9 +1,8 @@
 """One direction of a link in memory, and the courier that carries what is under way."""
 
-import itertools
 from collections import deque
 from collections.abc import Callable, Collection
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from heapq import heappop, heappush
 
 import trio
@@ -16,6 +15,10 @@ PIPE_MESSAGES = 1024  # messages under way in one direction of a link; its sende
 Take = Callable[[Message], None]
 
 
+def ignore(message: Message) -> None:
+    """Take no interest."""
+
+
 class Courier:
     """Carries the messages of all pipes of a network: one heap, and one task while anything is under way.
 
@@ -23,13 +26,21 @@ class Courier:
     """
 
     def __init__(self) -> None:
-        self._bag: list[tuple[float, int, Pipe, Message]] = []
-        self._serials = itertools.count()
+        self._bags: dict[float, list[tuple[Pipe, Message]]] = {}
+        self._dues: list[float] = []
         self._scope: trio.CancelScope | None = None
 
     def carry(self, due: float, pipe: "Pipe", message: Message) -> None:
         """Let ``message`` arrive in ``pipe`` at the virtual time ``due``, and not before the caller's next wait."""
-        heappush(self._bag, (due, next(self._serials), pipe, message))
+        bag = self._bags.get(due)
+        if bag is None:
+            self._bags[due] = [(pipe, message)]
+            self._set_out(due)
+        else:
+            bag.append((pipe, message))
+
+    def _set_out(self, due: float) -> None:
+        heappush(self._dues, due)
         if self._scope is None:
             self._scope = trio.CancelScope(deadline=due)
             trio.lowlevel.spawn_system_task(self._run)
@@ -37,13 +48,13 @@ class Courier:
             self._scope.deadline = due
 
     async def _run(self) -> None:
-        while self._bag:
-            with trio.CancelScope(deadline=self._bag[0][0]) as self._scope:
+        while self._dues:
+            with trio.CancelScope(deadline=self._dues[0]) as self._scope:
                 await trio.sleep_forever()
             now = trio.lowlevel.current_clock().current_time()
-            while self._bag and self._bag[0][0] <= now:
-                _, _, pipe, message = heappop(self._bag)
-                pipe.arrive(message)
+            while self._dues and self._dues[0] <= now:
+                for pipe, message in self._bags.pop(heappop(self._dues)):
+                    pipe.arrive(message)
         self._scope = None
 
 
@@ -61,7 +72,8 @@ class Pipe:
         self._newest_control = self._newest_bulk = 0.0
         self._control: deque[Message] = deque()
         self._bulk: deque[Message] = deque()
-        self._listener: Take | None = None
+        self._listener: Take = ignore
+        self._context: Context | None = None  # of the task that listens
         self._broken: BaseException | None = None
         self._reader = trio.lowlevel.ParkingLot()
         self._writers = trio.lowlevel.ParkingLot()
@@ -92,23 +104,24 @@ class Pipe:
         if self._is_discarded:
             return
         self._announce(message)
-        is_news = self._listener is None or bool(self._control or self._bulk) or self._receiver in self._asleep
-        if is_news:
+        if self._context is None or self._control or self._bulk or self._receiver in self._asleep:
             (self._control if message.payload is None else self._bulk).append(message)
-        elif self._listener is not None:
-            self._hand_over(self._listener, message)
-        if (is_news or self._is_done) and self._reader:
             self._reader.unpark()
+        else:
+            self._hand_over(message)
         if self._writers:
             self._writers.unpark()
 
-    def _hand_over(self, listener: Take, message: Message) -> None:
-        """Pass a message on; what goes wrong there is raised in the task that listens."""
+    def _hand_over(self, message: Message) -> None:
+        """Pass a message to the listener; what goes wrong there is raised in the task that listens."""
+        assert self._context is not None
         try:
-            listener(message)
+            self._context.run(self._listener, message)
         except BaseException as error:  # noqa: BLE001  it is raised again, where it belongs
-            self._broken, self._listener = error, None
+            self._broken, self._context = error, None
             self.discard()
+        if self.is_finished and self._is_done:
+            self._reader.unpark_all()
 
     @property
     def _is_done(self) -> bool:
@@ -131,21 +144,16 @@ class Pipe:
 
         It is called in this task's context, though not by this task; what it raises is raised here.
         """
-        context = copy_context()
-
-        def listener(message: Message) -> None:
-            context.run(take, message)
-
-        self._listener = listener
+        self._context, self._listener = copy_context(), take
         try:
             while True:
                 while self._control or self._bulk:
-                    self._hand_over(listener, (self._control or self._bulk).popleft())
+                    self._hand_over((self._control or self._bulk).popleft())
                 if self._is_done:
                     break
                 await self._reader.park()
         finally:
-            self._listener = None
+            self._context = None
         if self._broken is not None:
             raise self._broken
 

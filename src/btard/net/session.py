@@ -222,10 +222,10 @@ class Session:
 
     def send(self, kind: int, head: bytes) -> None:
         """Queue a control message; a full outbox ends the session."""
+        if (self._outbox.is_idle and self._send_now(kind, head)) or self._ended.is_set():
+            return
         if len(head) > MAX_CONTROL:
             raise LocalProtocolError(f"a message of kind {kind} has {len(head)} bytes, too many to send")
-        if self._ended.is_set() or (self._outbox.is_idle and self._send_now(kind, head)):
-            return
         limits = self._limits
         room = limits.stranger_outbox_bytes if self._is_stranger(self.peer) else limits.outbox_bytes
         if not self._outbox.push(kind, head, room):

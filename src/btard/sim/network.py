@@ -29,6 +29,8 @@ TICKS_PER_S = 32
 """Arrivals fall on this grid, exact in binary: messages that arrive together are handled together."""
 SAFE = 0.9
 """Part of the allowed delay that faults which keep synchrony may use up."""
+CONTROL_BOUND_S = SAFE * DELAY_S
+"""The longest delay that synchrony allows to a control message between honest peers, less a margin."""
 RETRANSMISSION_S = 0.2 * DELAY_S
 HELD_BACK_S = 0.3 * DELAY_S
 DAWDLE_S = 2.5 * DELAY_S
@@ -54,11 +56,13 @@ class NetworkModel:
 
     def __init__(self, scenario: Scenario, indices: Mapping[PeerId, int], min_bandwidth: int) -> None:
         self.disturbances = Disturbances()
-        self.worst_s = 0.0
-        """The longest that a control message between honest peers took so far."""
         self._indices, self._weather, self._min_bandwidth = indices, scenario.weather, min_bandwidth
         self._dice = open_stream(scenario.seed, "network")
         self._disks = scenario.disks or {}
+        weather = scenario.weather
+        self._is_troubled = bool(
+            weather.jitter_s or weather.loss or weather.reorder or weather.bandwidth or self._disks
+        )
         self._honest = frozenset(scenario.honest)
         self._free_at = dict.fromkeys(range(scenario.peers), 0.0)
         self._latency = self._draw_latencies(scenario)
@@ -76,17 +80,18 @@ class NetworkModel:
         one, other = self._indices.get(sender), self._indices.get(receiver)
         if one is None or other is None:  # a stranger, as near as can be
             return 1 / TICKS_PER_S
-        now, are_honest = true_time(), one in self._honest and other in self._honest
-        delay = self._compute_delay(one, other, message, now)
-        if are_honest:
-            delay = min(delay, self._find_bound(message))
+        now = true_time()
+        delay = self._latency[one][other]
+        if self._is_troubled:
+            delay = self._compute_delay(one, message, delay, now)
+        if one in self._honest and other in self._honest:
+            bound = CONTROL_BOUND_S if message.payload is None else self._find_bulk_bound(message.payload)
+            delay = min(delay, bound)
         elif one in self._dawdlers:
             delay += self._dice.random() * DAWDLE_S
         if self.disturbances:
             delay = max(delay, self._find_disturbance(one, other, now, delay))
         delay = math.ceil((now + delay) * TICKS_PER_S) / TICKS_PER_S - now
-        if are_honest and message.payload is None:
-            self.worst_s = max(self.worst_s, delay)
         weather, dice = self._weather, self._dice
         if weather.duplicate and message.kind == Kind.MESSAGE and dice.random() < weather.duplicate:
             return delay, self._delay_copy(delay)
@@ -97,9 +102,9 @@ class NetworkModel:
         ticks = max(int((SAFE * DELAY_S - delay) * TICKS_PER_S), 0)
         return delay + self._dice.randint(0, ticks) / TICKS_PER_S
 
-    def _compute_delay(self, one: int, other: int, message: Message, now: float) -> float:
+    def _compute_delay(self, one: int, message: Message, delay: float, now: float) -> float:
+        """Add what the weather and the sender's disk and bandwidth do to the latency."""
         weather, dice = self._weather, self._dice
-        delay = self._latency[one][other]
         if weather.jitter_s:
             delay += dice.random() * weather.jitter_s
         while weather.loss and dice.random() < weather.loss:
@@ -114,11 +119,9 @@ class NetworkModel:
             delay += self._free_at[one] - now
         return delay
 
-    def _find_bound(self, message: Message) -> float:
-        """The longest delay that synchrony allows to a message between honest peers, less a margin."""
-        if message.payload is None:
-            return SAFE * DELAY_S
-        return SAFE * (DELAY_S + len(message.payload) / self._min_bandwidth)
+    def _find_bulk_bound(self, payload: memoryview) -> float:
+        """The longest delay that synchrony allows to a payload between honest peers, less a margin."""
+        return SAFE * (DELAY_S + len(payload) / self._min_bandwidth)
 
     def _find_disturbance(self, one: int, other: int, now: float, delay: float) -> float:
         """The delay, given who stalls, is far away or cut off right now."""

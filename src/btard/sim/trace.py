@@ -44,8 +44,9 @@ class Trace:
         sizes = len(head), 0 if payload is None else len(payload)
         if head is not self._newest[0]:  # the same to all, one after another
             self._newest = head, blake3(head).digest(16)
-        self._hasher.update(b"%d %d %d %d %d %d " % (round(now * 1_000_000), one, other, kind, *sizes))
-        self._hasher.update(self._newest[1])
+        self._hasher.update(
+            b"%d %d %d %d %d %d %b" % (round(now * 1_000_000), one, other, kind, *sizes, self._newest[1])
+        )
         if payload is not None:
             self._hasher.update(payload)
         if self._file is not None:

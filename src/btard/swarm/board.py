@@ -26,7 +26,7 @@ MAX_BYTES = 4 << 20
 """Bytes held of one sender beyond which only what is due is kept: 100 times what an honest member says in a round."""
 
 
-def yes() -> bool:
+def yes(_: object) -> bool:
     """Be what is always so."""
     return True
 
@@ -41,15 +41,21 @@ class Board:
         self._digests: dict[Stage, bytes] = {}
         self._changed, self._called = trio.lowlevel.ParkingLot(), trio.lowlevel.ParkingLot()
 
-    def post(self, message: SignedMessage, is_due: Callable[[], bool] = yes, is_news: Callable[[], bool] = yes) -> None:
+    def post(
+        self,
+        message: SignedMessage,
+        is_due: Callable[[Stage], bool] = yes,
+        is_news: Callable[[SignedMessage], bool] = yes,
+    ) -> None:
         """Keep a verified message; a second one with other bytes for its slot becomes evidence.
 
         One that is not due is kept only if its sender's messages together stay within MAX_BYTES; the first
         evidence against a sender always is, for it convicts. Whoever waits is woken by evidence, and by news.
         """
         stage, sender = slot = message.slot
-        known, cost = self.of(stage).get(sender), _compute_cost(message)
-        has_room = self._bytes[sender] + cost <= MAX_BYTES or is_due()
+        held, cost = self._messages.get(stage), _compute_cost(message)
+        known = held.get(sender) if held else None
+        has_room = self._bytes[sender] + cost <= MAX_BYTES or is_due(stage)
         if known is None and has_room:
             self._messages.setdefault(stage, {})[sender] = message
         elif (
@@ -65,7 +71,7 @@ class Board:
         self._digests.pop(stage, None)
         if known is not None or stage.phase in RECOVERY_PHASES:
             self.signal()
-        elif is_news():
+        elif is_news(message):
             self._changed.unpark_all()
 
     def count_bytes(self, sender: PeerId) -> int:
@@ -131,16 +137,17 @@ class Board:
 
     def forget(self, before_round: int, before_attempt: int) -> None:
         """Drop messages of older rounds, and of recoveries of older attempts."""
-        self._messages = {
-            stage: held
-            for stage, held in self._messages.items()
-            if (stage.attempt >= before_attempt if stage.phase in RECOVERY_PHASES else stage.round >= before_round)
-        }
-        self._equivocations = {slot: item for slot, item in self._equivocations.items() if item.stage in self._messages}
-        self._bytes, self._digests = Counter(), {}
-        seconds = [item.second for item in self._equivocations.values()]
-        for message in (*(item for held in self._messages.values() for item in held.values()), *seconds):
-            self._bytes[message.sender] += _compute_cost(message)
+        gone = [
+            stage
+            for stage in self._messages
+            if (stage.attempt < before_attempt if stage.phase in RECOVERY_PHASES else stage.round < before_round)
+        ]
+        for stage in gone:
+            for message in self._messages.pop(stage).values():
+                self._bytes[message.sender] -= _compute_cost(message)
+            self._digests.pop(stage, None)
+        for slot in [slot for slot in self._equivocations if slot.stage not in self._messages]:
+            self._bytes[slot.sender] -= _compute_cost(self._equivocations.pop(slot).second)
 
 
 def _compute_cost(message: SignedMessage) -> int:

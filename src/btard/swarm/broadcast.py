@@ -225,9 +225,11 @@ class Broadcast:
     def accepted(self, expectation: Expectation) -> dict[PeerId, SignedMessage]:
         """The messages held that count for a stage, in roster order; of two versions the first that counts."""
         if expectation.complete is None:
-            found = self.board.candidates(expectation.stage)
-            chosen = {peer: next(filter(expectation.accepts, found.get(peer, ())), None) for peer in found}
-            accepted = {peer: item for peer in expectation.roster.members if (item := chosen.get(peer)) is not None}
+            found, accepted = self.board.candidates(expectation.stage), dict[PeerId, SignedMessage]()
+            for peer in expectation.roster.members:
+                chosen = next(filter(expectation.accepts, found.get(peer, ())), None)
+                if chosen is not None:
+                    accepted[peer] = chosen
             if len(accepted) < len(expectation.roster):
                 return accepted
             expectation.complete = accepted
@@ -313,16 +315,17 @@ class Broadcast:
     def take(self, message: SignedMessage) -> None:
         """Post a verified message if it may be of use: of a member, and neither far ahead nor long past."""
         place, (stage, sender) = self.place, message.slot
-        if sender == self.me:
+        if sender == self._identity.peer_id:
             self._meet_own(stage)
-        if self._may_speak(message) and is_in_window(stage, place.round, place.attempt, place.serial):
-            self.board.post(message, lambda: self._is_due(stage), lambda: self._is_news(message))
+        if self._may_speak(stage, sender) and is_in_window(stage, place.round, place.attempt, place.serial):
+            self.board.post(message, self._is_due, self._is_news)
 
     def _is_news(self, message: SignedMessage) -> bool:
         """Return whether a message gives anybody something to do: not if it is what we wait for, and not the last."""
         current = self.place.current
-        is_one_of_many = current is not None and message.slot.stage == current.stage and current.accepts(message)
-        return not (is_one_of_many and current and len(self.board.of(current.stage)) < len(current.roster))
+        if current is None or message.slot.stage != current.stage or not current.accepts(message):
+            return True
+        return len(self.board.of(current.stage)) >= len(current.roster)
 
     def _meet_own(self, stage: Stage) -> None:
         """Notice a message of ours that we do not remember: then we must not sign (attacks A7)."""
@@ -342,9 +345,10 @@ class Broadcast:
         """Return whether ``peer`` belongs to the roster; before we know it, to the one in the founder's seal."""
         return peer in (self.place.roster.members or self._genesis.members)
 
-    def _may_speak(self, message: SignedMessage) -> bool:
+    def _may_speak(self, stage: Stage, sender: PeerId) -> bool:
         """Members may; before we know the roster, only the first thing they say."""
-        return self.is_member(message.sender) and (len(self.place.roster) > 0 or message.slot.stage == FIRST)
+        members = self.place.roster.members
+        return sender in members if members else stage == FIRST and sender in self._genesis
 
     def _receive(self, peer: PeerId, envelope: bytes) -> None:
         if self.is_member(peer):  # a stranger's signatures are not worth the time to verify them

@@ -212,9 +212,10 @@ class Exchange:
         What members that are past this stage hold may be on its way to us as well, and is asked for a little later.
         """
         broadcast, now = self._broadcast, trio.current_time()
-        stages = (expectation.stage, *self._find_earlier_stages(expectation.stage))
-        for peer in (*broadcast.find_strayed(expectation), *broadcast.find_ahead(expectation)):
-            self._compare(expectation.stage, peer, stages)
+        if beside := (*broadcast.find_strayed(expectation), *broadcast.find_ahead(expectation)):
+            stages = (expectation.stage, *self._find_earlier_stages(expectation.stage))
+            for peer in beside:
+                self._compare(expectation.stage, peer, stages)
         if past := broadcast.find_past(expectation):
             self._overtaken = min(self._overtaken, now)
             for peer in past if now >= self._overtaken + IN_FLIGHT * self._delay_s else ():
