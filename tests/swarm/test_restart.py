@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from random import Random
+from types import TracebackType
 
 import pytest
 import trio
@@ -17,7 +18,7 @@ from btard.sim.power import RUNNING, PowerLoss
 from btard.swarm.audit import audit_ledger
 from btard.swarm.events import Resumed
 from btard.swarm.frames import Kind
-from btard.swarm.ledger import Ledger
+from btard.swarm.ledger_files import Step
 from btard.wire import open_message
 
 SETTINGS = {"tau": 2.0, "delta": 20.0, "rounds": 4, "genesis_size": 4, "delay_s": 1.0}
@@ -51,24 +52,24 @@ class Witness:
 @contextmanager
 def killing(count: int, kill: Callable[[int], None], *, before: bool) -> Iterator[None]:
     """Call ``kill`` with the peer whose write to its ledger is the ``count``-th of all, before or after it."""
-    original, left = Ledger._writing, [count]
+    original, left = Step.__exit__, [count]
 
-    @contextmanager
-    def watched(ledger: Ledger, **how: bool) -> Iterator[None]:
+    def watched(
+        step: Step, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         left[0] -= 1
-        with original(ledger, **how):
-            yield
-            if left[0] == 0 and before:
-                kill(RUNNING.get())
-                raise PowerLoss
+        if left[0] == 0 and before and error is None:
+            kill(RUNNING.get())
+            raise PowerLoss
+        original(step, kind, error, trace)
         if left[0] == 0 and not before:
             kill(RUNNING.get())
 
-    Ledger._writing = watched  # type: ignore[method-assign, assignment]
+    Step.__exit__ = watched  # type: ignore[method-assign]
     try:
         yield
     finally:
-        Ledger._writing = original  # type: ignore[method-assign]
+        Step.__exit__ = original  # type: ignore[method-assign]
 
 
 def require_unharmed(swarm: SimulatedSwarm, outcome: Outcome, witness: Witness) -> None:

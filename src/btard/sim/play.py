@@ -254,8 +254,9 @@ def play(
     started = time.perf_counter()
     stage = Play(scenario, directory, trace_file, tell)
     with stage.memory.installed(), rare_collections():
+        crashing = stage.power.connected() if scenario.crashes else nullcontext()
         freezing = stage.faults.freezer.connected() if scenario.freezes else nullcontext()
-        with stage.power.connected(), freezing, skewed(find_clocks(scenario)):
+        with crashing, freezing, skewed(find_clocks(scenario)):
             virtual_s = run_deterministically(stage.run, scenario.seed)
         stage.audit()
     return stage.report(virtual_s, time.perf_counter() - started)

@@ -1,4 +1,3 @@
-# ruff: noqa: SLF001  the ledger has no public place in which to lose power
 """
 Crashes: a peer loses power in the midst of a write to its ledger, right after one, or at any await.
 
@@ -15,12 +14,12 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 
 import trio
 
 from btard.sim.scenario import Crash, Moment
-from btard.swarm.ledger import Ledger
-from btard.swarm.ledger_files import LEDGER_FILE
+from btard.swarm.ledger_files import LEDGER_FILE, Step
 
 RUNNING: ContextVar[int] = ContextVar("simulated peer")
 """The index of the peer to which the current task belongs; inherited by all tasks that a peer starts."""
@@ -104,9 +103,9 @@ class PowerSupply(trio.abc.Instrument):
             self._cut(armed.crash)
             raise PowerLoss
 
-    def after_commit(self, ledger: Ledger) -> None:
+    def after_commit(self, database: sqlite3.Connection) -> None:
         """Be called after each transaction of a ledger, and after each step of one that is not committed yet."""
-        index, database = RUNNING.get(-1), ledger._database
+        index = RUNNING.get(-1)
         is_watched = index in self._synced and index not in self._left
         if is_watched and not database.in_transaction and is_durable(database):
             self._synced[index] = database.serialize()
@@ -116,18 +115,20 @@ class PowerSupply(trio.abc.Instrument):
 
     @contextmanager
     def connected(self) -> Iterator[None]:
-        """Watch the writes of every ledger of this process until the end of the context."""
-        original = Ledger._writing
+        """Watch the steps of every ledger of this process until the end of the context."""
+        original = Step.__exit__
 
-        @contextmanager
-        def watched(ledger: Ledger, **how: bool) -> Iterator[None]:
-            with original(ledger, **how):
-                yield
+        def watched(
+            step: Step, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        ) -> None:
+            if error is None:
                 self.before_commit()
-            self.after_commit(ledger)
+            original(step, kind, error, trace)
+            if error is None:
+                self.after_commit(step.database)
 
-        Ledger._writing = watched  # type: ignore[method-assign, assignment]
+        Step.__exit__ = watched  # type: ignore[method-assign]
         try:
             yield
         finally:
-            Ledger._writing = original  # type: ignore[method-assign]
+            Step.__exit__ = original  # type: ignore[method-assign]

@@ -14,12 +14,11 @@ Rules of this file
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from btard.errors import ConfigError, LocalProtocolError, RemoteProtocolError
+from btard.errors import LocalProtocolError, RemoteProtocolError
 from btard.identity import Context, PeerId, digest, short
 from btard.rules.config import RunConfig
 from btard.rules.evidence import Departure
@@ -28,6 +27,7 @@ from btard.rules.seal import Seal, SealSignature
 from btard.swarm.ledger_files import (
     EVIDENCE_DIRECTORY,
     LEDGER_FILE,
+    Step,
     lock_directory,
     open_database,
     remove_leftovers,
@@ -61,6 +61,7 @@ class Ledger:
 
     def __init__(self, directory: Path, lock: int, database: sqlite3.Connection) -> None:
         self._directory, self._lock, self._database = directory, lock, database
+        self._now, self._lazily = Step(database, directory), Step(database, directory, is_lazy=True)
         self._heard: dict[bytes, int] = {}
         # The database is asked about rounds up to this; what we have signed in later ones is remembered.
         self._asked_up_to: int = database.execute("SELECT coalesce(max(round), 0) FROM messages").fetchone()[0]
@@ -95,7 +96,7 @@ class Ledger:
 
     def sync(self) -> None:
         """Return when all that was written lazily is on disk."""
-        with self._writing():
+        with self._now:
             pass
 
     def close(self) -> None:
@@ -116,7 +117,7 @@ class Ledger:
             LocalProtocolError: other bytes are stored for the slot; nothing was written.
         """
         row = (*map(int, message.slot.stage), message.envelope)
-        with self._writing():
+        with self._now:
             done = self._database.execute("INSERT OR IGNORE INTO messages VALUES (?, ?, ?, ?, ?)", row)
             if not done.rowcount and self.stored_message(message.slot.stage) != message.envelope:
                 raise LocalProtocolError(f"{message.slot.stage} is signed already, with other bytes")
@@ -145,7 +146,7 @@ class Ledger:
         Raises:
             LocalProtocolError: a signed seal would be replaced, or a round would be skipped.
         """
-        with self._writing(lazily=True):
+        with self._lazily:
             newest = self.newest_seal()
             query = "SELECT seal FROM seals WHERE round = ?"
             if self._database.execute(query, (seal.round,)).fetchone() == (encode_seal(seal),):
@@ -170,7 +171,7 @@ class Ledger:
         Raises:
             LocalProtocolError: there is no seal of that round.
         """
-        with self._writing(lazily=True):
+        with self._lazily:
             if self._database.execute("SELECT 1 FROM seals WHERE round = ?", (round_number,)).fetchone() is None:
                 raise LocalProtocolError(f"signatures over seal {round_number}, which is not stored")
             rows = [(round_number, item.signer, item.signature) for item in signatures]
@@ -189,7 +190,7 @@ class Ledger:
         for name, data in contents.items():
             if digest(Context.EVIDENCE, data) != name:
                 raise LocalProtocolError(f"evidence {name.hex()} does not hash to its name")
-        with self._writing():
+        with self._now:
             for name, data in contents.items():
                 self._store_blob(name, data)
             row = (departure.round, departure.peer, departure.kind.value, record)
@@ -234,7 +235,7 @@ class Ledger:
 
     def record_work(self, round_number: int, attempt: int, record: bytes) -> None:
         """Store where an attempt at a round begins, with the next message; what is two rounds older is dropped."""
-        with self._writing(lazily=True):
+        with self._lazily:
             self._database.execute("INSERT OR REPLACE INTO works VALUES (?, ?, ?)", (attempt, round_number, record))
             for table in ("works", "heard"):
                 query = f"DELETE FROM {table} WHERE round > 0 AND round < ?"  # noqa: S608 - fixed names
@@ -267,7 +268,7 @@ class Ledger:
 
     def record_update(self, round_number: int, aggregate: bytes | None, *, is_applied: bool) -> None:
         """Store a round's aggregate with the next message; ``None`` where it lies in a file of its own."""
-        with self._writing(lazily=True):
+        with self._lazily:
             row = (round_number, is_applied, aggregate)
             self._database.execute("INSERT OR REPLACE INTO updates VALUES (?, ?, ?)", row)
 
@@ -279,12 +280,12 @@ class Ledger:
 
     def forget_updates(self, last_round: int) -> None:
         """Drop aggregates up to a round, with the next message."""
-        with self._writing(lazily=True):
+        with self._lazily:
             self._database.execute("DELETE FROM updates WHERE round <= ?", (last_round,))
 
     def record_ending(self, kind: str, reason: str) -> None:
         """Store that our part in this run is over, and how; the first record stands."""
-        with self._writing():
+        with self._now:
             if self.ending() is None:
                 self._database.execute("INSERT INTO endings VALUES (?, ?)", (kind, reason))
 
@@ -292,23 +293,6 @@ class Ledger:
         """How our part in this run ended, as (kind, reason), or ``None`` while it goes on."""
         row = self._database.execute("SELECT kind, reason FROM endings LIMIT 1").fetchone()
         return row and (str(row[0]), str(row[1]))
-
-    @contextmanager
-    def _writing(self, *, lazily: bool = False) -> Iterator[None]:
-        """One step, on disk at the end with all before it, unless ``lazily``.
-
-        A step looks before it writes; should a write fail, the peer ends, and what was not on disk is undone.
-        """
-        database = self._database
-        try:
-            if not database.in_transaction:
-                database.execute("BEGIN IMMEDIATE")
-            yield
-            if not lazily:
-                database.execute("COMMIT")
-        except (sqlite3.Error, OSError) as error:
-            path = self._directory / LEDGER_FILE
-            raise ConfigError(f"cannot write {path}: {error}; free space on its disk and start again") from None
 
 
 def decode_departure(data: bytes) -> Departure:

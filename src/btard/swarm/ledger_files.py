@@ -1,5 +1,5 @@
 """
-The files of a ledger: the schema, the lock on the directory, and what is too large for the database.
+The files of a ledger: the schema, the steps, the lock on the directory, and what is too large for the database.
 
 Every file appears under its name only when it is whole and on the disk.
 """
@@ -8,6 +8,7 @@ import fcntl
 import os
 import sqlite3
 from pathlib import Path
+from types import TracebackType
 
 from btard.errors import ConfigError
 from btard.identity import PeerId, short
@@ -61,6 +62,11 @@ def lock_directory(directory: Path) -> int:
     return lock
 
 
+def connect(path: Path) -> sqlite3.Connection:
+    """Return a connection to a database file, made first if there is none; transactions begin and end by name."""
+    return sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+
+
 def open_database(path: Path, config: RunConfig, me: PeerId) -> sqlite3.Connection:
     """Return the database at ``path``, made first if there is none.
 
@@ -68,7 +74,7 @@ def open_database(path: Path, config: RunConfig, me: PeerId) -> sqlite3.Connecti
         ConfigError: it cannot be opened, is not a ledger, or that of another run or key.
     """
     try:
-        database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        database = connect(path)
     except sqlite3.Error as error:
         raise ConfigError(f"cannot open {path}: {error}; choose a writable --data-dir") from None
     try:
@@ -107,6 +113,41 @@ def _check_owner(database: sqlite3.Connection, path: Path, config: RunConfig, me
     if meta.get("owner") != me:
         owner = short(meta.get("owner", b""))
         raise ConfigError(f"{path} belongs to peer {owner}, not {short(me)}; use its identity or another --data-dir")
+
+
+class Step:
+    """One step, on disk at the end with all before it, unless it ``is_lazy``; may be entered again and again.
+
+    A step looks before it writes; should a write fail, the peer ends, and what was not on disk is undone.
+
+    Raises:
+        ConfigError: the disk is full or the file is damaged; the message says what to do.
+    """
+
+    def __init__(self, database: sqlite3.Connection, directory: Path, *, is_lazy: bool = False) -> None:
+        self.database, self._directory, self._is_lazy = database, directory, is_lazy
+
+    def __enter__(self) -> None:
+        if not self.database.in_transaction:
+            self._execute("BEGIN IMMEDIATE")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, sqlite3.Error | OSError):
+            raise self._explain(error) from None
+        if error is None and not self._is_lazy:
+            self._execute("COMMIT")
+
+    def _execute(self, statement: str) -> None:
+        try:
+            self.database.execute(statement)
+        except sqlite3.Error as error:
+            raise self._explain(error) from None
+
+    def _explain(self, error: Exception) -> ConfigError:
+        path = self._directory / LEDGER_FILE
+        return ConfigError(f"cannot write {path}: {error}; free space on its disk and start again")
 
 
 def write_file(directory: Path, name: str, data: bytes | memoryview) -> None:
