@@ -199,6 +199,12 @@ def test_half_written_evidence_is_removed_at_start(tmp_path: Path) -> None:
     assert not leftover.exists()
 
 
+def test_a_commit_waits_for_the_disk(ledger: Ledger) -> None:
+    """With these settings of SQLite what was written survives a power loss."""
+    settings = [ledger._database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
+    assert settings == ["wal", 2]
+
+
 def test_second_process_is_refused(ledger: Ledger, tmp_path: Path) -> None:
     """The directory has one owner at a time."""
     with pytest.raises(ConfigError, match="in use by another"):

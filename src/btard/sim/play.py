@@ -21,6 +21,7 @@ from btard.rules.evidence import DepartureKind
 from btard.sim.checkers import Accountability, Agreement, Checker, NoFalseBan, NothingLost, Progress, Truth, Violation
 from btard.sim.clocks import SkewedClock, skewed, true_time
 from btard.sim.determinism import run_deterministically
+from btard.sim.disk import ledgers_in_memory
 from btard.sim.faults import FaultDriver
 from btard.sim.memo import Memory
 from btard.sim.network import NetworkModel
@@ -256,14 +257,14 @@ def play(
     with stage.memory.installed(), rare_collections():
         crashing = stage.power.connected() if scenario.crashes else nullcontext()
         freezing = stage.faults.freezer.connected() if scenario.freezes else nullcontext()
-        with crashing, freezing, skewed(find_clocks(scenario)):
+        with ledgers_in_memory(), crashing, freezing, skewed(find_clocks(scenario)):
             virtual_s = run_deterministically(stage.run, scenario.seed)
         stage.audit()
     return stage.report(virtual_s, time.perf_counter() - started)
 
 
 def play_in_memory(scenario: Scenario, trace_path: Path | None = None, tell: Callable[[str], None] = ignore) -> Report:
-    """Play a scenario on one core, its ledgers in memory if the machine has a file system there."""
+    """Play a scenario on one core, its files in memory if the machine has a file system there."""
     torch.set_num_threads(1)
     with ExitStack() as stack:
         file = stack.enter_context(trace_path.open("w", encoding="utf-8")) if trace_path else None
