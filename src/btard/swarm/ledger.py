@@ -146,22 +146,16 @@ class Ledger:
         Raises:
             LocalProtocolError: a signed seal would be replaced, or a round would be skipped.
         """
+        row = (seal.round, encode_seal(seal))
         with self._lazily:
-            newest = self.newest_seal()
-            query = "SELECT seal FROM seals WHERE round = ?"
-            if self._database.execute(query, (seal.round,)).fetchone() == (encode_seal(seal),):
-                return
-            following = newest.round + 1 if newest else 0
-            if newest and seal.round == newest.round and not self._has_signatures(seal.round):
-                self._database.execute("UPDATE seals SET seal = ? WHERE round = ?", (encode_seal(seal), seal.round))
-            elif seal.round == following:
-                self._database.execute("INSERT INTO seals VALUES (?, ?)", (seal.round, encode_seal(seal)))
-            else:
-                raise LocalProtocolError(f"seal {seal.round} is out of turn or signed already; {following} is next")
-
-    def _has_signatures(self, round_number: int) -> bool:
-        query = "SELECT 1 FROM signatures WHERE round = ? LIMIT 1"
-        return self._database.execute(query, (round_number,)).fetchone() is not None
+            following = self._database.execute("SELECT coalesce(max(round), -1) + 1 FROM seals").fetchone()[0]
+            if seal.round == following:
+                self._database.execute("INSERT INTO seals VALUES (?, ?)", row)
+            elif row not in self._database.execute("SELECT * FROM seals WHERE round = ?", row[:1]).fetchall():
+                if seal.round + 1 != following or self.signatures(seal.round):
+                    message = f"seal {seal.round} is out of turn or signed already; {following} is next"
+                    raise LocalProtocolError(message)
+                self._database.execute("REPLACE INTO seals VALUES (?, ?)", row)
 
     def record_signatures(self, round_number: int, signatures: Sequence[SealSignature]) -> None:
         """Store members' signatures over a round's seal; those known already change nothing.
