@@ -35,9 +35,8 @@ def make_column(slices: dict[PeerId, Tensor], aggregate: Tensor | None = None) -
 
 def make_reports(column: Column) -> dict[PeerId, Report]:
     """What honest contributors report on a column."""
-    return {
-        peer: compute_part_report(DIRECTIONS, PART, values, column.aggregate) for peer, values in column.slices.items()
-    }
+    aggregate = read_committed(column.aggregate)
+    return {peer: compute_part_report(DIRECTIONS, PART, values, aggregate) for peer, values in column.slices.items()}
 
 
 def is_balanced(column: Column) -> bool:

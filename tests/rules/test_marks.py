@@ -30,10 +30,10 @@ def test_nobody_is_marked_with_itself() -> None:
 def test_partners_are_counted_in_the_roster_of_the_moment() -> None:
     """Whoever has left counts against nobody any more."""
     marks = Marks().with_pairs([make_pair(A, peer) for peer in (D, B, C)])
-    assert marks.partners(A, ROSTER) == (B, C, D)
-    assert marks.partners(B, ROSTER) == (A,)
+    assert marks.find_overmarked(ROSTER, 2) == (A,)
     smaller = ROSTER.without([B])
-    assert marks.partners(A, smaller) == (C, D)
+    assert marks.find_overmarked(smaller, 2) == ()
+    assert marks.find_overmarked(smaller, 1) == (A,)
     assert marks.within(smaller) == Marks().with_pairs([make_pair(A, C), make_pair(A, D)])
 
 

@@ -39,22 +39,20 @@ def read_committed(values: Tensor) -> Tensor:
 
 
 def compute_part_report(directions: Directions, part: Part, gradient: Tensor, aggregate: Tensor) -> Report:
-    """Return the true report of a slice against an aggregate, both of the part's length."""
+    """Return the true report of a committed slice against an aggregate as it counts, both of the part's length."""
     if not part.elements:
         return Report((0.0,) * directions.count, 0.0)
-    mine, common = read_committed(gradient), read_committed(aggregate)
-    projections, norm = compute_report(directions, mine, common, part.tau, part.start)
+    projections, norm = compute_report(directions, read_committed(gradient), aggregate, part.tau, part.start)
     return Report(tuple(projections.tolist()), norm)
 
 
 def find_liars(column: Column, directions: Directions, reports: Mapping[PeerId, Report]) -> tuple[PeerId, ...]:
     """Return the contributors whose report is not what their slice gives (beyond rounding)."""
+    part, aggregate = column.part, read_committed(column.aggregate)
     return tuple(
         peer
         for peer, gradient in column.slices.items()
-        if not is_same_report(
-            reports[peer], compute_part_report(directions, column.part, gradient, column.aggregate), column.part.tau
-        )
+        if not is_same_report(reports[peer], compute_part_report(directions, part, gradient, aggregate), part.tau)
     )
 
 

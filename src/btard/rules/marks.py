@@ -7,6 +7,7 @@ is marked once, by agreed messages alone, and stays marked until one of the two 
 the swarm for nothing more often than it has partners (design section 5).
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
@@ -42,13 +43,10 @@ class Marks:
         """Return whether the two are a marked pair."""
         return bool(self.pairs) and frozenset({one, other}) in self.pairs
 
-    def partners(self, peer: PeerId, roster: Roster) -> tuple[PeerId, ...]:
-        """Return the members with whom ``peer`` is marked, in roster order."""
-        return tuple(other for other in roster.members if other != peer and self.is_marked(peer, other))
-
     def find_overmarked(self, roster: Roster, tolerated: int) -> tuple[PeerId, ...]:
         """Return the members with more than f marked partners in the roster: none of them is honest."""
-        return tuple(peer for peer in roster.members if len(self.partners(peer, roster)) > tolerated)
+        partners = Counter(peer for pair in self.within(roster).pairs for peer in pair)
+        return tuple(peer for peer in roster.members if partners[peer] > tolerated)
 
 
 def compute_marks_digest(marks: Marks) -> bytes:

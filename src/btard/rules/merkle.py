@@ -7,6 +7,7 @@ binds its index, the root binds the number of leaves and of elements; an odd nod
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from btard.identity import Context, digest
 
@@ -46,7 +47,7 @@ class MerkleTree:
             levels.append(tuple(_parents(levels[-1])))
         return cls(elements, tuple(levels))
 
-    @property
+    @cached_property
     def root(self) -> bytes:
         """The 32-byte commitment."""
         return _seal_root(len(self.levels[0]), self.elements, self.levels[-1][0] if self.levels[0] else b"")

@@ -31,13 +31,14 @@ from btard.swarm.state import Work, as_bytes
 
 def scatter(services: Services, work: Work) -> None:
     """Send every aggregator the chunks of our gradient that it lacks (Algorithm 2, step 3), marked pairs aside."""
-    if work.gradient is None:
+    gradient, relays, me = work.gradient, work.relays, services.me
+    if gradient is None:
         return
     for part in work.parts:
-        wanted = part.elements and part.aggregator != services.me
-        is_direct = work.relays.between(services.me, part.aggregator) is None
-        if wanted and is_direct and services.conduct.sends_slice(work.round, part.aggregator):
-            services.slices.send(work.round, work.gradient, part.aggregator, part.chunks)
+        peer = part.aggregator
+        is_wanted = part.elements and peer != me and relays.between(me, peer) is None
+        if is_wanted and services.conduct.sends_slice(work.round, peer):
+            services.slices.send(work.round, gradient, peer, part.chunks)
 
 
 async def aggregate(services: Services, work: Work) -> None:
@@ -73,12 +74,10 @@ def read_column(services: Services, work: Work, part: Part) -> list[Tensor]:
 
 async def _reduce(services: Services, work: Work, part: Part) -> tuple[bytes, float]:
     config = services.config
-    rows = read_column(services, work, part)
+    rows = read_column(services, work, part) if part.elements else []
 
     def compute() -> tuple[Tensor, bytes, float]:
-        own = torch.zeros(part.elements)
-        if part.elements and rows:
-            own = compute_centered_clip(rows, part.tau, config.epsilon).aggregate
+        own = compute_centered_clip(rows, part.tau, config.epsilon).aggregate if rows else torch.zeros(part.elements)
         own = services.conduct.aggregate(work.round, work.attempt, part, own)
         norm = float(torch.linalg.vector_norm(own, dtype=torch.float64))
         return own, compute_root(as_bytes(own), 4 * config.chunk_size), norm
@@ -112,10 +111,9 @@ async def reveal(services: Services, work: Work) -> None:
 
 async def _gather(services: Services, work: Work) -> tuple[int, ...]:
     """Send our aggregate to all and wait for theirs; return the parts that nobody gave us."""
-    mine = work.part_of(services.me)
-    for peer in services.others(work):
-        is_direct = work.relays.between(services.me, peer) is None
-        if mine.elements and is_direct and services.conduct.sends_part(work.round, peer):
+    mine, relays = work.part_of(services.me), work.relays
+    for peer in services.others(work) if mine.elements else ():
+        if relays.between(services.me, peer) is None and services.conduct.sends_part(work.round, peer):
             services.parts.send(work.round, work.attempt, mine, peer)
     relay_parts(services, work)
     if await services.exchange.wait_for(work, lambda: not _lacking_parts(services, work), services.deadlines.bulk_s):
@@ -165,15 +163,14 @@ async def _pull_parts(services: Services, work: Work, sources: Sequence[PeerId])
 
 def _merge_parts(services: Services, work: Work) -> Tensor:
     """Return ĝ, float32 of shape (D,), from all parts."""
-    merged = torch.empty(services.config.elements, dtype=torch.float32)
-    roots = work.aggregate_roots
+    roots, pieces = work.aggregate_roots, []
     for part in work.parts:
-        values = services.parts.get(work.round, work.attempt, part, roots[part.aggregator])
         if part.elements:
+            values = services.parts.get(work.round, work.attempt, part, roots[part.aggregator])
             if values is None:
                 raise Undecided(f"round {work.round}: part {part.index} was attested but nobody serves it")
-            merged[part.start : part.stop] = read_committed(values)
-    return merged
+            pieces.append(read_committed(values))
+    return torch.cat(pieces)
 
 
 async def ban_broken_reveals(services: Services, work: Work, commitments: Transcript, reveals: Transcript) -> None:

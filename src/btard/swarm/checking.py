@@ -15,7 +15,7 @@ from btard.swarm.aggregation import ban_broken_reveals, read_column
 from btard.swarm.services import Services
 from btard.swarm.settling import rule_on
 from btard.swarm.state import Work
-from btard.swarm.validation import recompute_reports
+from btard.swarm.validation import compute_part_reports
 
 
 async def check(services: Services, work: Work) -> None:
@@ -39,7 +39,7 @@ async def _report_on_all_parts(services: Services, work: Work) -> tuple[Report, 
     own = work.gradient
     if own is None or services.me not in work.contributors:
         return ()
-    reports = await services.compute.run(lambda: recompute_reports(work, own).reports)
+    reports = await services.compute.run(lambda: compute_part_reports(work, own))
     return await services.conduct.reports(work.round, work.attempt, work.parts, reports)
 
 

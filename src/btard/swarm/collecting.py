@@ -30,11 +30,9 @@ async def collect_slices(
     services: Services, work: Work, part: Part
 ) -> tuple[tuple[PeerId, ...], tuple[Unrelayed, ...]]:
     """Wait for every contributor's slice of our part, and for what we pass on; return what did not come, in order."""
-    own = [
-        Due(part, peer, work.relays.between(services.me, peer) or peer, False)
-        for peer in work.contributors
-        if part.elements
-    ]
+    relays = work.relays
+    contributors = work.contributors if part.elements else ()
+    own = [Due(part, peer, relays.between(services.me, peer) or peer, False) for peer in contributors]
     errands = [
         Due(work.part_of(errand.recipient), errand.owner, errand.owner, True)
         for errand in find_slice_errands(services, work)

@@ -41,8 +41,9 @@ def scatter_to_relays(services: Services, work: Work) -> None:
     """Send our slices for those with whom we are marked to the relays; whole, for that is how relays serve them."""
     if work.gradient is None:
         return
+    relays = work.relays
     for part in work.parts:
-        relay = work.relays.between(services.me, part.aggregator) if part.elements else None
+        relay = relays.between(services.me, part.aggregator) if part.elements else None
         if relay is not None and services.conduct.sends_slice(work.round, relay):
             send_whole(services, work, relay, part)
 

@@ -213,8 +213,10 @@ def commit_to(values: Tensor, chunk_size: int, *, overflow: bool = False) -> Gra
 
 def as_bytes(values: Tensor) -> memoryview:
     """The raw bytes of a contiguous tensor, without a copy."""
+    if not values.numel():
+        return memoryview(b"")
     array: NDArray[np.float32] = values.numpy()
-    return array.data.cast("B") if values.numel() else memoryview(b"")
+    return array.data.cast("B")
 
 
 def read_values(payload: memoryview) -> Tensor:

@@ -13,7 +13,7 @@ from btard.identity import PeerId
 from btard.rules.checks import Recomputation, find_false_parts
 from btard.rules.draws import compute_minibatch_seed
 from btard.rules.judgement import compute_part_report
-from btard.rules.messages import Commit
+from btard.rules.messages import Commit, Report
 from btard.swarm.services import Services
 from btard.swarm.state import Gradient, Work, commit_to
 from btard.swarm.workload import Workload
@@ -67,10 +67,20 @@ async def inspect_in_compute(services: Services, work: Work, target: PeerId, sla
 
 def recompute_reports(work: Work, gradient: Gradient) -> Recomputation:
     """Return the reports that a committed gradient gives against the round's aggregates."""
-    assert work.directions is not None and work.aggregate is not None
-    reports, norms = [], []
-    for part in work.parts:
-        values = gradient.values[part.start : part.stop]
-        reports.append(compute_part_report(work.directions, part, values, work.aggregate[part.start : part.stop]))
-        norms.append(float(torch.linalg.vector_norm(values, dtype=torch.float64)) if part.elements else 0.0)
-    return Recomputation(gradient.tree.root, gradient.overflow, tuple(reports), tuple(norms))
+    norms = tuple(
+        float(torch.linalg.vector_norm(gradient.values[part.start : part.stop], dtype=torch.float64))
+        for part in work.parts
+    )
+    return Recomputation(gradient.tree.root, gradient.overflow, compute_part_reports(work, gradient), norms)
+
+
+def compute_part_reports(work: Work, gradient: Gradient) -> tuple[Report, ...]:
+    """Return the true reports of a committed gradient against the round's aggregates, one for every part."""
+    directions, aggregate = work.directions, work.aggregate
+    assert directions is not None and aggregate is not None
+    return tuple(
+        compute_part_report(
+            directions, part, gradient.values[part.start : part.stop], aggregate[part.start : part.stop]
+        )
+        for part in work.parts
+    )
