@@ -82,7 +82,7 @@ CHECKING = (
         "let NaN under a signed root spread",
         "attacks B5",
         "rules/judgement.py",
-        "return torch.zeros_like(values) if find_non_finite([values]) else values",
+        "return values if is_finite(values) else torch.zeros_like(values)",
         "return values",
         "tests/rules",
         "tests/attacks",

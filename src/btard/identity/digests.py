@@ -47,7 +47,7 @@ class Context(StrEnum):
 
 def digest(context: Context, *parts: bytes) -> bytes:
     """Return the 32-byte digest of ``parts`` under ``context``; part boundaries count."""
-    hasher = blake3(derive_key_context=context.value)
+    hasher = blake3(derive_key_context=context)
     for part in parts:
         hasher.update(len(part).to_bytes(8, "little"))
         hasher.update(part)
@@ -56,4 +56,4 @@ def digest(context: Context, *parts: bytes) -> bytes:
 
 def expand(context: Context, seed: bytes, length: int) -> bytes:
     """Return ``length`` pseudorandom bytes from ``seed``, the same on every machine (BLAKE3 XOF)."""
-    return blake3(seed, derive_key_context=context.value).digest(length=length)
+    return blake3(seed, derive_key_context=context).digest(length=length)

@@ -9,6 +9,7 @@ from btard.robust.clip import (
     compute_residual,
     compute_residual_bound,
     find_non_finite,
+    is_finite,
 )
 from btard.robust.partition import Layout, compute_chunk_size, compute_parts
 from btard.robust.projection import (
@@ -41,5 +42,6 @@ __all__ = [
     "compute_residual_bound",
     "compute_sum_tolerance",
     "find_non_finite",
+    "is_finite",
     "scale_to_part",
 ]

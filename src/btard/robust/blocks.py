@@ -5,7 +5,7 @@ The block size depends on the number of rows only, and blocks are visited in ord
 equal bits on one machine. Work on a block stays in the cache; one block of all rows is the only copy.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -41,12 +41,17 @@ def check_rows(rows: Sequence[Tensor]) -> int:
     return length
 
 
+def _cut(rows: list[Tensor], size: int) -> Iterable[tuple[Tensor, ...] | list[Tensor]]:
+    """Return the pieces of all rows, block by block; short rows are one block as they are."""
+    return zip(*(torch.split(row, size) for row in rows), strict=True) if rows[0].numel() > size else [rows]
+
+
 def iterate_float32(rows: Sequence[Tensor]) -> Iterator[tuple[slice, Tensor]]:
     """Yield (slice, block): the block is (n, len) float32 and valid until the next one is drawn."""
     count, size = len(rows), compute_block_size(len(rows))
     flat = torch.empty(count * min(size, rows[0].numel()))
     start = 0
-    for pieces in zip(*(torch.split(row.detach(), size) for row in rows), strict=True):
+    for pieces in _cut([row.detach() for row in rows], size):
         length = pieces[0].numel()
         block = flat[: count * length].view(count, length)
         torch.stack(pieces, out=block)

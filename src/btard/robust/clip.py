@@ -80,13 +80,15 @@ class _Output:
 
 def find_non_finite(rows: Sequence[Tensor]) -> tuple[int, ...]:
     """Return the indices of rows with a NaN, an infinity, or an element beyond 1e30."""
-    return tuple(index for index, row in enumerate(rows) if not _is_finite(row))
+    return tuple(index for index, row in enumerate(rows) if not is_finite(row))
 
 
-def _is_finite(row: Tensor) -> bool:
+def is_finite(row: Tensor) -> bool:
+    """Return whether a row holds no NaN, no infinity and no element beyond 1e30."""
     if row.numel() == 0:
         return True
-    low, high = (float(bound) for bound in torch.aminmax(row.detach()))
+    lowest, highest = torch.aminmax(row.detach())
+    low, high = lowest.item(), highest.item()
     return low >= -MAX_VALUE and high <= MAX_VALUE  # false for NaN as well, which aminmax hands on
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from btard.identity import PeerId
-from btard.robust import Directions, compute_centered_clip, compute_report, compute_residual, find_non_finite
+from btard.robust import Directions, compute_centered_clip, compute_report, compute_residual, is_finite
 from btard.rules.checks import compute_residual_limit, is_same_report
 from btard.rules.config import RunConfig
 from btard.rules.messages import Report
@@ -35,7 +35,7 @@ class Column:
 
 def read_committed(values: Tensor) -> Tensor:
     """Return committed values as they count: zeros if any is NaN, infinite or beyond 1e30 (attacks B5)."""
-    return torch.zeros_like(values) if find_non_finite([values]) else values
+    return values if is_finite(values) else torch.zeros_like(values)
 
 
 def compute_part_report(directions: Directions, part: Part, gradient: Tensor, aggregate: Tensor) -> Report:

@@ -345,6 +345,9 @@ class Transcript:
     def _by_sender(self) -> dict[PeerId, SignedMessage]:
         return {message.sender: message for message in self.messages}
 
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
     def __getitem__(self, peer: PeerId) -> SignedMessage:
         return self._by_sender[peer]
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from btard.identity import PeerId
 from btard.robust import Layout, compute_parts
@@ -22,7 +23,7 @@ class Part:
     tau: float
     delta: float
 
-    @property
+    @cached_property
     def elements(self) -> int:
         """Its length; 0 where there are fewer chunks than members."""
         return self.stop - self.start

@@ -6,7 +6,8 @@ if it never sends one that does.
 """
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from operator import lt
 from typing import TypeVar
 
 from btard.identity import DIGEST_SIZE, PeerId
@@ -14,7 +15,7 @@ from btard.rules.checks import is_well_formed
 from btard.rules.messages import Aggregate, Attest, Check, Commit, Confirm, Reveal, SignedMessage, Vote
 from btard.rules.relays import Errand
 
-_Item = TypeVar("_Item", bytes, int)
+_Item = TypeVar("_Item", bytes, int, Errand)
 
 
 def is_valid_commit(message: SignedMessage, validators: Collection[PeerId], *, is_closing: bool) -> bool:
@@ -35,7 +36,7 @@ def is_valid_aggregate(
     if not isinstance(aggregate, Aggregate):
         return False
     failed = [Errand(message.sender, PeerId(item.recipient), PeerId(item.owner)) for item in aggregate.unrelayed]
-    if failed != sorted(set(failed)) or not set(failed) <= set(errands):
+    if not (_is_sorted(failed) and set(failed) <= set(errands)):
         return False
     if aggregate.missing:
         known = set(aggregate.missing) <= set(contributors) and message.sender not in aggregate.missing
@@ -80,5 +81,6 @@ def is_valid_vote(message: SignedMessage, disputes: int) -> bool:
     return isinstance(message.payload, Vote) and len(message.payload.opinions) == disputes
 
 
-def _is_sorted(items: tuple[_Item, ...]) -> bool:
-    return list(items) == sorted(set(items))
+def _is_sorted(items: Sequence[_Item]) -> bool:
+    """Whether each is larger than the one before."""
+    return all(map(lt, items, items[1:]))

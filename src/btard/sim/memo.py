@@ -18,10 +18,11 @@ from btard.identity import digest, expand, is_signed_by
 from btard.robust import Directions, compute_report, compute_reports
 from btard.robust.projection import Vector
 from btard.rules.checks import find_part_to_open
+from btard.rules.draws import draw_round_validators, find_broken_reveals
 from btard.rules.messages import SignedMessage
 from btard.rules.parts import cut_parts
 from btard.rules.validity import is_valid_check
-from btard.wire import open_message
+from btard.wire import find_valid_signatures, open_message
 
 REMEMBERED = 1 << 16
 """Answers kept of one function; then all of its answers are forgotten at once."""
@@ -86,7 +87,18 @@ class Memory:
             return message
 
         self._open = remember(open_and_see)
-        shared = (is_signed_by, digest, expand, cut_parts, Directions, is_valid_check, find_part_to_open)
+        shared = (
+            is_signed_by,
+            digest,
+            expand,
+            cut_parts,
+            draw_round_validators,
+            find_broken_reveals,
+            find_valid_signatures,
+            Directions,
+            is_valid_check,
+            find_part_to_open,
+        )
         self._replacements: dict[Function, Function] = {function: remember(function) for function in shared}
         ask = remember_reports()
         self._replacements |= {open_message: self._open, compute_report: ask, compute_reports: ask_for_rows(ask)}

@@ -130,8 +130,8 @@ async def _gather(services: Services, work: Work) -> tuple[int, ...]:
 
 
 def _lacking_parts(services: Services, work: Work) -> list[Part]:
-    roots, get = work.aggregate_roots, services.parts.get
-    return [p for p in work.parts if p.elements and get(work.round, work.attempt, p, roots[p.aggregator]) is None]
+    get, root_of = services.parts.get, work.aggregate_root_of
+    return [p for p in work.parts if p.elements and get(work.round, work.attempt, p, root_of(p.aggregator)) is None]
 
 
 def _find_holders(services: Services, work: Work) -> set[PeerId]:
@@ -163,10 +163,10 @@ async def _pull_parts(services: Services, work: Work, sources: Sequence[PeerId])
 
 def _merge_parts(services: Services, work: Work) -> Tensor:
     """Return ĝ, float32 of shape (D,), from all parts."""
-    roots, pieces = work.aggregate_roots, []
+    pieces = []
     for part in work.parts:
+        values = services.parts.get(work.round, work.attempt, part, work.aggregate_root_of(part.aggregator))
         if part.elements:
-            values = services.parts.get(work.round, work.attempt, part, roots[part.aggregator])
             if values is None:
                 raise Undecided(f"round {work.round}: part {part.index} was attested but nobody serves it")
             pieces.append(read_committed(values))

@@ -55,12 +55,10 @@ async def settle_gather_complaints(services: Services, work: Work, complaints: S
     Raises:
         NewAttempt: somebody did not publish a part.
     """
-    roots = work.aggregate_roots
 
     def is_held(complaint: Complaint) -> bool:
-        return (
-            services.parts.get(work.round, work.attempt, work.parts[complaint.part], roots[complaint.owner]) is not None
-        )
+        part, root = work.parts[complaint.part], work.aggregate_root_of(complaint.owner)
+        return services.parts.get(work.round, work.attempt, part, root) is not None
 
     async def fetch(complaint: Complaint, sources: Sequence[PeerId]) -> None:
         await pull_part(services, work, work.parts[complaint.part], sources)

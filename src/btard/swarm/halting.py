@@ -25,7 +25,7 @@ from btard.swarm.broadcast import Broadcast
 from btard.swarm.frames import Kind
 from btard.swarm.ledger import Ledger
 from btard.swarm.viewing import make_position
-from btard.wire import compute_seal_digest, decode, encode, is_seal_signed_by, open_message
+from btard.wire import compute_seal_digest, decode, encode, find_valid_signatures, open_message
 
 log = structlog.get_logger(__name__)
 
@@ -71,6 +71,8 @@ class Resuming:
 
     def find_restart(self) -> int | None:
         """The serial at which more than half of the roster are ready to begin again, unless we are past it."""
+        if not self._newest:
+            return None
         serial = find_restart(self._broadcast.place.roster, {m.sender: m.slot.stage.serial for m in self.held})
         return serial if serial is not None and serial >= self._broadcast.place.serial else None
 
@@ -145,11 +147,8 @@ class Resuming:
         if before is None or me in seal.roster or seal.round != before.round + 1:
             return
         roster = Roster.of([PeerId(member) for member in before.roster])
-        signers = frozenset(
-            item.signer
-            for item in shown.signatures
-            if item.signer in roster and is_seal_signed_by(PeerId(item.signer), seal, item.signature)
-        )
+        claimed = [item for item in shown.signatures if item.signer in roster]
+        signers = frozenset(item.signer for item in find_valid_signatures(seal, claimed))
         if seal.previous == compute_seal_digest(before) and has_quorum(signers, roster):
             self._fail(
                 Banned("the roster convicted this peer while it was cut off; the seals of the others tell why")

@@ -101,7 +101,7 @@ def prove_column(
             log.info("no self-contained proof: a slice is held in pieces", contributor=short(peer))
             return None
         slices.append(SliceProof(peer, _name_blob(blobs, as_bytes(piece.values)), piece.proof))
-    values = services.parts.get(subject.round, subject.attempt, part, subject.aggregate_roots[part.aggregator])
+    values = services.parts.get(subject.round, subject.attempt, part, subject.aggregate_root_of(part.aggregator))
     aggregate = _name_blob(blobs, as_bytes(values if values is not None else empty_part()))
     assert subject.checks is not None
     proof = ColumnProof(

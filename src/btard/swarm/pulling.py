@@ -24,7 +24,7 @@ async def pull_slice(
 
 async def pull_part(services: Services, work: Work, part: Part, sources: Sequence[PeerId]) -> None:
     """Ask others for the aggregate of a part."""
-    root = work.aggregate_roots[part.aggregator]
+    root = work.aggregate_root_of(part.aggregator)
     others = [source for source in sources if source != services.me]
     await services.parts.pull(work.round, work.attempt, part, root, others, compute_pull_bound(services))
 

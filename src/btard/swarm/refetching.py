@@ -64,9 +64,9 @@ async def refetch_parts(services: Services, work: Work) -> None:
     """
     if not work.is_resumed:
         return
-    roots, mine = work.aggregate_roots, work.part_of(services.me)
-    own = services.parts.get(work.round, work.attempt, mine, roots[services.me])
-    if own is not None and compute_root(as_bytes(own), 4 * services.config.chunk_size) != roots[services.me]:
+    root_of, mine = work.aggregate_root_of, work.part_of(services.me)
+    own = services.parts.get(work.round, work.attempt, mine, root_of(services.me))
+    if own is not None and compute_root(as_bytes(own), 4 * services.config.chunk_size) != root_of(services.me):
         services.parts.drop_own(work.round, work.attempt, mine)
 
     def lacking() -> list[int]:
@@ -74,7 +74,7 @@ async def refetch_parts(services: Services, work: Work) -> None:
         return [
             p.index
             for p in work.parts
-            if p.elements and get(work.round, work.attempt, p, roots[p.aggregator]) is None and roots[p.aggregator]
+            if p.elements and get(work.round, work.attempt, p, root := root_of(p.aggregator)) is None and root
         ]
 
     async def ask() -> None:

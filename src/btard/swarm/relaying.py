@@ -65,7 +65,7 @@ def relay_parts(services: Services, work: Work) -> None:
     """Pass on aggregates as they come."""
     for errand in work.relays.find_part_errands(work.parts):
         if errand.relay == services.me and services.conduct.sends_part(work.round, errand.recipient):
-            part, root = work.part_of(errand.owner), work.aggregate_roots[errand.owner]
+            part, root = work.part_of(errand.owner), work.aggregate_root_of(errand.owner)
             services.spawn(_pass_on_part, services, work.round, work.attempt, part, root, errand.recipient)
 
 

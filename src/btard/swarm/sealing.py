@@ -13,7 +13,7 @@ from btard.swarm.exchange import NewAttempt
 from btard.swarm.services import Services
 from btard.swarm.settling import rule_on
 from btard.swarm.state import Work
-from btard.wire import is_seal_signed_by
+from btard.wire import find_valid_signatures
 
 
 async def settle_previous(services: Services, work: Work) -> None:
@@ -75,12 +75,8 @@ def seal_previous(work: Work) -> None:
     """
     seal, commits = work.state.seal, _read_commits(work)
     if find_common_state(work) == seal.state:
-        signed = [
-            SealSignature(peer, commit.seal)
-            for peer, commit in commits.items()
-            if is_seal_signed_by(peer, seal, commit.seal)
-        ]
-        work.signatures = _require_quorum(work, signed)
+        claimed = tuple(SealSignature(peer, commit.seal) for peer, commit in commits.items())
+        work.signatures = _require_quorum(work, find_valid_signatures(seal, claimed))
 
 
 def _read_commits(work: Work) -> dict[PeerId, Commit]:

@@ -23,7 +23,7 @@ from btard.rules.seal import Seal, SealSignature, has_quorum
 from btard.swarm.broadcast import Broadcast
 from btard.swarm.frames import Kind
 from btard.swarm.ledger import Ledger
-from btard.wire import compute_seal_digest, decode, decode_seal, encode, encode_seal, is_seal_signed_by
+from btard.wire import compute_seal_digest, decode, decode_seal, encode, encode_seal, find_valid_signatures
 
 log = structlog.get_logger(__name__)
 
@@ -126,13 +126,8 @@ def _follows(config: RunConfig, before: Seal, seal: Seal, signatures: Sequence[S
     roster = Roster(tuple(PeerId(peer) for peer in before.roster))
     if (seal.run_id, seal.round, seal.previous) != (config.run_id, before.round + 1, compute_seal_digest(before)):
         return False
-    signers = {item.signer for item in signatures if item.signer in roster}
-    valid = {
-        item.signer
-        for item in signatures
-        if item.signer in signers and is_seal_signed_by(PeerId(item.signer), seal, item.signature)
-    }
-    return has_quorum(frozenset(valid), roster)
+    claimed = [item for item in signatures if item.signer in roster]
+    return has_quorum(frozenset(item.signer for item in find_valid_signatures(seal, claimed)), roster)
 
 
 def find_newest(stages: Iterable[Stage]) -> str:

@@ -73,6 +73,7 @@ class Work:
 
     def __init__(self, config: RunConfig, state: State, previous: "Work | None") -> None:
         self.config, self.state, self.previous = config, state, previous
+        self.round = state.round
         self.roster, self.banned = state.roster, state.banned
         self.marks = state.marks
         self.gathered: frozenset[Pair] = frozenset()
@@ -98,11 +99,6 @@ class Work:
         self.is_delayed = False
         self.is_resumed = False
         self.reopen: list[int] = []
-
-    @property
-    def round(self) -> int:
-        """The round's number, from 1."""
-        return self.state.round
 
     def stage(self, phase: Phase, serial: int = 0) -> Stage:
         """The stage of a phase in the current attempt; COMMIT belongs to the first one."""
@@ -186,11 +182,10 @@ class Work:
         assert isinstance(commit, Commit)
         return commit.root
 
-    @property
-    def aggregate_roots(self) -> dict[PeerId, bytes]:
-        """The Merkle roots of the aggregates, by aggregator."""
+    def aggregate_root_of(self, peer: PeerId) -> bytes:
+        """The Merkle root of the aggregate that ``peer`` committed to in the current attempt."""
         assert self.aggregates is not None
-        return {message.sender: message.payload.root for message in self.aggregates.messages}  # type: ignore[union-attr]
+        return self.aggregates[peer].payload.root  # type: ignore[union-attr]
 
     @property
     def aggregate_norms(self) -> tuple[float, ...]:

@@ -3,7 +3,14 @@
 from btard.wire.chains import MAX_CHAIN, Cast, open_chain
 from btard.wire.codec import MAX_MESSAGE, decode, encode
 from btard.wire.envelope import open_message, sign_message
-from btard.wire.seals import compute_seal_digest, decode_seal, encode_seal, is_seal_signed_by, sign_seal
+from btard.wire.seals import (
+    compute_seal_digest,
+    decode_seal,
+    encode_seal,
+    find_valid_signatures,
+    is_seal_signed_by,
+    sign_seal,
+)
 from btard.wire.ticket import Ticket, format_ticket, parse_ticket
 
 __all__ = [
@@ -16,6 +23,7 @@ __all__ = [
     "decode_seal",
     "encode",
     "encode_seal",
+    "find_valid_signatures",
     "format_ticket",
     "is_seal_signed_by",
     "open_chain",

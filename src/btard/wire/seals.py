@@ -1,7 +1,9 @@
 """Seals on the wire: their bytes, digests and signatures."""
 
+from collections.abc import Sequence
+
 from btard.identity import Context, Identity, PeerId, digest, is_signed_by
-from btard.rules.seal import Seal
+from btard.rules.seal import Seal, SealSignature
 from btard.wire.codec import decode, encode
 
 SEAL_TAG = b"btard 1 seal\x00"
@@ -30,6 +32,12 @@ def compute_seal_digest(seal: Seal) -> bytes:
 def sign_seal(identity: Identity, seal: Seal) -> bytes:
     """Return the 64-byte signature over a seal's tuple."""
     return identity.sign(SEAL_TAG + encode_seal(seal))
+
+
+def find_valid_signatures(seal: Seal, signatures: Sequence[SealSignature]) -> tuple[SealSignature, ...]:
+    """Return those of the signatures that are their signers' over this very tuple."""
+    signed = SEAL_TAG + encode_seal(seal)
+    return tuple(item for item in signatures if is_signed_by(PeerId(item.signer), signed, item.signature))
 
 
 def is_seal_signed_by(peer: PeerId, seal: Seal, signature: bytes) -> bool:

@@ -11,7 +11,7 @@ from btard.identity import Context, PeerId, digest
 from btard.robust import Directions, compute_centered_clip
 from btard.rules.draws import combine_nonces
 from btard.rules.evidence import ColumnProof, SliceProof
-from btard.rules.judgement import compute_part_report
+from btard.rules.judgement import compute_part_report, read_committed
 from btard.rules.merkle import MerkleTree, compute_leaves, compute_root
 from btard.rules.messages import Aggregate, Check, Phase, Report, Reveal
 
@@ -54,7 +54,7 @@ class OpenedColumn:
         directions = Directions(combine_nonces(reveals), config.elements, config.projections)
 
         def report(peer: PeerId) -> tuple[Report, ...]:
-            true = compute_part_report(directions, part, rows[peer], aggregate)
+            true = compute_part_report(directions, part, rows[peer], read_committed(aggregate))
             told = Report(tuple(value + 1.0 for value in true.projections), true.norm) if peer == liar else true
             return tuple(told if other is part else Report(true.projections, 0.0) for other in parts)
 

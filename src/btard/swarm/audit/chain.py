@@ -18,7 +18,7 @@ from btard.rules.evidence import Departure, DepartureKind
 from btard.rules.roster import Roster
 from btard.rules.seal import Seal, SealSignature, has_quorum
 from btard.swarm.audit.contents import Evidence
-from btard.wire import compute_seal_digest, is_seal_signed_by
+from btard.wire import compute_seal_digest, find_valid_signatures
 
 
 @dataclass(frozen=True)
@@ -99,10 +99,12 @@ def _check_next(chain: Chain, number: int, signatures: Sequence[SealSignature]) 
 def _check_signatures(
     chain: Chain, number: int, signatures: Sequence[SealSignature], allowed: set[bytes]
 ) -> Iterator[str]:
+    known = tuple(item for item in signatures if item.signer in allowed)
+    valid = frozenset(find_valid_signatures(chain.seals[number], known))
     for item in signatures:
         if item.signer not in allowed:
             yield f"signed by {short(item.signer)}, who was not a member"
-        elif not is_seal_signed_by(PeerId(item.signer), chain.seals[number], item.signature):
+        elif item not in valid:
             yield f"the signature of {short(item.signer)} is not valid"
     if number < len(chain.seals) - 1 and not is_sealed(chain, number, {number: signatures}):
         yield "it lacks the signatures of more than half" if number else "the founder did not sign it"

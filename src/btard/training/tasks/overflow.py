@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from btard.robust import find_non_finite
+from btard.robust import is_finite
 
 
 def guard_overflow(gradient: Tensor) -> bool:
@@ -10,4 +10,4 @@ def guard_overflow(gradient: Tensor) -> bool:
 
     This is the very test by which others would refuse the values, so that the two never differ.
     """
-    return bool(find_non_finite([gradient]))
+    return not is_finite(gradient)
