@@ -33,7 +33,7 @@ class Witness:
         self._run_id, self.versions = swarm.config.run_id, defaultdict[Slot, set[bytes]](set)
         swarm.network.on_arrival = self._note
 
-    def _note(self, _sender: bytes, _receiver: bytes, message: Message) -> None:
+    def _note(self, _sender: bytes, _receiver: bytes, message: Message, _now: float) -> None:
         if message.kind != Kind.MESSAGE or message.payload is not None:
             return
         try:

@@ -17,6 +17,7 @@ PING      nothing; shows that the sender lives
 
 import struct
 from enum import IntEnum
+from functools import lru_cache
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -134,6 +135,7 @@ def decode_bulk_start(plain: bytes) -> tuple[int, bytes, int]:
     return kind, head, size
 
 
+@lru_cache(maxsize=4096)
 def compute_control_size(head_size: int) -> int:
     """Return the bytes on the wire of a control message."""
     plain = head_size + 1

@@ -60,7 +60,10 @@ class Link(Protocol):
         """
 
     def send_now(self, kind: int, head: bytes, payload: memoryview | None = None) -> bool:
-        """Be ``send`` if nothing has to be waited for; else return False, and nothing was sent."""
+        """Be ``send`` if nothing has to be waited for; else return False, and nothing was sent.
+
+        Whoever calls this has checked the message (``check_message``).
+        """
 
     async def receive(self, sink: Sink) -> Message:
         """Return the next complete message; refused and abandoned bulk messages are skipped. One task at a time.

@@ -26,8 +26,8 @@ Several delays deliver a copy each; ``None`` loses the message, which no honest 
 living ends of a link: it delays, or it breaks the link.
 """
 
-Arrival = Callable[[PeerId, PeerId, Message], None]
-"""Told (sender, receiver, message) when a message arrives."""
+Arrival = Callable[[PeerId, PeerId, Message, float], None]
+"""Told (sender, receiver, message, virtual time) when a message arrives."""
 
 
 def deliver_at_once(_sender: PeerId, _receiver: PeerId, _message: Message) -> float:
@@ -35,7 +35,7 @@ def deliver_at_once(_sender: PeerId, _receiver: PeerId, _message: Message) -> fl
     return 0.0
 
 
-def tell_nobody(_sender: PeerId, _receiver: PeerId, _message: Message) -> None:
+def tell_nobody(_sender: PeerId, _receiver: PeerId, _message: Message, _now: float) -> None:
     """Be the listener that listens to nothing."""
 
 
@@ -161,6 +161,7 @@ class MemoryLink:
 
     async def send(self, kind: int, head: bytes, payload: memoryview | None = None) -> None:
         """See ``Link.send``."""
+        check_message(kind, head, payload)
         await trio.lowlevel.checkpoint_if_cancelled()
         await self._outgoing.wait_room()
         if not self.send_now(kind, head, payload):
@@ -168,7 +169,6 @@ class MemoryLink:
 
     def send_now(self, kind: int, head: bytes, payload: memoryview | None = None) -> bool:
         """See ``Link.send_now``."""
-        check_message(kind, head, payload)
         pipe, owner = self._outgoing, self._owner
         if pipe.is_finished or not pipe.has_room:
             return False

@@ -13,6 +13,8 @@ from btard.net.link import Message
 PIPE_MESSAGES = 1024  # messages under way in one direction of a link; its sender then waits
 
 Take = Callable[[Message], None]
+Announce = Callable[[Message, float], None]
+"""Told a message and the virtual time of its arrival."""
 
 
 def ignore(message: Message) -> None:
@@ -54,17 +56,18 @@ class Courier:
             now = trio.lowlevel.current_clock().current_time()
             while self._dues and self._dues[0] <= now:
                 for pipe, message in self._bags.pop(heappop(self._dues)):
-                    pipe.arrive(message)
+                    pipe.arrive(message, now)
         self._scope = None
 
 
 class Pipe:
     """One direction of a link. Control and bulk messages each keep their order; control goes before bulk.
 
-    ``announce`` is called with each message when it arrives; while the receiver is ``asleep``, nobody takes it.
+    ``announce`` is called with each message and the time of its arrival; while the receiver is ``asleep``, nobody
+    takes it.
     """
 
-    def __init__(self, courier: Courier, announce: Take, receiver: PeerId, asleep: Collection[PeerId]) -> None:
+    def __init__(self, courier: Courier, announce: Announce, receiver: PeerId, asleep: Collection[PeerId]) -> None:
         self.is_finished = False
         self._courier, self._announce, self._receiver, self._asleep = courier, announce, receiver, asleep
         self._is_discarded = False
@@ -98,12 +101,12 @@ class Pipe:
         self._under_way += 1
         self._courier.carry(due, self, message)
 
-    def arrive(self, message: Message) -> None:
+    def arrive(self, message: Message, now: float) -> None:
         """Let a message that was under way be read; one that nobody reads any more is lost."""
         self._under_way -= 1
         if self._is_discarded:
             return
-        self._announce(message)
+        self._announce(message, now)
         if self._context is None or self._control or self._bulk or self._receiver in self._asleep:
             (self._control if message.payload is None else self._bulk).append(message)
             self._reader.unpark()

@@ -222,22 +222,20 @@ class Session:
 
     def send(self, kind: int, head: bytes) -> None:
         """Queue a control message; a full outbox ends the session."""
-        if (self._outbox.is_idle and self._send_now(kind, head)) or self._ended.is_set():
-            return
         if len(head) > MAX_CONTROL:
             raise LocalProtocolError(f"a message of kind {kind} has {len(head)} bytes, too many to send")
+        if self._kept is not None and self._outbox.is_idle and self._kept.link.send_now(kind, head):
+            return
         limits = self._limits
         room = limits.stranger_outbox_bytes if self._is_stranger(self.peer) else limits.outbox_bytes
-        if not self._outbox.push(kind, head, room):
+        if not self._ended.is_set() and not self._outbox.push(kind, head, room):
             self.close("the outbox is full: the peer takes too little")
-
-    def _send_now(self, kind: int, head: bytes, payload: memoryview | None = None) -> bool:
-        """Hand a message to the link in use without waiting, if it takes it; nothing may be waiting before it."""
-        return self._kept is not None and self._kept.link.send_now(kind, head, payload)
 
     def send_bulk_now(self, kind: int, head: bytes, payload: memoryview) -> bool:
         """Be ``send_bulk`` if nothing has to be waited for; else return False."""
-        return self._ended.is_set() or (not self._outbox.has_bulk and self._send_now(kind, head, payload))
+        if self._ended.is_set():
+            return True
+        return self._kept is not None and not self._outbox.has_bulk and self._kept.link.send_now(kind, head, payload)
 
     async def send_bulk(self, kind: int, head: bytes, payload: memoryview) -> None:
         """Return once the message was written or the session ended; ``payload`` may then be reused."""
@@ -262,10 +260,17 @@ class Session:
 
     def _take(self, lane: _Lane, message: Message) -> None:
         self.last_heard = trio.current_time()
-        if message.payload is None or lane.handler is None:
-            self._dispatch(message)
+        kind, head, payload = message
+        if payload is not None and lane.handler is not None:
+            lane.handler.done(self.peer, head, payload)
+        elif (handler := self._handlers.on_control.get(kind)) is not None:
+            handler(self.peer, head)
+        elif kind == ANSWER:
+            self._requests.settle(message)
+        elif kind == REQUEST:
+            self._begin_answer(head)
         else:
-            lane.handler.done(self.peer, message.head, message.payload)
+            log.debug("a message of unknown kind was dropped", peer=short(self.peer), kind=kind)
 
     def _choose_target(self, lane: _Lane, kind: int, head: bytes, size: int) -> memoryview | None:
         """Return the memory for a payload, None if nobody wants it."""
@@ -279,17 +284,6 @@ class Session:
         """Let no more byte of the peer into ``target``."""
         for lane in self._lanes:
             lane.link.drop_bulk(target)
-
-    def _dispatch(self, message: Message) -> None:
-        handler = self._handlers.on_control.get(message.kind)
-        if handler is not None:
-            handler(self.peer, message.head)
-        elif message.kind == ANSWER:
-            self._requests.settle(message)
-        elif message.kind == REQUEST:
-            self._begin_answer(message.head)
-        else:
-            log.debug("a message of unknown kind was dropped", peer=short(self.peer), kind=message.kind)
 
     # --- requests
 

@@ -47,9 +47,6 @@ class Disturbances:
     far: dict[int, tuple[float, float]] = field(default_factory=dict)
     cut: dict[frozenset[int], float] = field(default_factory=dict)
 
-    def __bool__(self) -> bool:
-        return bool(self.stalled or self.far or self.cut)
-
 
 class NetworkModel:
     """A ``Delivery`` for the in-memory network: the delay of each message, drawn from the scenario's seed."""
@@ -89,7 +86,8 @@ class NetworkModel:
             delay = min(delay, bound)
         elif one in self._dawdlers:
             delay += self._dice.random() * DAWDLE_S
-        if self.disturbances:
+        going_on = self.disturbances
+        if going_on.stalled or going_on.far or going_on.cut:
             delay = max(delay, self._find_disturbance(one, other, now, delay))
         delay = math.ceil((now + delay) * TICKS_PER_S) / TICKS_PER_S - now
         weather, dice = self._weather, self._dice

@@ -35,12 +35,11 @@ class Trace:
         """The hex digest of all that was noted so far."""
         return self._hasher.hexdigest()
 
-    def note_delivery(self, sender: PeerId, receiver: PeerId, message: Message) -> None:
-        """Note a message at the moment of its arrival."""
+    def note_delivery(self, sender: PeerId, receiver: PeerId, message: Message, now: float) -> None:
+        """Note a message at the moment of its arrival, in seconds of virtual time."""
         self.deliveries += 1
         kind, head, payload = message
         one, other = self._indices.get(sender, STRANGER), self._indices.get(receiver, STRANGER)
-        now = true_time()
         sizes = len(head), 0 if payload is None else len(payload)
         if head is not self._newest[0]:  # the same to all, one after another
             self._newest = head, blake3(head).digest(16)

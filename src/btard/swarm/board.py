@@ -9,13 +9,13 @@ Rules of this file
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import trio
 
 from btard.identity import Context, PeerId, digest
 from btard.rules.messages import Phase, SignedMessage, Slot, Stage
-from btard.rules.recovery import Equivocation, is_equivocation
+from btard.rules.recovery import Equivocation, is_equivocation, is_later, is_position
 
 RECOVERY_PHASES = frozenset({Phase.HALT, Phase.VIEW, Phase.BALLOT, Phase.CONCLUDE, Phase.RESUME})
 ROUNDS_KEPT = 2
@@ -39,6 +39,7 @@ class Board:
         self._equivocations: dict[Slot, Equivocation] = {}
         self._bytes: Counter[PeerId] = Counter()
         self._digests: dict[Stage, bytes] = {}
+        self._later: dict[Stage, tuple[Stage, ...]] = {}
         self._changed, self._called = trio.lowlevel.ParkingLot(), trio.lowlevel.ParkingLot()
 
     def post(
@@ -54,10 +55,13 @@ class Board:
         """
         stage, sender = slot = message.slot
         held, cost = self._messages.get(stage), _compute_cost(message)
-        known = held.get(sender) if held else None
+        known = None if held is None else held.get(sender)
         has_room = self._bytes[sender] + cost <= MAX_BYTES or is_due(stage)
         if known is None and has_room:
-            self._messages.setdefault(stage, {})[sender] = message
+            if held is None:
+                held = self._messages[stage] = {}
+                self._later.clear()
+            held[sender] = message
         elif (
             known is not None
             and is_equivocation(known, message)
@@ -118,9 +122,15 @@ class Board:
         """The stages of which a message of ``peer`` is held, in order."""
         return tuple(sorted(stage for stage, held in self._messages.items() if peer in held))
 
-    def find_speakers(self, is_wanted: Callable[[Stage], bool]) -> frozenset[PeerId]:
-        """The senders of messages held of wanted stages."""
-        return frozenset(peer for stage, held in self._messages.items() if is_wanted(stage) for peer in held)
+    def find_later(self, stage: Stage) -> tuple[Stage, ...]:
+        """The stages held to which a run comes after ``stage``."""
+        if stage not in self._later:
+            self._later[stage] = tuple(item for item in self._messages if is_position(item) and is_later(item, stage))
+        return self._later[stage]
+
+    def find_speakers(self, stages: Iterable[Stage]) -> frozenset[PeerId]:
+        """The senders of messages held of any of the stages."""
+        return frozenset(peer for stage in stages for peer in self.of(stage))
 
     def signal(self) -> None:
         """Wake everyone who waits for a change."""
@@ -146,6 +156,7 @@ class Board:
             for message in self._messages.pop(stage).values():
                 self._bytes[message.sender] -= _compute_cost(message)
             self._digests.pop(stage, None)
+        self._later.clear()
         for slot in [slot for slot in self._equivocations if slot.stage not in self._messages]:
             self._bytes[slot.sender] -= _compute_cost(self._equivocations.pop(slot).second)
 

@@ -18,7 +18,6 @@ from btard.identity import Identity, PeerId, short
 from btard.net import MAX_CONTROL, Hub
 from btard.rules.config import RunConfig
 from btard.rules.messages import AnyPayload, Phase, Position, SignedMessage, Slot, Stage, Transcript
-from btard.rules.recovery import is_later, is_position
 from btard.rules.roster import Roster
 from btard.swarm.board import RECOVERY_PHASES, Board, is_in_window
 from btard.swarm.conduct import Conduct
@@ -262,16 +261,14 @@ class Broadcast:
     def find_ahead(self, expectation: Expectation) -> tuple[PeerId, ...]:
         """The members that have not said this stage but one that follows our last: they are past it, or beside it."""
         last = self.place.last
-        heard = self.board.find_speakers(
-            lambda stage: last is not None and is_position(stage) and is_later(stage, last.stage)
-        )
+        heard = self.board.find_speakers(self.board.find_later(last.stage) if last else ())
         silent = heard - self.board.of(expectation.stage).keys()
-        return tuple(peer for peer in expectation.roster.members if peer in silent)
+        return tuple(peer for peer in expectation.roster.members if peer in silent) if silent else ()
 
     def find_past(self, expectation: Expectation) -> tuple[PeerId, ...]:
         """The members that have said a later stage: they hold all of this one, and must serve it (attacks A6)."""
-        heard = self.board.find_speakers(lambda stage: is_position(stage) and is_later(stage, expectation.stage))
-        return tuple(peer for peer in expectation.roster.members if peer in heard)
+        heard = self.board.find_speakers(self.board.find_later(expectation.stage))
+        return tuple(peer for peer in expectation.roster.members if peer in heard) if heard else ()
 
     async def pull(self, stage: Stage, sources: tuple[PeerId, ...], timeout_s: float) -> None:
         """Ask every source for the messages it holds of a stage and post them; waits at most ``timeout_s``."""
