@@ -37,6 +37,8 @@ class Marks:
 
     def within(self, roster: Roster) -> "Marks":
         """The marks that remain when only the members of ``roster`` do."""
+        if not self.pairs:
+            return self
         return Marks(frozenset(pair for pair in self.pairs if all(peer in roster for peer in pair)))
 
     def is_marked(self, one: PeerId, other: PeerId) -> bool:

@@ -7,7 +7,7 @@ members with at most f marked partners each always have one: together they are m
 2f-2 of the n-2 others, and 2f < n.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -53,18 +53,21 @@ class Relays:
 
     def find_slice_errands(self, parts: Collection[Part], contributors: Collection[PeerId]) -> tuple[Errand, ...]:
         """Return whose slices go to whom by relays: contributors' to aggregators of parts that are not empty."""
-        recipients = {part.aggregator for part in parts if part.elements}
-        return self._find_errands(recipients, contributors)
+        errands = self._find_errands()
+        return tuple(item for item in errands if item.owner in contributors and _reduces(item.recipient, parts))
 
     def find_part_errands(self, parts: Collection[Part]) -> tuple[Errand, ...]:
         """Return whose aggregates go to whom by relays: those of parts that are not empty, to everyone."""
-        owners = {part.aggregator for part in parts if part.elements}
-        return self._find_errands(self.roster.members, owners)
+        return tuple(item for item in self._find_errands() if _reduces(item.owner, parts))
 
-    def _find_errands(self, recipients: Collection[PeerId], owners: Collection[PeerId]) -> tuple[Errand, ...]:
-        errands = []
+    def _find_errands(self) -> Iterator[Errand]:
+        """Yield what both members of every marked pair may have for each other."""
         for low, high in sort_pairs(self.marks.within(self.roster).pairs):
-            for recipient, owner in ((low, high), (high, low)):
-                if recipient in recipients and owner in owners and (relay := self.between(low, high)):
-                    errands.append(Errand(relay, recipient, owner))
-        return tuple(errands)
+            if relay := self.between(low, high):
+                yield Errand(relay, low, high)
+                yield Errand(relay, high, low)
+
+
+def _reduces(peer: PeerId, parts: Collection[Part]) -> bool:
+    """Whether one of the parts that are not empty is this member's."""
+    return any(part.aggregator == peer and part.elements for part in parts)

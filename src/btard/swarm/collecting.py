@@ -48,7 +48,7 @@ async def collect_slices(
 
 async def _collect(services: Services, work: Work, dues: Sequence[Due], wait_s: float) -> None:
     """Wait for slices; a lost link is no crime, so ask for those that do not come."""
-    if await services.exchange.wait_for(work, lambda: not _find_lacking(services, work, dues), wait_s):
+    if not dues or await services.exchange.wait_for(work, lambda: not _find_lacking(services, work, dues), wait_s):
         return
 
     async def ask() -> None:

@@ -22,10 +22,11 @@ async def settle_previous(services: Services, work: Work) -> None:
     Raises:
         NewAttempt: somebody computes another state, or was convicted.
     """
+    common = find_common_state(work)
     if not work.sealed:
-        seal_previous(work)
+        seal_previous(work, common)
         work.sealed = True
-    await _part_with_strangers(services, work)
+    await _part_with_strangers(services, work, common)
     for disputes in (find_open_accusations(work), find_open_columns(work)[:1]):
         if disputes:
             await rule_on(services, work, disputes, serial=0)
@@ -67,15 +68,15 @@ async def part_with_leavers(services: Services, work: Work) -> None:
         raise NewAttempt(work.round, work.commits.digest, left=left)
 
 
-def seal_previous(work: Work) -> None:
+def seal_previous(work: Work, common: bytes) -> None:
     """Collect the signatures over the previous round's tuple, if our own state is the common one.
 
     Raises:
-        Undecided: no majority for one state, or too few signatures.
+        Undecided: too few signatures.
     """
-    seal, commits = work.state.seal, _read_commits(work)
-    if find_common_state(work) == seal.state:
-        claimed = tuple(SealSignature(peer, commit.seal) for peer, commit in commits.items())
+    seal = work.state.seal
+    if common == seal.state:
+        claimed = tuple(SealSignature(peer, commit.seal) for peer, commit in _read_commits(work).items())
         work.signatures = _require_quorum(work, find_valid_signatures(seal, claimed))
 
 
@@ -97,13 +98,12 @@ def find_common_state(work: Work) -> bytes:
     return common
 
 
-async def _part_with_strangers(services: Services, work: Work) -> None:
+async def _part_with_strangers(services: Services, work: Work, common: bytes) -> None:
     """Let those go who came to another state than most: without blame, for hardware does that too.
 
     Raises:
         NewAttempt: somebody did.
     """
-    common = find_common_state(work)
     others = tuple(peer for peer, commit in _read_commits(work).items() if commit.state != common)
     if others:
         assert work.commits is not None

@@ -5,9 +5,11 @@ The same routine serves the drawn validator, the voters of a dispute, and nobody
 of what: it looks only at commitments, reports and the recomputation.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from btard.identity import PeerId
 from btard.rules.checks import Recomputation, find_false_parts
@@ -67,10 +69,7 @@ async def inspect_in_compute(services: Services, work: Work, target: PeerId, sla
 
 def recompute_reports(work: Work, gradient: Gradient) -> Recomputation:
     """Return the reports that a committed gradient gives against the round's aggregates."""
-    norms = tuple(
-        float(torch.linalg.vector_norm(gradient.values[part.start : part.stop], dtype=torch.float64))
-        for part in work.parts
-    )
+    norms = tuple(float(torch.linalg.vector_norm(part, dtype=torch.float64)) for part in _cut(work, gradient.values))
     return Recomputation(gradient.tree.root, gradient.overflow, compute_part_reports(work, gradient), norms)
 
 
@@ -78,9 +77,10 @@ def compute_part_reports(work: Work, gradient: Gradient) -> tuple[Report, ...]:
     """Return the true reports of a committed gradient against the round's aggregates, one for every part."""
     directions, aggregate = work.directions, work.aggregate
     assert directions is not None and aggregate is not None
-    return tuple(
-        compute_part_report(
-            directions, part, gradient.values[part.start : part.stop], aggregate[part.start : part.stop]
-        )
-        for part in work.parts
-    )
+    slices = zip(work.parts, _cut(work, gradient.values), _cut(work, aggregate), strict=True)
+    return tuple(compute_part_report(directions, part, mine, common) for part, mine, common in slices)
+
+
+def _cut(work: Work, vector: Tensor) -> Sequence[Tensor]:
+    """The slices of a whole vector, one for every part."""
+    return torch.split(vector, [part.elements for part in work.parts])
