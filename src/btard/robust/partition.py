@@ -6,6 +6,7 @@ every attempt. Sizes are equal up to one chunk, so declared bandwidth cannot buy
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 MAX_CHUNK_SIZE = 65_536
@@ -52,7 +53,7 @@ class Layout:
         if self.elements < 1 or self.chunk_size < 1:
             raise ValueError(f"a layout needs elements and a chunk size of at least 1, not {self}")
 
-    @property
+    @cached_property
     def chunks(self) -> int:
         """The number of chunks, the short last one included."""
         return -(-self.elements // self.chunk_size)
@@ -63,7 +64,7 @@ class Layout:
         Raises:
             ValueError: the range is not contiguous or leaves the vector.
         """
-        if chunks.step != 1 or not 0 <= chunks.start <= max(chunks.start, chunks.stop) <= self.chunks:
+        start, stop = chunks.start, max(chunks.start, chunks.stop)
+        if chunks.step != 1 or not 0 <= start <= stop <= self.chunks:
             raise ValueError(f"{chunks} is not a range of the {self.chunks} chunks")
-        start = min(chunks.start * self.chunk_size, self.elements)
-        return slice(start, max(start, min(chunks.stop * self.chunk_size, self.elements)))
+        return slice(min(start * self.chunk_size, self.elements), min(stop * self.chunk_size, self.elements))

@@ -38,6 +38,8 @@ class Calls:
     def find_halt(self) -> SignedMessage | None:
         """A HALT that starts the recovery, if there is one."""
         halts = self.held(Phase.HALT)
+        if not halts:
+            return None
         return next((halts[peer] for peer in sorted(halts) if self._counts(halts[peer], halts)), None)
 
     def _counts(self, halt: SignedMessage, halts: Mapping[PeerId, SignedMessage]) -> bool:

@@ -82,9 +82,10 @@ class Parts:
     def get(self, number: int, attempt: int, part: Part, root: bytes) -> Tensor | None:
         """The aggregate of a part, once its bytes match the committed root; float32 of the part's length."""
         key = (number, attempt, part.index)
-        for sender, values in self._held.pop(key, {}).items():
-            if key not in self._proven and self._is_committed(values, part, root, sender):
-                self._proven[key] = values
+        if key in self._held:
+            for sender, values in self._held.pop(key).items():
+                if key not in self._proven and self._is_committed(values, part, root, sender):
+                    self._proven[key] = values
         return self._proven.get(key)
 
     def _is_committed(self, values: Tensor, part: Part, root: bytes, sender: PeerId) -> bool:
