@@ -124,8 +124,8 @@ class Ledger:
             self._mine[message.slot.stage] = message.envelope
             news = [item for item in heard if item.digest not in self._heard]
             if news:
-                newest = max(item.slot.stage.round for item in news)
-                self._heard |= {item.digest: newest for item in news}
+                newest = max([item.slot.stage.round for item in news])
+                self._heard.update(dict.fromkeys([item.digest for item in news], newest))
                 envelopes = encode([item.envelope for item in news])
                 self._database.execute("INSERT INTO heard VALUES (?, ?)", (newest, envelopes))
 

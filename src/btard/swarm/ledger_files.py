@@ -92,7 +92,7 @@ def open_database(path: Path, config: RunConfig, me: PeerId) -> sqlite3.Connecti
 
 def _prepare(database: sqlite3.Connection, config: RunConfig, me: PeerId) -> None:
     """Make an empty database a ledger of this run and key."""
-    for setting in ("journal_mode = WAL", "synchronous = FULL", "trusted_schema = OFF"):
+    for setting in ("journal_mode = WAL", "synchronous = FULL", "trusted_schema = OFF", "secure_delete = OFF"):
         database.execute(f"PRAGMA {setting}")
     if database.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone():
         return
