@@ -69,6 +69,7 @@ class Pipe:
 
     def __init__(self, courier: Courier, announce: Announce, receiver: PeerId, asleep: Collection[PeerId]) -> None:
         self.is_finished = False
+        self._clock = trio.lowlevel.current_clock()
         self._courier, self._announce, self._receiver, self._asleep = courier, announce, receiver, asleep
         self._is_discarded = False
         self._under_way = 0
@@ -93,7 +94,7 @@ class Pipe:
 
     def put(self, message: Message, delay: float) -> None:
         """Add a message that arrives after ``delay`` seconds, and after its predecessors of the same class."""
-        due = trio.lowlevel.current_clock().current_time() + delay
+        due = self._clock.current_time() + delay
         if message.payload is None:
             self._newest_control = due = max(self._newest_control, due)
         else:

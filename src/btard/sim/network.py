@@ -17,11 +17,13 @@ Messages of Byzantine peers may take longer: whoever schedules its own messages 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+
+import trio
 
 from btard.identity import PeerId
 from btard.net import Message
 from btard.sim.chance import open_stream
-from btard.sim.clocks import true_time
 from btard.sim.scenario import DELAY_S, Scenario
 from btard.swarm.frames import Kind
 
@@ -77,7 +79,7 @@ class NetworkModel:
         one, other = self._indices.get(sender), self._indices.get(receiver)
         if one is None or other is None:  # a stranger, as near as can be
             return 1 / TICKS_PER_S
-        now = true_time()
+        now = self._clock.current_time()
         delay = self._latency[one][other]
         if self._is_troubled:
             delay = self._compute_delay(one, message, delay, now)
@@ -94,6 +96,11 @@ class NetworkModel:
         if weather.duplicate and message.kind == Kind.MESSAGE and dice.random() < weather.duplicate:
             return delay, self._delay_copy(delay)
         return delay
+
+    @cached_property
+    def _clock(self) -> trio.abc.Clock:
+        """The clock of the run to which the first message belongs."""
+        return trio.lowlevel.current_clock()
 
     def _delay_copy(self, delay: float) -> float:
         """When the second copy comes: what is sent after it must not be kept back for longer than the first could."""

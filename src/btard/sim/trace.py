@@ -27,7 +27,9 @@ class Trace:
     def __init__(self, indices: Mapping[PeerId, int], file: TextIO | None) -> None:
         self._indices, self._file = indices, file
         self._hasher = blake3()
-        self._newest = b"", b""
+        self._pairs: dict[tuple[PeerId, PeerId], bytes] = {}
+        self._newest, self._content = Message(0, b""), b""
+        self._now, self._stamp = -1.0, b""
         self.deliveries = 0
 
     @property
@@ -38,20 +40,26 @@ class Trace:
     def note_delivery(self, sender: PeerId, receiver: PeerId, message: Message, now: float) -> None:
         """Note a message at the moment of its arrival, in seconds of virtual time."""
         self.deliveries += 1
-        kind, head, payload = message
-        one, other = self._indices.get(sender, STRANGER), self._indices.get(receiver, STRANGER)
-        sizes = len(head), 0 if payload is None else len(payload)
-        if head is not self._newest[0]:  # the same to all, one after another
-            self._newest = head, blake3(head).digest(16)
-        self._hasher.update(
-            b"%d %d %d %d %d %d %b" % (round(now * 1_000_000), one, other, kind, *sizes, self._newest[1])
-        )
-        if payload is not None:
-            self._hasher.update(payload)
+        pair = self._pairs.get((sender, receiver)) or self._name(sender, receiver)
+        newest = self._newest
+        if message.head is not newest.head or message.payload is not newest.payload or message.kind != newest.kind:
+            self._newest, self._content = message, _describe(message)  # the same to all, one after another
+        if now != self._now:
+            self._now, self._stamp = now, b"%d " % round(now * 1_000_000)
+        self._hasher.update(self._stamp + pair + self._content)
+        if message.payload is not None:
+            self._hasher.update(message.payload)
         if self._file is not None:
-            content = blake3(head + bytes(payload or b"")).hexdigest(8)
-            line = f"{now:10.4f} {one:>3} -> {other:<3} {NAMES.get(kind, kind)} {sum(sizes)} {content}"
-            self._file.write(f"{line}\n")
+            one, other = map(int, pair.split())
+            size = len(message.head) + len(message.payload or b"")
+            content = blake3(message.head + bytes(message.payload or b"")).hexdigest(8)
+            kind = NAMES.get(message.kind, message.kind)
+            self._file.write(f"{now:10.4f} {one:>3} -> {other:<3} {kind} {size} {content}\n")
+
+    def _name(self, sender: PeerId, receiver: PeerId) -> bytes:
+        one, other = self._indices.get(sender, STRANGER), self._indices.get(receiver, STRANGER)
+        self._pairs[sender, receiver] = b"%d %d " % (one, other)
+        return self._pairs[sender, receiver]
 
     def note(self, index: int, text: str) -> None:
         """Note something that happened at a peer."""
@@ -84,3 +92,8 @@ class Trace:
                 return f"{self._tell(value.validator)}>{self._tell(value.target)}"
             case _:
                 return str(value)
+
+
+def _describe(message: Message) -> bytes:
+    kind, head, payload = message
+    return b"%d %d %d " % (kind, len(head), 0 if payload is None else len(payload)) + blake3(head).digest(16)
