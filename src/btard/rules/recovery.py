@@ -205,8 +205,9 @@ def _find_stages(views: Mapping[PeerId, View]) -> list[Stage]:
 
 
 def is_later(stage: Stage, than: Stage) -> bool:
-    """Return whether a run comes to ``stage`` after ``than``; both are places in an attempt."""
-    return _order(stage) > _order(than)
+    """Return whether a run comes to ``stage`` after ``than``, a place in an attempt; never if ``stage`` is none."""
+    step = _STEPS.get(stage[2:])
+    return step is not None and (*stage[:2], step) > _order(than)
 
 
 def _order(stage: Stage) -> tuple[int, int, tuple[int, int]]:

@@ -18,7 +18,7 @@ from btard.identity import digest, expand, is_signed_by
 from btard.robust import Directions, compute_report, compute_reports
 from btard.robust.projection import Vector
 from btard.rules.checks import find_part_to_open
-from btard.rules.draws import draw_round_validators, find_broken_reveals
+from btard.rules.draws import combine_nonces, draw_round_validators, find_broken_reveals
 from btard.rules.messages import SignedMessage
 from btard.rules.parts import cut_parts
 from btard.rules.validity import is_valid_check
@@ -91,6 +91,7 @@ class Memory:
             is_signed_by,
             digest,
             expand,
+            combine_nonces,
             cut_parts,
             draw_round_validators,
             find_broken_reveals,

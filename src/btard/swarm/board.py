@@ -15,7 +15,7 @@ import trio
 
 from btard.identity import Context, PeerId, digest
 from btard.rules.messages import Phase, SignedMessage, Slot, Stage
-from btard.rules.recovery import Equivocation, is_equivocation, is_later, is_position
+from btard.rules.recovery import Equivocation, is_equivocation, is_later
 
 RECOVERY_PHASES = frozenset({Phase.HALT, Phase.VIEW, Phase.BALLOT, Phase.CONCLUDE, Phase.RESUME})
 ROUNDS_KEPT = 2
@@ -125,7 +125,7 @@ class Board:
     def find_later(self, stage: Stage) -> tuple[Stage, ...]:
         """The stages held to which a run comes after ``stage``."""
         if stage not in self._later:
-            self._later[stage] = tuple(item for item in self._messages if is_position(item) and is_later(item, stage))
+            self._later[stage] = tuple(item for item in self._messages if is_later(item, stage))
         return self._later[stage]
 
     def find_speakers(self, stages: Iterable[Stage]) -> frozenset[PeerId]:
