@@ -173,7 +173,10 @@ class MemoryLink:
         if pipe.is_finished or not pipe.has_room:
             return False
         message = Message(kind, head, None if payload is None else memoryview(bytes(payload)))
-        owner.traffic.count_sent(_compute_size(message), is_data=payload is not None)
+        if payload is None:
+            owner.traffic.count_sent(compute_control_size(len(head)), is_data=False)
+        else:
+            owner.traffic.count_sent(compute_bulk_size(len(head), len(payload)), is_data=True)
         delay = self._network.delivery(owner.peer_id, self.peer, message)
         if isinstance(delay, tuple):
             for each in delay:
@@ -194,8 +197,7 @@ class MemoryLink:
         """See ``Link.listen``."""
 
         def take_wanted(message: Message) -> None:
-            wanted = self._accept(message, sink)
-            if wanted is not None:
+            if (wanted := self._accept(message, sink)) is not None:
                 take(wanted)
 
         await self._incoming.listen(take_wanted)
@@ -203,15 +205,16 @@ class MemoryLink:
 
     def _accept(self, message: Message, sink: Sink) -> Message | None:
         """Return the message, its payload in the sink's memory; None if the sink refuses it."""
-        payload = message.payload
-        self._owner.traffic.count_received(_compute_size(message), is_data=payload is not None)
+        kind, head, payload = message
         if payload is None:
+            self._owner.traffic.count_received(compute_control_size(len(head)), is_data=False)
             return message
-        target = take_target(sink, message.kind, message.head, len(payload))
+        self._owner.traffic.count_received(compute_bulk_size(len(head), len(payload)), is_data=True)
+        target = take_target(sink, kind, head, len(payload))
         if target is None:
             return None
         target[:] = payload
-        return Message(message.kind, message.head, target)
+        return Message(kind, head, target)
 
     def drop_bulk(self, target: memoryview) -> None:
         """Do nothing: a payload goes into its sink in one step."""
@@ -231,10 +234,3 @@ class MemoryLink:
         self._outgoing.finish()
         self._incoming.discard()
         self._owner.release(self)
-
-
-def _compute_size(message: Message) -> int:
-    """Return the bytes that the message would take over TCP."""
-    if message.payload is None:
-        return compute_control_size(len(message.head))
-    return compute_bulk_size(len(message.head), len(message.payload))

@@ -102,7 +102,8 @@ class Session:
         on_end: Callable[["Session"], None],
     ) -> None:
         self.peer = peer
-        self.last_heard = trio.current_time()
+        self._clock = trio.lowlevel.current_clock()
+        self.last_heard = self._clock.current_time()
         self._is_stranger = is_stranger
         self._on_end = on_end
         self.reason = "the peer left"
@@ -259,7 +260,7 @@ class Session:
         await lane.link.listen(partial(self._choose_target, lane), partial(self._take, lane))
 
     def _take(self, lane: _Lane, message: Message) -> None:
-        self.last_heard = trio.current_time()
+        self.last_heard = self._clock.current_time()
         kind, head, payload = message
         if payload is not None and lane.handler is not None:
             lane.handler.done(self.peer, head, payload)

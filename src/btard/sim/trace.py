@@ -14,7 +14,6 @@ from btard.sim.clocks import true_time
 from btard.swarm.events import Event, RoundDone
 from btard.swarm.frames import Kind
 from btard.swarm.state import State
-from btard.wire import compute_seal_digest
 
 NAMES = {int(kind): kind.name for kind in Kind} | {254: "REQUEST", 255: "ANSWER"}
 STRANGER = -1
@@ -75,7 +74,7 @@ class Trace:
             f"{item.name}={self._tell(getattr(event, item.name))}" for item in fields(event) if item.name not in skipped
         ]
         if isinstance(event, RoundDone):
-            told.append(f"seal={compute_seal_digest(event.result.seal).hex()[:16]}")
+            told.append(f"seal={event.result.seal_digest.hex()[:16]}")
         self.note(index, " ".join([type(event).__name__, *told]))
 
     def _tell(self, value: object) -> str:
@@ -83,11 +82,12 @@ class Trace:
             case Enum():
                 return str(value.value)
             case bytes():
-                return str(self._indices.get(PeerId(value), short(value)))
+                index = self._indices.get(PeerId(value))
+                return short(value) if index is None else str(index)
             case tuple():
                 return "[" + ",".join(self._tell(item) for item in value) + "]"
             case State():
-                return compute_seal_digest(value.seal).hex()[:16]
+                return value.seal_digest.hex()[:16]
             case Assignment():
                 return f"{self._tell(value.validator)}>{self._tell(value.target)}"
             case _:

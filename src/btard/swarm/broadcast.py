@@ -119,7 +119,8 @@ class Broadcast:
     @property
     def others(self) -> tuple[PeerId, ...]:
         """The other members of the roster."""
-        return tuple(peer for peer in self.place.roster.members if peer != self.me)
+        me = self.me
+        return tuple(peer for peer in self.place.roster.members if peer != me)
 
     def was_away(self, peer: PeerId) -> bool:
         """Return whether there is no link to a member, or was none for some time in this round."""
@@ -178,8 +179,8 @@ class Broadcast:
 
     def _find_heard(self) -> list[SignedMessage]:
         """The others' messages that the one we sign follows from."""
-        stages = [item for item in (self.place.last, self.place.current) if item is not None]
-        return [message for item in stages for message in self.accepted(item).values() if message.sender != self.me]
+        stages, me = [item for item in (self.place.last, self.place.current) if item is not None], self.me
+        return [message for item in stages for peer, message in self.accepted(item).items() if peer != me]
 
     def _deliver(self, message: SignedMessage, peer: PeerId) -> None:
         envelope = self._conduct.deliver(message, peer, self._identity, self._run_id)
@@ -226,9 +227,9 @@ class Broadcast:
         if expectation.complete is None:
             found, accepted = self.board.candidates(expectation.stage), dict[PeerId, SignedMessage]()
             for peer in expectation.roster.members:
-                chosen = next(filter(expectation.accepts, found.get(peer, ())), None)
-                if chosen is not None:
-                    accepted[peer] = chosen
+                for message in found.get(peer, ()):
+                    if peer not in accepted and expectation.accepts(message):
+                        accepted[peer] = message
             if len(accepted) < len(expectation.roster):
                 return accepted
             expectation.complete = accepted
