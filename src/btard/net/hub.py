@@ -77,6 +77,11 @@ class Hub:
         """Return whether there is a link to ``peer``."""
         return peer in self._sessions
 
+    def find_host(self, peer: PeerId) -> str:
+        """Return the literal address that the newest link of ``peer`` comes from; empty without a link."""
+        session = self._sessions.get(peer)
+        return session.host if session else ""
+
     async def wait_connected(self, peers: Collection[PeerId]) -> None:
         """Return once there is a link to each of ``peers`` at the same time."""
         while not all(peer in self._sessions for peer in peers):

@@ -47,8 +47,8 @@ class Link(Protocol):
     peer: PeerId
     serial: int
     """The dialler's number for this link, larger for each of its later links; both ends see the same."""
-    origin: str
-    """The network that the other end belongs to, as far as one can tell: one tenant's addresses give one origin."""
+    host: str
+    """The literal address of the other end, as we see it; empty where it was gone at once."""
 
     async def send(self, kind: int, head: bytes, payload: memoryview | None = None) -> None:
         """Hand one message to the network; ``payload`` may be reused afterwards. Several tasks may send at once.

@@ -152,7 +152,7 @@ class MemoryLink:
     ) -> None:
         self.peer = peer
         self.serial = serial
-        self.origin = HOST
+        self.host = HOST
         self._network = network
         self._owner = owner
         self._outgoing = outgoing

@@ -17,6 +17,7 @@ import trio
 
 from btard.errors import ConnectionLost, LocalProtocolError, RemoteProtocolError, RequestTimedOut
 from btard.identity import PeerId, short
+from btard.net.address import find_origin
 from btard.net.link import MAX_CONTROL, Link, Message
 from btard.net.outbox import BulkItem, Outbox, Writer
 from btard.net.requests import (
@@ -128,9 +129,14 @@ class Session:
         return any(lane.is_ours for lane in self._lanes)
 
     @property
+    def host(self) -> str:
+        """The address that the peer's newest link comes from."""
+        return self._lanes[-1].link.host if self._lanes else ""
+
+    @property
     def origin(self) -> str:
-        """Where the peer's newest link comes from."""
-        return self._lanes[-1].link.origin if self._lanes else ""
+        """The network that it belongs to, as far as one can tell: one tenant's addresses give one origin."""
+        return find_origin(self.host)
 
     def adopt(self, link: Link, *, is_ours: bool) -> bool:
         """Use another link to the peer; returns False if there are too many."""

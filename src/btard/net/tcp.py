@@ -69,7 +69,7 @@ class TcpTransport:
 
     async def _answer(self, sock: trio.socket.SocketType) -> None:
         """Hand the connection to ``accept`` if its dialler completes the handshake in time."""
-        with self._half_open.place(_find_origin_of(sock)):
+        with self._half_open.place(find_origin(_find_host_of(sock))):
             try:
                 link = await self._secure(sock, is_dialler=False, expected=None)
                 await self._offer(link)
@@ -102,8 +102,7 @@ class TcpTransport:
         except BaseException:
             sock.close()
             raise
-        origin = _find_origin_of(sock)
-        link = TcpLink(sock, PeerId(theirs.peer), serial, handshake.split(), self.traffic, origin)
+        link = TcpLink(sock, PeerId(theirs.peer), serial, handshake.split(), self.traffic, _find_host_of(sock))
         self._nursery.start_soon(link.live)
         return link
 
@@ -163,9 +162,9 @@ class HalfOpen:
         oldest.cancel()
 
 
-def _find_origin_of(sock: trio.socket.SocketType) -> str:
+def _find_host_of(sock: trio.socket.SocketType) -> str:
     try:
-        return find_origin(sock.getpeername()[0])
+        return str(sock.getpeername()[0])
     except OSError:  # it is gone already
         return ""
 

@@ -51,11 +51,11 @@ class TcpLink:
         serial: int,
         keys: tuple[FrameKey, FrameKey],
         traffic: Traffic,
-        origin: str,
+        host: str,
     ) -> None:
         self.peer = peer
         self.serial = serial
-        self.origin = origin
+        self.host = host
         self._socket = sock
         self._send_key, self._receive_key = keys
         self._traffic = traffic
