@@ -1,17 +1,13 @@
 """``keygen`` and ``version``."""
 
 import platform
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from btard.identity import Identity, save_identity
-
-PROTOCOL = 1
-"""Version of the messages and of everything that is hashed."""
+from btard.wire import PROTOCOL, find_version
 
 
 def keygen(path: Annotated[Path, typer.Argument(help="Where to write the key; an existing file is kept.")]) -> None:
@@ -38,14 +34,7 @@ def version() -> None:
 
         btard-peer version
     """
-    print(f"btard     {_version('btard')}")
+    print(f"btard     {find_version('btard')}")
     print(f"protocol  {PROTOCOL}")
     print(f"python    {platform.python_version()}")
-    print(f"torch     {_version('torch')}")
-
-
-def _version(package: str) -> str:
-    try:
-        return version_of(package)
-    except PackageNotFoundError:
-        return "not installed"
+    print(f"torch     {find_version('torch')}")

@@ -1,6 +1,6 @@
 """Authenticated links between peers, over TCP and in memory, and the hub that a peer uses."""
 
-from btard.net.address import Address
+from btard.net.address import Address, find_origin
 from btard.net.hub import Hub
 from btard.net.link import (
     MAX_BULK,
@@ -42,6 +42,7 @@ __all__ = [
     "Transport",
     "check_terms",
     "deliver_at_once",
+    "find_origin",
     "open_tcp",
     "refuse_bulk",
 ]

@@ -29,6 +29,7 @@ class Kind(IntEnum):
     PULL_SETTLED = 24
     GENESIS = 13
     STANDING = 14
+    CHECK_UP = 40
 
 
 class SliceHead(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

@@ -28,12 +28,13 @@ from btard.net import Address, Hub, TcpTransport, Terms, Traffic, open_tcp
 from btard.rules.config import RunConfig, format_run_file
 from btard.swarm.compute import ThreadCompute
 from btard.swarm.conduct import Conduct
-from btard.swarm.events import Event, GradientOverflow, Resumed, RoundDone
+from btard.swarm.events import Event, GradientOverflow, Resumed, RoundDone, RunStarted
 from btard.swarm.peer import Membership, find_cause, run_peer
 from btard.swarm.state import State
 from btard.swarm.workload import Workload
 from btard.training.address_book import ADDRESS_FILE, AddressBook, find_last_port
 from btard.training.checkpoints import CheckpointSnapshots, save_checkpoint
+from btard.training.checkup import CheckUps, Stage
 from btard.training.meeting import DhtDirectory, Endpoint, reach_founder, serve_config
 from btard.training.optimizers import OptimizerState
 from btard.training.own_gradient import WatchedConduct
@@ -106,6 +107,7 @@ class Trainer:
         self._compute, self._aside = ThreadCompute(), ThreadCompute()
         self._traffic = Traffic()
         self._last: State | None = None
+        self._members = 0
         self._scope = trio.CancelScope()
         self._token: trio.lowlevel.TrioToken | None = None
         self._is_stopping = False
@@ -175,6 +177,7 @@ class Trainer:
         async with trio.open_nursery() as nursery:
             hub = Hub(tcp, self.identity.peer_id)
             serve_config(hub, self.config)
+            CheckUps(hub, tcp, self._tell_stage)
             await nursery.start(hub.run)
             nursery.start_soon(self._reporter.run)
             nursery.start_soon(directory.announce, [(announced.host, announced.port)])
@@ -210,7 +213,14 @@ class Trainer:
             partial(reach_founder, hub, directory, self.config.founder_id, self._endpoint),
         )
 
+    def _tell_stage(self) -> Stage:
+        """How far the run is, for whoever thinks about joining."""
+        last = self._last
+        return Stage(last.round - 1, self._members, last.seal.gradient_ms) if last else Stage(0, self._members)
+
     def _observe(self, event: Event) -> None:
+        if isinstance(event, RunStarted | Resumed | RoundDone):
+            self._members = len(event.roster)
         if isinstance(event, RoundDone):
             self._last = event.result
             self._reporter.tell_round(event)

@@ -12,10 +12,12 @@ from btard.wire.seals import (
     sign_seal,
 )
 from btard.wire.ticket import Ticket, format_ticket, parse_ticket
+from btard.wire.versions import PROTOCOL, find_version
 
 __all__ = [
     "MAX_CHAIN",
     "MAX_MESSAGE",
+    "PROTOCOL",
     "Cast",
     "Ticket",
     "compute_seal_digest",
@@ -24,6 +26,7 @@ __all__ = [
     "encode",
     "encode_seal",
     "find_valid_signatures",
+    "find_version",
     "format_ticket",
     "is_seal_signed_by",
     "open_chain",
