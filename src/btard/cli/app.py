@@ -9,6 +9,7 @@ import typer
 from btard.cli.audit import audit
 from btard.cli.calibrate import calibrate
 from btard.cli.demo import demo
+from btard.cli.doctor import doctor
 from btard.cli.evaluate import evaluate
 from btard.cli.exits import ExitCode, explain, find_exit
 from btard.cli.join import join
@@ -54,7 +55,7 @@ app = typer.Typer(
         "token_normalize_func": lambda name: name.replace("_", "-"),
     },
 )
-for command in (demo, simulate, new, join, calibrate, evaluate, audit, keygen, version):
+for command in (demo, simulate, new, doctor, join, calibrate, evaluate, audit, keygen, version):
     text = keep_examples(command.__doc__ or "")
     app.command(help=text, short_help=" ".join(text.split("\n\n")[0].split()))(command)
 

@@ -120,10 +120,11 @@ def is_dialled_back(host: str, port: int, listen: str) -> bool:
     except ValueError:
         return False
     is_elsewhere = not (caller.is_loopback or caller.is_unspecified or caller.is_multicast)
-    return port >= FIRST_PORT and (is_elsewhere or (caller.is_loopback and _is_loopback(listen)))
+    return port >= FIRST_PORT and (is_elsewhere or (caller.is_loopback and is_loopback(listen)))
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return whether a host is a literal address of this machine alone, or the usual name of one."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

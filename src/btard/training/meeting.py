@@ -5,7 +5,7 @@ Whoever answers at a bootstrap address may be any member, or nobody; only keys t
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_address
 
@@ -30,6 +30,8 @@ RETRY_S = 1.0
 CONFIG_TIMEOUT_S = 10.0
 MAX_RUN_FILE = 64 * 1024
 """Largest run file, in bytes, that is accepted from a peer; a usual one has 3,000."""
+MAX_REASON = 120
+"""Characters of an error message in which a peer's words may be."""
 LOOPBACK = Address("127.0.0.1", 0)
 
 
@@ -50,14 +52,15 @@ class Endpoint:
         """
         if self.announce is not None:
             return self.announce
-        if _is_wildcard(self.listen.host):
+        if is_wildcard(self.listen.host):
             raise ConfigError(
                 f"{self.listen} listens on every interface; say where others reach it with --announce HOST:PORT"
             )
         return Address(self.listen.host, port)
 
 
-def _is_wildcard(host: str) -> bool:
+def is_wildcard(host: str) -> bool:
+    """Return whether who listens at ``host`` does so on every interface."""
     try:
         return ip_address(host).is_unspecified
     except ValueError:
@@ -116,13 +119,25 @@ async def _ask_all(hub: Hub, ticket: Ticket, patience_s: float) -> RunConfig:
 
 async def _ask(hub: Hub, address: Address, run_id: bytes) -> RunConfig:
     """Return the configuration that the peer at ``address`` gives, if it is the run's."""
-    peer = await hub.connect(None, address)
+    return await ask_for_config(hub, await hub.connect(None, address), run_id)
+
+
+async def ask_for_config(hub: Hub, peer: PeerId, run_id: bytes) -> RunConfig:
+    """Return the configuration that ``peer``, to whom there is a link, gives, if it is the run's.
+
+    Raises:
+        NetworkError: it gives none in time.
+        Refused: it gives another one, or what this version of btard cannot read.
+    """
     answer = await hub.request(peer, Kind.CONFIG, b"", timeout_s=CONFIG_TIMEOUT_S)
-    with suppress(UnicodeDecodeError, ConfigError):
+    reason = ""
+    try:
         config = parse_run_file(answer.head[: MAX_RUN_FILE + 1].decode())
         if len(answer.head) <= MAX_RUN_FILE and config.run_id == run_id:
             return config
-    raise Refused(f"peer {short(peer)} gave a configuration that is not the ticket's run")
+    except (UnicodeDecodeError, ConfigError) as error:
+        reason = f" ({str(error)[:MAX_REASON]})"
+    raise Refused(f"peer {short(peer)} gave a configuration that is not the ticket's run{reason}")
 
 
 class Search:

@@ -12,11 +12,12 @@ from btard.wire.seals import (
     sign_seal,
 )
 from btard.wire.ticket import Ticket, format_ticket, parse_ticket
-from btard.wire.versions import PROTOCOL, find_version
+from btard.wire.versions import NOT_INSTALLED, PROTOCOL, find_version
 
 __all__ = [
     "MAX_CHAIN",
     "MAX_MESSAGE",
+    "NOT_INSTALLED",
     "PROTOCOL",
     "Cast",
     "Ticket",

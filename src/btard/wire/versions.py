@@ -4,6 +4,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 PROTOCOL = 1
 """Version of the messages and of everything that is hashed."""
+NOT_INSTALLED = "not installed"
 
 
 def find_version(package: str) -> str:
@@ -11,4 +12,4 @@ def find_version(package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:
-        return "not installed"
+        return NOT_INSTALLED

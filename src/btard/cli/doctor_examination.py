@@ -1,0 +1,173 @@
+"""The course of an examination: what is measured, in which order, and which rule judges it."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import torch
+import trio
+
+from btard.cli.doctor_findings import Finding
+from btard.cli.doctor_machine import (
+    Demands,
+    Door,
+    judge_clock,
+    judge_cores,
+    judge_disk,
+    judge_door,
+    judge_key,
+    judge_memory,
+    judge_software,
+)
+from btard.cli.doctor_measures import (
+    find_port,
+    measure_clock,
+    measure_cores,
+    measure_disk,
+    measure_key,
+    measure_memory,
+    measure_software,
+)
+from btard.cli.doctor_swarm import (
+    judge_bootstrap,
+    judge_config,
+    judge_dht,
+    judge_gradient,
+    judge_offset,
+    judge_reach,
+    judge_stage,
+    judge_versions,
+)
+from btard.cli.doctor_visit import Errand, Report, locate, parse_all, run_errand
+from btard.errors import BtardError
+from btard.identity import PeerId
+from btard.net import Address
+from btard.rules.config import RunConfig
+from btard.swarm.ledger_files import LEDGER_FILE
+from btard.training import load_workload
+from btard.training.address_book import ADDRESS_FILE, read_addresses
+from btard.training.checkup import is_loopback
+from btard.training.meeting import is_wildcard
+from btard.training.trainer import time_gradient
+from btard.wire import Ticket
+
+GRADIENT_SECONDS = 120.0
+"""How long two gradients, building the task included, may take before the doctor gives up."""
+
+
+@dataclass(frozen=True)
+class Patient:
+    """Who wants to join what, as the command line says it; ``local`` is the run file at ``run_file``, if any."""
+
+    ticket: Ticket | None
+    data_dir: Path
+    key: Path | None
+    listen: Address
+    announce: Address | None
+    local: RunConfig | None
+    run_file: str
+
+    @property
+    def is_run_local(self) -> bool | None:
+        """Whether all addresses of the ticket are on this machine; None without a ticket."""
+        if self.ticket is None:
+            return None
+        return all(is_loopback(address.host) for address in parse_all(self.ticket.bootstrap))
+
+
+def examine(patient: Patient) -> Iterator[Finding]:
+    """Yield one finding after the other, each as soon as it is known."""
+    wall_s, monotonic_s = time.time(), time.monotonic()
+    yield judge_software(measure_software())
+    yield judge_cores(measure_cores())
+    if patient.key is not None:
+        yield judge_key(measure_key(patient.key, PeerId(patient.ticket.founder) if patient.ticket else None))
+    door = measure_door(patient)
+    yield judge_door(door)
+    config, slowest_s = patient.local, 0.0
+    if patient.ticket is not None:
+        report = trio.run(run_errand, make_errand(patient, patient.ticket, door))
+        yield from examine_swarm(patient, patient.ticket, door, report)
+        config, slowest_s = find_config(patient, patient.ticket, report), find_slowest(report)
+    demands = Demands(config.elements, config.state_interval, config.delay_s) if config else Demands()
+    yield judge_memory(measure_memory(), demands)
+    disk, file_ahead_s = measure_disk(patient.data_dir)
+    yield judge_disk(disk, demands)
+    if config is not None:
+        yield judge_gradient(*trio.run(time_task, config), config, slowest_s)
+    yield judge_clock(measure_clock(file_ahead_s, wall_s, monotonic_s))
+
+
+def measure_door(patient: Patient) -> Door:
+    """Return where we would listen, and whether we could."""
+    listen, announce = patient.listen, patient.announce
+    port, problem = find_port(listen)
+    return Door(
+        str(listen),
+        port,
+        listen.port == 0,
+        is_loopback(listen.host),
+        is_wildcard(listen.host),
+        str(announce) if announce else "",
+        announce.port if announce else None,
+        patient.is_run_local,
+        problem,
+    )
+
+
+def make_errand(patient: Patient, ticket: Ticket, door: Door) -> Errand:
+    """Return whom to visit; nobody is asked to dial a door that we cannot open."""
+    known = tuple(read_addresses(patient.data_dir / ADDRESS_FILE))
+    port = 0 if door.problem else door.port
+    return Errand(ticket, patient.listen.host, port, door.announced_port or door.port, known)
+
+
+def examine_swarm(patient: Patient, ticket: Ticket, door: Door, report: Report) -> Iterator[Finding]:
+    """Yield what the other peers' answers mean."""
+    visits = report.visits
+    stage = judge_stage(visits, is_member=(patient.data_dir / LEDGER_FILE).exists())
+    software = measure_software()
+    yield from judge_bootstrap(visits)
+    yield judge_config(visits, ticket.run_id, patient.local, patient.run_file)
+    announced = patient.announce or Address(patient.listen.host, door.port)
+    others = (
+        stage,
+        judge_versions(visits, (software.protocol, software.btard, software.torch)),
+        judge_offset(visits),
+        judge_reach(visits, trio.run(locate, announced)),
+    )
+    yield from (finding for finding in others if finding is not None)
+    is_begun = any(visit.answer and visit.answer.members for visit in visits)
+    yield judge_dht(report.nodes, ticket.founder, report.lookups, is_begun=is_begun)
+
+
+def find_config(patient: Patient, ticket: Ticket, report: Report) -> RunConfig | None:
+    """Return the ticket's configuration, from a peer or from our own file."""
+    given = (visit.config for visit in report.visits if visit.config is not None)
+    local = patient.local if patient.local and patient.local.run_id == ticket.run_id else None
+    return next(given, local)
+
+
+def find_slowest(report: Report) -> float:
+    """Return the slowest gradient promised at genesis, in seconds; 0 before that."""
+    promised = [visit.answer.gradient_ms for visit in report.visits if visit.answer and visit.answer.gradient_ms]
+    return median(promised) / 1000 if promised else 0.0
+
+
+async def time_task(config: RunConfig) -> tuple[float | None, str]:
+    """Return how long a gradient of the run's task takes here, in seconds, or None and why that is not known."""
+    torch.set_num_threads(1)  # as the trainer does: a peer is given one core
+
+    def work() -> float:
+        return time_gradient(load_workload(config)) / 1000
+
+    with trio.move_on_after(GRADIENT_SECONDS):
+        try:
+            return await trio.to_thread.run_sync(work, abandon_on_cancel=True), ""
+        except BtardError as error:
+            return None, str(error)
+        except Exception as error:  # noqa: BLE001  a task is somebody's own code, and may fail in any way
+            return None, f"the task raises {type(error).__name__}: {error}"
+    return None, f"a gradient takes longer than {GRADIENT_SECONDS / 2:.0f} s"

@@ -1,0 +1,217 @@
+"""
+What the doctor asks of other peers, each question under a deadline; ``doctor_swarm`` judges the answers.
+
+It visits with a key made for the occasion: with our own, the links of a peer of ours that runs would be
+taken for older ones and ended. First it only knocks, to learn who is where; then it talks to each peer
+once, over one link. Whoever dials it back comes to a door beside that link, which is not used for anything.
+"""
+
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+
+import trio
+
+from btard.cli.doctor_swarm import Lookup, Sample, Visit, Whereabouts
+from btard.dht import Directory, open_directory
+from btard.errors import ConfigError, NetworkError, Refused, RemoteProtocolError
+from btard.identity import Identity, PeerId
+from btard.net import Address, Hub, TcpTransport, Terms, open_tcp
+from btard.swarm.peer import find_cause
+from btard.training.checkup import DIAL_SECONDS, ask_for_check_up, is_loopback
+from btard.training.meeting import LOOPBACK, ask_for_config
+from btard.wire import Ticket
+
+SAMPLES = 3
+ASK_SECONDS = 5.0
+TALK_SECONDS = 30.0
+RESOLVE_SECONDS = 5.0
+BOOTSTRAP_SECONDS = 6.0
+"""How long the first DHT node is waited for: two resolved names and two timeouts of a datagram."""
+LOOK_SECONDS = 0.1
+MAX_LOOKUPS = 8
+
+
+@dataclass(frozen=True)
+class Errand:
+    """Whom we visit, and where we can be dialled meanwhile; ``port`` 0 means nowhere."""
+
+    ticket: Ticket
+    host: str
+    port: int
+    dialled_port: int
+    known: tuple[PeerId, ...] = ()
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of it: a visit per address of the ticket, how many DHT nodes we met, and what they found."""
+
+    visits: tuple[Visit, ...]
+    nodes: int
+    lookups: tuple[Lookup, ...]
+
+
+async def run_errand(errand: Errand) -> Report:
+    """Return what the peers of a ticket say; whatever they do, it ends.
+
+    Raises:
+        ConfigError: the port was taken meanwhile.
+    """
+    try:
+        return await _run_errand(errand)
+    except BaseExceptionGroup as group:
+        raise find_cause(group) from None
+
+
+async def _run_errand(errand: Errand) -> Report:
+    visits = await knock_at_all(errand.ticket)
+    me, terms = Identity.generate(), Terms(errand.ticket.run_id)
+    came: set[PeerId] = set()
+    async with AsyncExitStack() as stack:
+        tcp = await stack.enter_async_context(open_tcp(me, terms, LOOPBACK))
+        nursery = await stack.enter_async_context(trio.open_nursery())
+        if errand.port:
+            door = await stack.enter_async_context(open_tcp(me, terms, Address(errand.host, errand.port)))
+            nursery.start_soon(_watch_door, door, came)
+        hub = Hub(tcp, me.peer_id)
+        await nursery.start(hub.run)
+        visits = await talk_to_all(hub, visits, errand)
+        report = await _search(me, errand, visits)
+        nursery.cancel_scope.cancel()
+    return replace(report, visits=tuple(replace(visit, has_come=visit.peer in came) for visit in report.visits))
+
+
+async def _watch_door(door: TcpTransport, came: set[PeerId]) -> None:
+    """Note who comes to our door, until cancelled."""
+    while True:
+        link = await door.accept()
+        came.add(link.peer)
+        await link.aclose()
+
+
+async def knock_at_all(ticket: Ticket) -> tuple[Visit, ...]:
+    """Return who answers at each address of a ticket, and how soon."""
+    visits = [Visit(address) for address in ticket.bootstrap]
+
+    async def knock(index: int) -> None:
+        visits[index] = await _knock(tcp, ticket.bootstrap[index])
+
+    async with open_tcp(Identity.generate(), Terms(ticket.run_id), LOOPBACK) as tcp, trio.open_nursery() as nursery:
+        for index in range(len(visits)):
+            nursery.start_soon(knock, index)
+    return tuple(visits)
+
+
+async def _knock(tcp: TcpTransport, text: str) -> Visit:
+    begun = trio.current_time()
+    try:
+        link = await tcp.connect(Address.parse(text), None)
+    except Refused as error:
+        return Visit(text, problem=str(error), is_refused=True)
+    except (NetworkError, ConfigError) as error:
+        return Visit(text, problem=str(error))
+    await link.aclose()
+    return Visit(text, link.peer, trio.current_time() - begun)
+
+
+async def talk_to_all(hub: Hub, visits: Sequence[Visit], errand: Errand) -> tuple[Visit, ...]:
+    """Return the visits with what each peer says; one that is at several addresses is asked at the first."""
+    told = list(visits)
+    first = {visit.peer: index for index, visit in reversed(list(enumerate(visits))) if not visit.problem}
+
+    async def talk(index: int) -> None:
+        with trio.move_on_after(TALK_SECONDS) as scope:
+            told[index] = await _talk(hub, visits[index], errand)
+        if scope.cancelled_caught:
+            told[index] = replace(visits[index], silence="it stopped answering")
+
+    async with trio.open_nursery() as nursery:
+        for index in first.values():
+            nursery.start_soon(talk, index)
+    return tuple(visit for index, visit in enumerate(told) if visit.problem or first[visit.peer] == index)
+
+
+async def _talk(hub: Hub, visit: Visit, errand: Errand) -> Visit:
+    """Return the visit with the peer's run file, its clock, its check-up, and its dial to our door."""
+    peer = PeerId(visit.peer)
+    try:
+        await hub.connect(peer, Address.parse(visit.address))
+    except (NetworkError, Refused) as error:
+        return replace(visit, problem=str(error))
+    visit = await _ask_for_config(hub, visit, errand.ticket.run_id)
+    try:
+        for _ in range(SAMPLES):
+            visit = await _take_sample(hub, visit, peer)
+        if errand.port:
+            answer = await ask_for_check_up(hub, peer, errand.dialled_port, DIAL_SECONDS + ASK_SECONDS)
+            visit = replace(visit, answer=answer, dialled=answer.dialled)
+    except (NetworkError, RemoteProtocolError) as error:
+        return replace(visit, silence=str(error))
+    return visit
+
+
+async def _ask_for_config(hub: Hub, visit: Visit, run_id: bytes) -> Visit:
+    try:
+        config = await ask_for_config(hub, PeerId(visit.peer), run_id)
+    except (NetworkError, Refused) as error:
+        return replace(visit, config_problem=str(error))
+    return replace(visit, config=config)
+
+
+async def _take_sample(hub: Hub, visit: Visit, peer: PeerId) -> Visit:
+    """Return the visit with another look at the peer's clock, which showed its time in the middle of the trip."""
+    wall_s, begun = time.time(), time.perf_counter()
+    answer = await ask_for_check_up(hub, peer, 0, ASK_SECONDS)
+    trip_s = time.perf_counter() - begun
+    sample = Sample(trip_s, answer.unix_ms / 1000 - wall_s - trip_s / 2)
+    return replace(visit, answer=answer, samples=(*visit.samples, sample))
+
+
+async def _search(me: Identity, errand: Errand, visits: tuple[Visit, ...]) -> Report:
+    """Return the report, with what the DHT knows of the founder, of the peers visited and of those met earlier."""
+    bootstrap = [(address.host, address.port) for address in parse_all(errand.ticket.bootstrap)]
+    met = [visit.peer for visit in visits if visit.peer and not visit.problem]
+    wanted = list(dict.fromkeys([errand.ticket.founder, *met, *errand.known]))[:MAX_LOOKUPS]
+    place = (errand.host, errand.port)
+    async with open_directory(me, errand.ticket.run_id, place, bootstrap, state_path=None) as directory:
+        await _wait_for_nodes(directory)
+        lookups = tuple([await _look_up(directory, PeerId(peer)) for peer in wanted]) if directory.known_nodes else ()
+        return Report(visits, directory.known_nodes, lookups)
+
+
+async def _wait_for_nodes(directory: Directory) -> None:
+    with trio.move_on_after(BOOTSTRAP_SECONDS):
+        while not directory.known_nodes:  # noqa: ASYNC110  bounded above
+            await trio.sleep(LOOK_SECONDS)
+
+
+async def _look_up(directory: Directory, peer: PeerId) -> Lookup:
+    begun = trio.current_time()
+    contact = await directory.find(peer)
+    addresses = tuple(str(Address(host, port)) for host, port in contact.addresses) if contact else ()
+    return Lookup(peer, trio.current_time() - begun, addresses)
+
+
+def parse_all(texts: Iterable[str]) -> list[Address]:
+    """Return the addresses among some words."""
+    found = []
+    for text in texts:
+        try:
+            found.append(Address.parse(text))
+        except ConfigError:
+            continue
+    return found
+
+
+async def locate(address: Address) -> Whereabouts:
+    """Return where ``address`` is, its name resolved within `RESOLVE_SECONDS`."""
+    hosts: set[str] = set()
+    with trio.move_on_after(RESOLVE_SECONDS):
+        try:
+            entries = await trio.socket.getaddrinfo(address.host, address.port or None)
+            hosts = {str(entry[4][0]) for entry in entries}
+        except (OSError, UnicodeError):
+            hosts = set()
+    return Whereabouts(str(address), frozenset(hosts), is_loopback(address.host))
