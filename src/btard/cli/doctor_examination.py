@@ -127,20 +127,20 @@ def make_errand(patient: Patient, ticket: Ticket, door: Door) -> Errand:
 def examine_swarm(patient: Patient, ticket: Ticket, door: Door, report: Report) -> Iterator[Finding]:
     """Yield what the other peers' answers mean."""
     visits = report.visits
-    stage = judge_stage(visits, is_member=(patient.data_dir / LEDGER_FILE).exists())
     software = measure_software()
     yield from judge_bootstrap(visits)
-    yield judge_config(visits, ticket.run_id, patient.local, patient.run_file)
     announced = patient.announce or Address(patient.listen.host, door.port)
+    is_linked = any(not visit.problem for visit in visits)
+    is_begun = any(visit.answer and visit.answer.members for visit in visits)
     others = (
-        stage,
+        judge_config(visits, ticket.run_id, patient.local, patient.run_file),
+        judge_stage(visits, is_member=(patient.data_dir / LEDGER_FILE).exists()),
         judge_versions(visits, (software.protocol, software.btard, software.torch)),
         judge_offset(visits),
         judge_reach(visits, trio.run(locate, announced)),
+        judge_dht(report.nodes, ticket.founder, report.lookups, is_linked=is_linked, is_begun=is_begun),
     )
     yield from (finding for finding in others if finding is not None)
-    is_begun = any(visit.answer and visit.answer.members for visit in visits)
-    yield judge_dht(report.nodes, ticket.founder, report.lookups, is_begun=is_begun)
 
 
 def find_config(patient: Patient, ticket: Ticket, report: Report) -> RunConfig | None:

@@ -88,30 +88,37 @@ def _judge_address(visit: Visit, *, is_any: bool) -> Finding:
     if not visit.problem:
         return passed("bootstrap", f"{visit.address}: peer {visit.name} in {format_seconds(visit.connect_s)}")
     verdict = warned if is_any else failed
+    line = visit.problem if visit.address in visit.problem else f"{visit.address}: {visit.problem}"
     if visit.is_refused:
         remedy = "ask for the run's newest ticket, and compare btard-peer version on both sides"
     else:
         remedy = "is that peer running? check the address, its port and the firewalls, TCP and UDP"
-    return verdict("bootstrap", f"{visit.address}: {visit.problem}", remedy)
+    return verdict("bootstrap", line, remedy)
 
 
-def judge_config(visits: Sequence[Visit], run_id: bytes, local: RunConfig | None, path: str) -> Finding:
-    """Return whether we have, or can get, the very configuration of the ticket's run."""
+def judge_config(visits: Sequence[Visit], run_id: bytes, local: RunConfig | None, path: str) -> Finding | None:
+    """Return whether we have, or can get, the very configuration of the ticket's run; None where nobody says."""
     given = next((visit for visit in visits if visit.config is not None), None)
     if local is not None and local.run_id != run_id:
         remedy = f"remove {path}, or join with the ticket that was made with it"
         return failed("run", f"{path} is not the ticket's run{_tell_differences(local, given)}", remedy)
-    liars = [visit for visit in visits if visit.config_problem]
+    others = [visit for visit in visits if visit.config_problem]
     if given is None and local is None:
-        reasons = "; ".join(visit.config_problem for visit in liars) or "nobody answers"
+        if not others:
+            return None
+        reasons = "; ".join(visit.config_problem for visit in others)
         return failed("run", f"no run file: {reasons}", "ask whoever founded the run for its file, and use --run-file")
     config = (given and given.config) or local
     assert config is not None
     whence = f"as {path} says" if given is None else f"as peer {given.name} says"
     line = f"{config.task}, {config.elements} parameters, {config.rounds} rounds, {whence} and the ticket"
-    if liars:
-        reasons = "; ".join(visit.config_problem for visit in liars)
-        return warned("run", f"{line}; but {reasons}", "tell them: they run another version, or lie")
+    if others:
+        reasons = "; ".join(visit.config_problem for visit in others)
+        return warned(
+            "run",
+            f"{line}; but {reasons}",
+            "they are busy, run another version, or lie: rely on others",
+        )
     return passed("run", line)
 
 
@@ -175,7 +182,8 @@ def judge_offset(visits: Sequence[Visit]) -> Finding | None:
     error = max(sample.trip_s for sample in best) / 2
     peers = "one peer" if len(best) == 1 else f"the middle one of {len(best)} peers"
     way = "behind" if ahead > 0 else "ahead of"
-    line = f"{format_seconds(abs(ahead))} {way} {peers}, to within {format_seconds(error)}"
+    state = "in step with" if abs(ahead) <= error else f"{format_seconds(abs(ahead))} {way}"
+    line = f"{state} {peers}, to within {format_seconds(error)}"
     remedy = "set the clock by the network's time (NTP); if it is right, that peer's is wrong"
     if abs(ahead) - error > CLOCK_LIMIT_S:
         limit = format_seconds(CLOCK_LIMIT_S)
@@ -224,11 +232,16 @@ def _judge_closed_door(words: Mapping[Dialled | None, Visit], ours: Whereabouts)
     return warned("reach", f"no peer was willing to dial {seen}", remedy)
 
 
-def judge_dht(known: int, founder: bytes, lookups: Sequence[Lookup], *, is_begun: bool) -> Finding:
-    """Return whether the DHT answers over UDP and knows the founder, who is needed until training has begun."""
+def judge_dht(
+    known: int, founder: bytes, lookups: Sequence[Lookup], *, is_linked: bool, is_begun: bool
+) -> Finding | None:
+    """Return whether the DHT answers over UDP and knows the founder, who is needed until training has begun.
+
+    ``is_linked`` is whether anybody answers over TCP: where nobody does at all, the addresses have been blamed.
+    """
     if not known:
         remedy = "TCP alone is not enough: open UDP on the same ports, and check the clock"
-        return failed("dht", "no DHT node answers (UDP)", remedy)
+        return failed("dht", "peers answer over TCP, and no DHT node over UDP", remedy) if is_linked else None
     found = [item for item in lookups if item.addresses]
     times = [item.seconds for item in found]
     line = f"{known} nodes known, {len(found)} of {len(lookups)} peers found"

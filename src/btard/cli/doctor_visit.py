@@ -31,6 +31,7 @@ BOOTSTRAP_SECONDS = 6.0
 """How long the first DHT node is waited for: two resolved names and two timeouts of a datagram."""
 LOOK_SECONDS = 0.1
 MAX_LOOKUPS = 8
+STOPPED = "it stopped answering"
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ async def talk_to_all(hub: Hub, visits: Sequence[Visit], errand: Errand) -> tupl
         with trio.move_on_after(TALK_SECONDS) as scope:
             told[index] = await _talk(hub, visits[index], errand)
         if scope.cancelled_caught:
-            told[index] = replace(visits[index], silence="it stopped answering")
+            told[index] = replace(visits[index], silence=STOPPED, config_problem=STOPPED)
 
     async with trio.open_nursery() as nursery:
         for index in first.values():

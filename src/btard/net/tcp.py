@@ -51,7 +51,7 @@ class TcpTransport:
         except RemoteProtocolError as error:
             raise Unreachable(f"{address} is no peer of ours: {error}") from None
         except (EOFError, UnicodeError, *SOCKET_ERRORS) as error:
-            raise Unreachable(f"cannot reach {address}: {error}") from None
+            raise Unreachable(f"cannot reach {address}: {_find_reason(error)}") from None
 
     async def accept(self) -> TcpLink:
         """See ``Transport.accept``."""
@@ -128,6 +128,12 @@ class TcpTransport:
         if theirs.peer == self._credentials.peer_id:
             raise RemoteProtocolError("it is ourselves")
         return theirs, handshake
+
+
+def _find_reason(error: BaseException) -> object:
+    """Return what the system said: trio has tried all addresses of a name, of which most have one."""
+    cause = error.__cause__
+    return cause.strerror if isinstance(cause, OSError) and cause.strerror else error
 
 
 class HalfOpen:
