@@ -8,6 +8,7 @@ from statistics import median
 
 import torch
 import trio
+from msgspec import structs
 
 from btard.cli.doctor_findings import Finding
 from btard.cli.doctor_machine import (
@@ -82,15 +83,17 @@ def examine(patient: Patient) -> Iterator[Finding]:
     wall_s, monotonic_s = time.time(), time.monotonic()
     yield judge_software(measure_software())
     yield judge_cores(measure_cores())
-    if patient.key is not None:
-        yield judge_key(measure_key(patient.key, PeerId(patient.ticket.founder) if patient.ticket else None))
+    key = measure_key(patient.key, PeerId(patient.ticket.founder) if patient.ticket else None) if patient.key else None
+    if key is not None:
+        yield judge_key(key)
     door = measure_door(patient)
     yield judge_door(door)
     config, slowest_s = patient.local, 0.0
-    if patient.ticket is not None:
-        report = trio.run(run_errand, make_errand(patient, patient.ticket, door))
-        yield from examine_swarm(patient, patient.ticket, door, report)
-        config, slowest_s = find_config(patient, patient.ticket, report), find_slowest(report)
+    ticket = find_others(patient, is_founder=key is not None and key.is_founder)
+    if ticket is not None:
+        report = trio.run(run_errand, make_errand(patient, ticket, door))
+        yield from examine_swarm(patient, ticket, door, report)
+        config, slowest_s = find_config(patient, ticket, report), find_slowest(report)
     demands = Demands(config.elements, config.state_interval, config.delay_s) if config else Demands()
     yield judge_memory(measure_memory(), demands)
     disk, file_ahead_s = measure_disk(patient.data_dir)
@@ -98,6 +101,16 @@ def examine(patient: Patient) -> Iterator[Finding]:
     if config is not None:
         yield judge_gradient(*trio.run(time_task, config), config, slowest_s)
     yield judge_clock(measure_clock(file_ahead_s, wall_s, monotonic_s))
+
+
+def find_others(patient: Patient, *, is_founder: bool) -> Ticket | None:
+    """Return the ticket with the addresses of others: a founder's own are in it too, and may be the only ones."""
+    ticket = patient.ticket
+    if ticket is None or not is_founder:
+        return ticket
+    ours = {str(patient.listen), str(patient.announce)}
+    others = tuple(address for address in ticket.bootstrap if address not in ours)
+    return structs.replace(ticket, bootstrap=others) if others else None
 
 
 def measure_door(patient: Patient) -> Door:

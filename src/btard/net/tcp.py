@@ -131,9 +131,11 @@ class TcpTransport:
 
 
 def _find_reason(error: BaseException) -> object:
-    """Return what the system said: trio has tried all addresses of a name, of which most have one."""
-    cause = error.__cause__
-    return cause.strerror if isinstance(cause, OSError) and cause.strerror else error
+    """Return what the system said of each address of a name, where trio only says that it tried all."""
+    group = error.__cause__
+    causes = group.exceptions if isinstance(group, BaseExceptionGroup) else ()
+    reasons = dict.fromkeys(cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror)
+    return ", ".join(reasons) or error
 
 
 class HalfOpen:
