@@ -9,8 +9,20 @@ import typer
 from btard.cli.app import app
 from btard.cli.exits import EXIT_CODES, ExitCode
 
-MANUAL = (Path(__file__).parents[2] / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+MANUAL = (ROOT / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
 COMMANDS = typer.main.get_command(app).commands
+
+
+def test_every_check_of_the_doctor():
+    """Each check that a rule of the doctor names is in the manual's table, and only those."""
+    rules = "".join(path.read_text() for path in (ROOT / "src" / "btard" / "cli").glob("doctor_*.py"))
+    named = set(re.findall(r"\b(?:passed|warned|failed|verdict)\(\s*\"(\w+)\"", rules))
+    section = MANUAL.partition("## doctor")[2].partition("## join")[0]
+    listed = {
+        name for row in re.findall(r"^\| (`.*?`) \|", section, flags=re.MULTILINE) for name in row.split("`")[1::2]
+    }
+    assert named == listed
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -19,9 +31,10 @@ def test_every_command(name):
     assert re.search(rf"^\| `{name}[ `]", MANUAL, flags=re.MULTILINE)
 
 
-def test_every_option_of_join():
-    """Each option of ``join`` that is not hidden is explained."""
-    shown = [option for option in COMMANDS["join"].params if not getattr(option, "hidden", False)]
+@pytest.mark.parametrize("command", ["join", "doctor"])
+def test_every_option(command):
+    """Each option that is not hidden is explained."""
+    shown = [option for option in COMMANDS[command].params if not getattr(option, "hidden", False)]
     names = [option.opts[0] for option in shown if option.opts[0].startswith("--")]
     assert [name for name in names if f"`{name}" not in MANUAL] == []
 
