@@ -5,6 +5,7 @@ import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,20 +117,28 @@ def busy_address() -> Iterator[str]:
         yield f"127.0.0.1:{taken.getsockname()[1]}"
 
 
-@pytest.fixture
-def foreign_address() -> Iterator[str]:
-    """An address on this machine at which a peer of another run listens, in a thread of its own."""
+@contextmanager
+def listen_in_thread(identity: Identity, terms: Terms) -> Iterator[Address]:
+    """Let a peer listen on this machine, in a thread of its own."""
     began: queue.Queue[tuple[Address, trio.lowlevel.TrioToken, trio.CancelScope]] = queue.Queue()
 
     async def listen() -> None:
         with trio.CancelScope() as scope:
-            async with open_tcp(Identity.generate(), Terms(b"foreign".ljust(32)), Address("127.0.0.1", 0)) as tcp:
+            async with open_tcp(identity, terms, Address("127.0.0.1", 0)) as tcp:
                 began.put((tcp.address, trio.lowlevel.current_trio_token(), scope))
-                await trio.sleep_forever()
+                while True:
+                    await (await tcp.accept()).aclose()
 
     thread = threading.Thread(target=trio.run, args=(listen,))
     thread.start()
     address, token, scope = began.get(timeout=60)
-    yield str(address)
+    yield address
     token.run_sync_soon(scope.cancel)
     thread.join(60)
+
+
+@pytest.fixture
+def foreign_address() -> Iterator[str]:
+    """An address on this machine at which a peer of another run listens."""
+    with listen_in_thread(Identity.generate(), Terms(b"foreign".ljust(32))) as address:
+        yield str(address)

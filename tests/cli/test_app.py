@@ -21,7 +21,7 @@ from btard.errors import (
     Unreachable,
 )
 
-COMMANDS = ("new", "doctor", "join", "demo", "calibrate", "evaluate", "audit", "keygen", "version")
+COMMANDS = ("new", "doctor", "join", "status", "demo", "calibrate", "evaluate", "audit", "keygen", "version")
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,8 @@ async def call_on(*addresses: object, door: TcpTransport | None = None) -> tuple
     async with open_tcp(me, Terms(CONFIG.run_id), LOOPBACK) as tcp, trio.open_nursery() as nursery:
         hub = Hub(tcp, me.peer_id)
         await nursery.start(hub.run)
-        visits = await talk_to_all(hub, await knock_at_all(ticket), Errand(ticket, "127.0.0.1", port, port))
+        knocked = await knock_at_all(ticket.run_id, ticket.bootstrap)
+        visits = await talk_to_all(hub, knocked, Errand(ticket, "127.0.0.1", port, port))
         nursery.cancel_scope.cancel()
     return visits
 

@@ -67,7 +67,7 @@ async def run_errand(errand: Errand) -> Report:
 
 
 async def _run_errand(errand: Errand) -> Report:
-    visits = await knock_at_all(errand.ticket)
+    visits = await knock_at_all(errand.ticket.run_id, errand.ticket.bootstrap)
     me, terms = Identity.generate(), Terms(errand.ticket.run_id)
     came: set[PeerId] = set()
     async with AsyncExitStack() as stack:
@@ -92,14 +92,14 @@ async def _watch_door(door: TcpTransport, came: set[PeerId]) -> None:
         await link.aclose()
 
 
-async def knock_at_all(ticket: Ticket) -> tuple[Visit, ...]:
-    """Return who answers at each address of a ticket, and how soon."""
-    visits = [Visit(address) for address in ticket.bootstrap]
+async def knock_at_all(run_id: bytes, addresses: Sequence[str]) -> tuple[Visit, ...]:
+    """Return who of a run answers at each address, and how soon."""
+    visits = [Visit(address) for address in addresses]
 
     async def knock(index: int) -> None:
-        visits[index] = await _knock(tcp, ticket.bootstrap[index])
+        visits[index] = await _knock(tcp, addresses[index])
 
-    async with open_tcp(Identity.generate(), Terms(ticket.run_id), LOOPBACK) as tcp, trio.open_nursery() as nursery:
+    async with open_tcp(Identity.generate(), Terms(run_id), LOOPBACK) as tcp, trio.open_nursery() as nursery:
         for index in range(len(visits)):
             nursery.start_soon(knock, index)
     return tuple(visits)

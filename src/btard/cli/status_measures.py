@@ -1,0 +1,94 @@
+"""Where a peer stands, read from its data directory while it runs or after it has ended; nothing is written there."""
+
+import sqlite3
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from btard.cli.doctor_measures import is_held
+from btard.cli.doctor_visit import knock_at_all
+from btard.errors import ConfigError, RemoteProtocolError
+from btard.identity import PeerId
+from btard.rules.config import RunConfig, parse_run_file
+from btard.rules.evidence import Departure
+from btard.rules.seal import Seal
+from btard.swarm.ledger import decode_departure
+from btard.swarm.ledger_files import FORMAT, LEDGER_FILE
+from btard.training.address_book import ADDRESS_FILE, read_addresses
+from btard.wire import decode_seal
+
+ADDRESSES_MAX = 2
+"""Addresses of one member that are tried."""
+ENDED: Mapping[str, str] = {"Banned": "banned", "Removed": "removed", "left": "left", "finished": "finished"}
+"""How the ledger names an ending, and the word for it here."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """What one peer's ledger says. ``seal`` is that of the last finished round, None before genesis."""
+
+    config: RunConfig
+    peer: PeerId
+    is_running: bool
+    seal: Seal | None
+    ending: tuple[str, str] | None
+    departures: tuple[Departure, ...]
+
+    @property
+    def role(self) -> str:
+        """What the peer is in its run: waiting (for genesis), member, finished, left, removed or banned."""
+        if self.ending is not None:
+            return ENDED.get(self.ending[0], self.ending[0])
+        return "waiting" if self.seal is None else "member"
+
+    @property
+    def roster(self) -> tuple[bytes, ...]:
+        """The members after the last finished round; empty before genesis."""
+        return self.seal.roster if self.seal else ()
+
+
+def read_status(directory: Path) -> Status:
+    """Return where the peer of a data directory stands.
+
+    Raises:
+        ConfigError: there is no ledger, or it cannot be read.
+    """
+    path = directory / LEDGER_FILE
+    if not path.is_file():
+        raise ConfigError(f"there is no ledger in {directory}; name the --data-dir of a peer that has joined")
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+            database.execute("PRAGMA trusted_schema = OFF")
+            database.execute("BEGIN")
+            return _read(database, is_running=is_held(directory))
+    except (sqlite3.Error, RemoteProtocolError, UnicodeDecodeError, TypeError, KeyError) as error:
+        raise ConfigError(f"cannot read {path}: {error}; see: btard-peer audit {directory}") from None
+
+
+def _read(database: sqlite3.Connection, *, is_running: bool) -> Status:
+    meta = dict(database.execute("SELECT name, value FROM meta"))
+    if meta.get("format") != FORMAT:
+        raise ConfigError("the ledger is not of this version of btard")
+    seals = [decode_seal(row[0]) for row in database.execute("SELECT seal FROM seals ORDER BY round DESC LIMIT 1")]
+    endings = list(database.execute("SELECT kind, reason FROM endings LIMIT 1"))
+    rows = database.execute("SELECT departure FROM departures ORDER BY round, rowid")
+    return Status(
+        parse_run_file(meta["config"].decode()),
+        PeerId(meta["owner"]),
+        is_running,
+        seals[0] if seals else None,
+        (str(endings[0][0]), str(endings[0][1])) if endings else None,
+        tuple(decode_departure(row[0]) for row in rows),
+    )
+
+
+def count_reachable(status: Status, directory: Path) -> int:
+    """Return how many other members of the roster answer at the addresses that the peer last knew, within 10 s."""
+    known = read_addresses(directory / ADDRESS_FILE)
+    others = [PeerId(peer) for peer in status.roster if peer != status.peer]
+    addresses = [str(address) for peer in others for address in known.get(peer, ())[:ADDRESSES_MAX]]
+    visits = trio.run(knock_at_all, status.config.run_id, addresses)
+    return len({visit.peer for visit in visits} & set(others))
