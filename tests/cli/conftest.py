@@ -15,7 +15,7 @@ import trio
 from btard.cli.app import run
 from btard.cli.files import read_run_file
 from btard.identity import Identity
-from btard.net import Address, Terms, open_tcp
+from btard.net import Address, Hub, TcpTransport, Terms, open_tcp
 from btard.rules.config import RunConfig
 from btard.wire import Ticket, parse_ticket
 
@@ -118,16 +118,19 @@ def busy_address() -> Iterator[str]:
 
 
 @contextmanager
-def listen_in_thread(identity: Identity, terms: Terms) -> Iterator[Address]:
+def listen_in_thread(
+    identity: Identity, terms: Terms, serve: Callable[[Hub, TcpTransport], None] = lambda hub, tcp: None
+) -> Iterator[Address]:
     """Let a peer listen on this machine, in a thread of its own."""
     began: queue.Queue[tuple[Address, trio.lowlevel.TrioToken, trio.CancelScope]] = queue.Queue()
 
     async def listen() -> None:
         with trio.CancelScope() as scope:
             async with open_tcp(identity, terms, Address("127.0.0.1", 0)) as tcp:
+                hub = Hub(tcp, identity.peer_id)
+                serve(hub, tcp)
                 began.put((tcp.address, trio.lowlevel.current_trio_token(), scope))
-                while True:
-                    await (await tcp.accept()).aclose()
+                await hub.run()
 
     thread = threading.Thread(target=trio.run, args=(listen,))
     thread.start()

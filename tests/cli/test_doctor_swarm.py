@@ -26,7 +26,7 @@ from btard.wire import PROTOCOL
 
 CONFIG = RunConfig(elements=100, chunk_size=4, max_gradient_s=30.0)
 OTHER = replace(CONFIG, rounds=7, delay_s=5.0)
-ANSWER = Answer(0, "203.0.113.5", Dialled.NOT_ASKED, PROTOCOL, "0.1.0", "2.13.0", 0, 0, 0)
+ANSWER = Answer(0, "203.0.113.5", Dialled.NOT_ASKED, PROTOCOL, "0.1.0", "2.13.0", 0, 0, 0, 0)
 OURS = (PROTOCOL, "0.1.0", "2.13.0")
 HERE = Whereabouts("my.example.org:4001", frozenset({"203.0.113.5"}), False)
 LOOPBACK = Whereabouts("127.0.0.1:4001", frozenset({"127.0.0.1"}), True)
@@ -114,6 +114,7 @@ CASES = [
     (judge_reach([dialled(Dialled.FAILED)], HERE), "fail", "forward it on the router"),
     (judge_reach([dialled(Dialled.FAILED)], LOOPBACK), "fail", "--listen 0.0.0.0:PORT"),
     (judge_reach([dialled(Dialled.FAILED, host="127.0.0.1")], LOOPBACK), "fail", "turned away"),
+    (judge_reach([dialled(Dialled.FAILED, host="::1")], LOOPBACK), "fail", "you say 127.0.0.1:4001, they see ::1"),
     (judge_reach([dialled(Dialled.BUSY)], HERE), "warn", "ten seconds"),
     (judge_reach([dialled(Dialled.UNWILLING)], HERE), "warn", "below 1024"),
     (dht(0), "fail", "open UDP"),

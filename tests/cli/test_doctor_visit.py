@@ -32,7 +32,7 @@ def clock(autojump_clock: trio.testing.MockClock) -> trio.testing.MockClock:
 def help_all(hub: Hub, tcp: TcpTransport) -> None:
     """Serve as a member does."""
     serve_config(hub, CONFIG)
-    CheckUps(hub, tcp, lambda: Stage(7, 3, 20))
+    CheckUps(hub, tcp, lambda: Stage(7, 3, 2, 20))
 
 
 def lie(config: bytes, answer: bytes) -> Serve:
@@ -118,7 +118,7 @@ async def test_one_peer_at_two_addresses(open_peer):
     [
         (b"rounds = 7", encode([1])),
         (b"\x1b[2J = 1", b"\xff" * 100),
-        (b"surprise = 1", encode([0, "x" * 65, 0, 1, "b", "t", 0, 0, 0])),
+        (b"surprise = 1", encode([0, "x" * 65, 0, 1, "b", "t", 0, 0, 0, 0])),
         (b"#" * 900_000, b"#" * 900_000),
     ],
 )

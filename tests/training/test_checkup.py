@@ -26,7 +26,7 @@ from btard.wire import PROTOCOL, encode
 
 LOOPBACK = Address("127.0.0.1", 0)
 TERMS = Terms(b"run".ljust(32))
-STAGE = Stage(7, 5, 120)
+STAGE = Stage(7, 5, 4, 120)
 PATIENCE_S = 30.0
 
 
@@ -150,7 +150,7 @@ async def test_a_member_tells_about_itself(asker, member):
     """Without a port nothing is dialled, and the answer has the member's versions and how far the run is."""
     answer = await ask_for_check_up(asker.hub, member.hub.me, 0, PATIENCE_S)
     assert (answer.dialled, answer.host, answer.protocol) == (Dialled.NOT_ASKED, "127.0.0.1", PROTOCOL)
-    assert Stage(answer.round, answer.members, answer.gradient_ms) == STAGE
+    assert Stage(answer.round, answer.members, answer.links, answer.gradient_ms) == STAGE
 
 
 async def test_an_open_door_is_reached(asker, member, nursery):
@@ -221,7 +221,7 @@ async def test_nonsense_for_a_question_ends_the_link(asker, member, body):
         await asker.hub.request(member.hub.me, Kind.CHECK_UP, body, timeout_s=PATIENCE_S)
 
 
-@pytest.mark.parametrize("answer", [b"", encode([1]), encode([0, "h", 9, 1, "b", "t", 0, 0, 0]), b"x" * (1 << 19)])
+@pytest.mark.parametrize("answer", [b"", encode([1]), encode([0, "h", 9, 1, "b", "t", 0, 0, 0, 0]), b"x" * (1 << 19)])
 async def test_nonsense_for_an_answer(asker, member, answer):
     """Whatever a lying member answers, huge answers included, the asker is told that it is no answer."""
 

@@ -215,6 +215,8 @@ def _judge_closed_door(words: Mapping[Dialled | None, Visit], ours: Whereabouts)
     hosts = sorted({visit.answer.host for visit in words.values() if visit.answer})
     seen = ", ".join(hosts)
     forward = f"open {ours.address} in the firewall, and forward it on the router, TCP and UDP"
+    if ours.hosts and ours.hosts.isdisjoint(hosts):
+        forward = f"you say {ours.address}, they see {seen}: listen there or announce that; behind a router, {forward}"
     if ours.is_loopback and not all(is_loopback(host) for host in hosts):
         return failed("reach", f"nobody elsewhere reaches {ours.address}", "listen for others: --listen 0.0.0.0:PORT")
     if Dialled.SILENT in words:
@@ -240,7 +242,7 @@ def judge_dht(
     ``is_linked`` is whether anybody answers over TCP: where nobody does at all, the addresses have been blamed.
     """
     if not known:
-        remedy = "TCP alone is not enough: open UDP on the same ports, and check the clock"
+        remedy = "open UDP on the same ports; listen in the peers' family, IPv4 or IPv6; check the clock"
         return failed("dht", "peers answer over TCP, and no DHT node over UDP", remedy) if is_linked else None
     found = [item for item in lookups if item.addresses]
     times = [item.seconds for item in found]

@@ -9,19 +9,21 @@ from pathlib import Path
 import trio
 
 from btard.cli.doctor_measures import is_held
-from btard.cli.doctor_visit import knock_at_all
-from btard.errors import ConfigError, RemoteProtocolError
-from btard.identity import PeerId
+from btard.errors import ConfigError, NetworkError, Refused, RemoteProtocolError
+from btard.identity import Identity, PeerId
+from btard.net import Address, Hub, Terms, open_tcp
 from btard.rules.config import RunConfig, parse_run_file
 from btard.rules.evidence import Departure
 from btard.rules.seal import Seal
 from btard.swarm.ledger import decode_departure
 from btard.swarm.ledger_files import FORMAT, LEDGER_FILE
+from btard.swarm.peer import find_cause
 from btard.training.address_book import ADDRESS_FILE, read_addresses
+from btard.training.checkup import ask_for_check_up
+from btard.training.meeting import LOOPBACK, is_wildcard
 from btard.wire import decode_seal
 
-ADDRESSES_MAX = 2
-"""Addresses of one member that are tried."""
+ASK_SECONDS = 5.0
 ENDED: Mapping[str, str] = {"Banned": "banned", "Removed": "removed", "left": "left", "finished": "finished"}
 """How the ledger names an ending, and the word for it here."""
 
@@ -85,10 +87,38 @@ def _read(database: sqlite3.Connection, *, is_running: bool) -> Status:
     )
 
 
-def count_reachable(status: Status, directory: Path) -> int:
-    """Return how many other members of the roster answer at the addresses that the peer last knew, within 10 s."""
-    known = read_addresses(directory / ADDRESS_FILE)
-    others = [PeerId(peer) for peer in status.roster if peer != status.peer]
-    addresses = [str(address) for peer in others for address in known.get(peer, ())[:ADDRESSES_MAX]]
-    visits = trio.run(knock_at_all, status.config.run_id, addresses)
-    return len({visit.peer for visit in visits} & set(others))
+def ask_for_links(status: Status, directory: Path) -> int | None:
+    """Return how many other members a running peer has links to; None where it does not say so in time."""
+    places = [find_door(address) for address in read_addresses(directory / ADDRESS_FILE).get(status.peer, ())]
+    answers = [trio.run(_ask, status, place) for place in places[:1]]
+    return answers[0] if answers else None
+
+
+def find_door(address: Address) -> Address:
+    """Return where a peer of this machine that listens at ``address`` can be dialled."""
+    if not is_wildcard(address.host):
+        return address
+    return Address("::1" if ":" in address.host else "127.0.0.1", address.port)
+
+
+async def _ask(status: Status, place: Address) -> int | None:
+    """Ask the peer itself, as a newcomer would."""
+    with trio.move_on_after(ASK_SECONDS):
+        try:
+            return await _ask_as_newcomer(status, place)
+        except BaseExceptionGroup as group:
+            error = find_cause(group)
+            if not isinstance(error, NetworkError | Refused | RemoteProtocolError):
+                raise error from None
+    return None
+
+
+async def _ask_as_newcomer(status: Status, place: Address) -> int:
+    me = Identity.generate()
+    async with open_tcp(me, Terms(status.config.run_id), LOOPBACK) as tcp, trio.open_nursery() as nursery:
+        hub = Hub(tcp, me.peer_id)
+        await nursery.start(hub.run)
+        await hub.connect(status.peer, place)
+        answer = await ask_for_check_up(hub, status.peer, 0, ASK_SECONDS)
+        nursery.cancel_scope.cancel()
+    return answer.links

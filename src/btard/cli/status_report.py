@@ -7,7 +7,7 @@ from btard.identity import short
 from btard.rules.evidence import Departure, DepartureKind
 
 
-def describe_status(status: Status, reachable: int | None) -> dict[str, Any]:
+def describe_status(status: Status, links: int | None) -> dict[str, Any]:
     """Return the status as JSON values; peers and digests are in hex, what is not known yet is null."""
     seal = status.seal
     return {
@@ -23,7 +23,7 @@ def describe_status(status: Status, reachable: int | None) -> dict[str, Any]:
         "bans": [_describe(item) for item in status.departures if item.kind is DepartureKind.BAN],
         "departures": [_describe(item) for item in status.departures if item.kind is not DepartureKind.BAN],
         "state": seal.state.hex() if seal else None,
-        "peers_reachable": reachable,
+        "peers_reachable": links,
     }
 
 
@@ -31,7 +31,7 @@ def _describe(item: Departure) -> dict[str, Any]:
     return {"peer": item.peer.hex(), "round": item.round, "kind": item.kind.value, "cause": item.cause.value}
 
 
-def format_status(status: Status, reachable: int | None) -> str:
+def format_status(status: Status, links: int | None) -> str:
     """Return the status in words."""
     running = "running" if status.is_running else "not running"
     lines = [f"run {short(status.config.run_id)}, peer {short(status.peer)}: {status.role}, {running}"]
@@ -39,7 +39,7 @@ def format_status(status: Status, reachable: int | None) -> str:
         lines.append(f"  {status.ending[1]}")
     if status.seal is None:
         return "\n".join([*lines, "  training has not begun"])
-    others = "" if reachable is None else f"; {reachable} of the others can be reached from here"
+    others = "" if links is None else f"; links to {links} of the others"
     names = ", ".join(short(peer) for peer in status.roster)
     left = (
         f"  round {item.round}: {item.kind} of {short(item.peer)}, cause: {item.cause}" for item in status.departures

@@ -67,7 +67,8 @@ class Answer(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """What a member says of itself and of the asker; nobody is bound to say the truth.
 
     ``unix_ms`` is its clock when it answers, ``host`` where it sees the asker. ``round`` counts the rounds done,
-    ``members`` is 0 before genesis, ``gradient_ms`` the slowest gradient promised there, 0 if unknown.
+    ``members`` is 0 before genesis, ``links`` the others of them that it has a link to, ``gradient_ms`` the slowest
+    gradient promised at genesis, 0 if unknown.
     """
 
     unix_ms: Count
@@ -78,6 +79,7 @@ class Answer(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     torch: _Word
     round: Count
     members: Count
+    links: Count
     gradient_ms: Count
 
 
@@ -87,6 +89,7 @@ class Stage:
 
     round: int = 0
     members: int = 0
+    links: int = 0
     gradient_ms: int = 0
 
 
@@ -155,6 +158,7 @@ class CheckUps:
             self._torch,
             stage.round,
             stage.members,
+            stage.links,
             stage.gradient_ms,
         )
         return encode(answer), None

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from btard.dht import Directory, open_directory
 from btard.errors import ConfigError, NetworkError, Unreachable
-from btard.identity import Context, Identity, digest
+from btard.identity import Context, Identity, PeerId, digest
 from btard.net import Address, Hub, TcpTransport, Terms, Traffic, open_tcp
 from btard.rules.config import RunConfig, format_run_file
 from btard.swarm.compute import ThreadCompute
@@ -107,7 +107,7 @@ class Trainer:
         self._compute, self._aside = ThreadCompute(), ThreadCompute()
         self._traffic = Traffic()
         self._last: State | None = None
-        self._members = 0
+        self._members: frozenset[PeerId] = frozenset()
         self._scope = trio.CancelScope()
         self._token: trio.lowlevel.TrioToken | None = None
         self._is_stopping = False
@@ -177,7 +177,7 @@ class Trainer:
         async with trio.open_nursery() as nursery:
             hub = Hub(tcp, self.identity.peer_id)
             serve_config(hub, self.config)
-            CheckUps(hub, tcp, self._tell_stage)
+            CheckUps(hub, tcp, lambda: self._tell_stage(hub))
             await nursery.start(hub.run)
             nursery.start_soon(self._reporter.run)
             nursery.start_soon(directory.announce, [(announced.host, announced.port)])
@@ -213,14 +213,15 @@ class Trainer:
             partial(reach_founder, hub, directory, self.config.founder_id, self._endpoint),
         )
 
-    def _tell_stage(self) -> Stage:
-        """How far the run is, for whoever thinks about joining."""
-        last = self._last
-        return Stage(last.round - 1, self._members, last.seal.gradient_ms) if last else Stage(0, self._members)
+    def _tell_stage(self, hub: Hub) -> Stage:
+        """How far the run is, for whoever thinks about joining, or about us."""
+        last, members = self._last, self._members
+        round_number, gradient_ms = (last.round - 1, last.seal.gradient_ms) if last else (0, 0)
+        return Stage(round_number, len(members), len(hub.connected & members), gradient_ms)
 
     def _observe(self, event: Event) -> None:
         if isinstance(event, RunStarted | Resumed | RoundDone):
-            self._members = len(event.roster)
+            self._members = frozenset(event.roster)
         if isinstance(event, RoundDone):
             self._last = event.result
             self._reporter.tell_round(event)
