@@ -29,6 +29,7 @@ from btard.training import (
     run_in_asyncio,
     run_in_thread,
 )
+from btard.training.checkup import Stage
 from btard.training.trainer import time_gradient
 
 FOUNDER, MEMBER = Identity(b"\1" * 32), Identity(b"\2" * 32)
@@ -103,6 +104,15 @@ async def run_two(make: Make, watch: Watch, **options: object) -> list[TrainingR
             address = await watch.address()
             nursery.start_soon(run, make(MEMBER, address))
     return results
+
+
+def test_a_trainer_tells_newcomers_how_far_it_is(make):
+    """Before genesis there are no members; afterwards they are counted, and those of them with a link."""
+    trainer, hub = make(), Hub(None, FOUNDER.peer_id)
+    assert trainer._tell_stage(hub) == Stage()
+    trainer._observe(RunStarted((FOUNDER.peer_id, MEMBER.peer_id)))
+    hub._sessions = {MEMBER.peer_id: None, PeerId(b"stranger".ljust(32)): None}
+    assert trainer._tell_stage(hub) == Stage(round=0, members=2, links=1)
 
 
 async def test_two_trainers_end_with_one_model(make, config):
