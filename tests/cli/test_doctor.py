@@ -122,6 +122,22 @@ def test_a_task_that_is_not_here(call, run, tmp_path):
     assert checks["gradient"][0] == "fail"
 
 
+def test_a_task_that_raises_anything(call, run, monkeypatch):
+    """Whatever somebody's own task raises is a line, not a traceback."""
+    monkeypatch.setattr("btard.cli.doctor_examination.load_workload", lambda config: 1 / 0)
+    _, checks = examine(call, "--run-file", run.run_file)
+    assert checks["gradient"][0] == "fail"
+    assert "the task raises ZeroDivisionError" in checks["gradient"][1]
+
+
+def test_a_task_that_takes_too_long(call, run, monkeypatch):
+    """A gradient that does not end is given up."""
+    monkeypatch.setattr("btard.cli.doctor_examination.GRADIENT_SECONDS", 0.0)
+    _, checks = examine(call, "--run-file", run.run_file)
+    assert checks["gradient"][0] == "fail"
+    assert "longer than" in checks["gradient"][1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

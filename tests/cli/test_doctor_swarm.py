@@ -106,6 +106,7 @@ CASES = [
     (judge_offset(at(61.0, trip_s=4.0)), "pass", "to within 2.0 s"),
     (judge_offset(at(0.1, 9e9, 0.2)), "pass", "the middle one of 3 peers"),
     (judge_reach([visit()], HERE), None, ""),
+    (judge_reach([visit(silence="did not answer within 9 s")], HERE), "warn", "0a0a0a0a: did not answer within 9 s"),
     (judge_reach([dialled(Dialled.REACHED, came=True)], HERE), "pass", "0a0a0a0a came to our port over TCP"),
     (judge_reach([dialled(Dialled.SILENT, EVE), dialled(Dialled.REACHED, came=True)], HERE), "pass", "0a0a0a0a came"),
     (judge_reach([dialled(Dialled.REACHED, came=True, host="198.51.100.7")], HERE), "warn", "at 198.51.100.7"),

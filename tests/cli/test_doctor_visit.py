@@ -144,6 +144,28 @@ async def test_a_peer_that_says_nothing(open_peer, clock):
     assert trio.current_time() - begun < CONFIG_TIMEOUT_S + ASK_SECONDS + 1
 
 
+async def test_a_peer_that_never_says_what_came_of_its_dial(open_peer, clock):
+    """Who tells the time and is silent about our door has told the time, and its silence is known."""
+
+    def be_mute_about_doors(hub: Hub, tcp: TcpTransport) -> None:
+        help_all(hub, tcp)
+        serve = hub.serve[Kind.CHECK_UP]
+
+        async def answer(peer: PeerId, body: bytes) -> tuple[bytes, None]:
+            if body != encode([0]):
+                await trio.sleep_forever()
+            return await serve(peer, body)
+
+        hub.serve[Kind.CHECK_UP] = answer
+
+    _, address = await open_peer(be_mute_about_doors)
+    async with open_tcp(Identity.generate(), TERMS, LOOPBACK) as door:
+        [visit] = await call_on(address, door=door)
+    assert visit.answer is not None
+    assert visit.dialled is None
+    assert "did not answer" in visit.silence
+
+
 async def test_a_peer_that_answers_late_each_time(open_peer, clock, monkeypatch):
     """Who lets every answer come at the last moment is left in the end."""
 

@@ -33,8 +33,8 @@ Or see it all at once: btard-peer demo
 
 Every option can also be given as an environment variable: BTARD_JOIN_DATA_DIR is --data-dir of join.
 
-Exit codes: 0 ok, 1 audit failed, 2 usage, 3 undecided, 4 unreachable, 5 refused or mismatch, 6 banned, 7 removed,
-130 interrupted.
+Exit codes: 0 ok, 1 audit or check failed, 2 usage, 3 undecided, 4 unreachable, 5 refused or mismatch, 6 banned,
+7 removed, 130 interrupted.
 """
 
 

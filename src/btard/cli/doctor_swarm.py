@@ -197,7 +197,8 @@ def judge_reach(visits: Sequence[Visit], ours: Whereabouts) -> Finding | None:
     """Return whether another peer reached our door over TCP; None where nobody was asked."""
     asked = [visit for visit in visits if visit.dialled is not None and visit.answer is not None]
     if not asked:
-        return None
+        mute = "; ".join(f"{visit.name}: {visit.silence}" for visit in visits if visit.answer and visit.silence)
+        return warned("reach", f"no peer told what came of its dial ({mute})", "run doctor again") if mute else None
     came = [visit for visit in asked if visit.has_come]
     if not came:
         return _judge_closed_door({visit.dialled: visit for visit in asked}, ours)
