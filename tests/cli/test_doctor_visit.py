@@ -8,6 +8,7 @@ import trio.testing
 
 from btard.cli.doctor_swarm import Visit
 from btard.cli.doctor_visit import ASK_SECONDS, STOPPED, Errand, knock_at_all, locate, parse_all, talk_to_all
+from btard.dht.server import wall_clock_ms
 from btard.identity import Identity, PeerId
 from btard.net import Address, Hub, TcpTransport, Terms, open_tcp
 from btard.rules.config import RunConfig
@@ -95,6 +96,20 @@ async def test_an_honest_member(open_peer):
     assert (visit.answer.round, visit.answer.members) == (7, 3)
     assert min(abs(sample.ahead_s) for sample in visit.samples) < 60
     assert visit.dialled is None
+
+
+@pytest.mark.parametrize("ahead_s", [400, -400])
+async def test_a_peer_whose_clock_is_wrong(open_peer, ahead_s):
+    """A peer's clock is found ahead by as much as it is, to within half of the shortest trip, and a millisecond."""
+
+    def serve(hub: Hub, tcp: TcpTransport) -> None:
+        serve_config(hub, CONFIG)
+        CheckUps(hub, tcp, Stage, lambda: wall_clock_ms() + 1000 * ahead_s)
+
+    _, address = await open_peer(serve)
+    [visit] = await call_on(address)
+    best = min(visit.samples, key=lambda sample: sample.trip_s)
+    assert abs(best.ahead_s - ahead_s) <= best.trip_s / 2 + 0.002
 
 
 async def test_a_door_that_is_not_ours_is_asked_for_in_vain(open_peer):

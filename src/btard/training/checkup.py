@@ -11,7 +11,6 @@ somebody behind a closed port learns so before the training does. What a dial mu
    bytes, and the answer is one of a few words.
 """
 
-import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from typing import Annotated
 import trio
 from msgspec import Meta, Struct
 
+from btard.dht.server import wall_clock_ms
 from btard.errors import NetworkError, Refused
 from btard.identity import PeerId
 from btard.net import Address, Hub, Transport, find_origin
@@ -135,10 +135,12 @@ def is_loopback(host: str) -> bool:
 
 
 class CheckUps:
-    """Answers check-ups, with ``tell`` for how far the run is."""
+    """Answers check-ups, with ``tell`` for how far the run is and ``now_ms`` for Unix time in milliseconds."""
 
-    def __init__(self, hub: Hub, transport: Transport, tell: Callable[[], Stage]) -> None:
-        self._hub, self._transport, self._tell = hub, transport, tell
+    def __init__(
+        self, hub: Hub, transport: Transport, tell: Callable[[], Stage], now_ms: Callable[[], int] = wall_clock_ms
+    ) -> None:
+        self._hub, self._transport, self._tell, self._now_ms = hub, transport, tell, now_ms
         self._turns = Turns()
         self._btard, self._torch = (find_version(name)[:MAX_WORD] for name in ("btard", "torch"))
         hub.serve[Kind.CHECK_UP] = self._serve
@@ -150,7 +152,7 @@ class CheckUps:
         dialled = await self._dial_back(peer, host, question.port) if question.port else Dialled.NOT_ASKED
         stage = self._tell()
         answer = Answer(
-            time.time_ns() // 1_000_000,
+            self._now_ms(),
             host[:MAX_WORD],
             dialled,
             PROTOCOL,
