@@ -60,6 +60,20 @@ def test_marks_of_gather_are_void_with_their_attempt() -> None:
     assert work.next_marks == Marks().with_pairs([OTHER])
 
 
+def test_members_one_phase_apart_judge_halts_by_the_same_marks() -> None:
+    """Neither a gather that some have settled divides them, nor the turn of the round, nor a recovery."""
+    behind, ahead = make_work(3), make_work(3)
+    ahead.gathered = frozenset({PAIR})
+    assert behind.find_common_marks()[3] == ahead.find_common_marks()[3] == Marks()
+    for decided_in in (3, 4):
+        ahead.mark(frozenset({make_pair(C, D), OTHER} if decided_in == 3 else {make_pair(D, E)}), decided_in)
+    after = make_work(4, ahead)
+    assert [after.find_common_marks()[number] for number in (3, 4)] == [
+        ahead.find_common_marks()[number] for number in (3, 4)
+    ]
+    assert PAIR in after.find_common_marks()[4].pairs - after.find_common_marks()[3].pairs
+
+
 def test_marks_end_with_their_members() -> None:
     """When one of a pair leaves, nothing is left to be kept apart."""
     work = make_work(3)

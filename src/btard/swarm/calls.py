@@ -1,8 +1,8 @@
 """
 What calls for a recovery: the HALTs held, whether they have a reason, and what they prove (attacks B1).
 
-Whether a HALT counts depends only on the HALTs and VIEWs themselves, on the marked pairs and on the roster, and
-all of these are relayed: members come to the same within Δ.
+Whether a HALT counts depends only on the HALTs and VIEWs themselves, on the roster, and on the marked pairs that all
+know who are at most one phase from it; the first are relayed: members come to the same within Δ.
 """
 
 from collections import Counter
@@ -18,10 +18,15 @@ from btard.swarm.settlement import Messages, open_evidence
 
 
 class Calls:
-    """The messages of the recovery in progress; ``marks`` are the marked pairs, which the round keeps up to date."""
+    """The messages of the recovery in progress.
+
+    The round keeps the marked pairs up to date: ``marks`` are all that we know, ``common`` by round those that all know
+    who may be in it: in force there, or marked by a recovery.
+    """
 
     def __init__(self, config: RunConfig, broadcast: Broadcast) -> None:
-        self._config, self._broadcast, self.marks = config, broadcast, Marks()
+        self._config, self._broadcast = config, broadcast
+        self.marks, self.common = Marks(), dict[int, Marks]()
         self._opened: dict[bytes, Collection[Equivocation]] = {}
 
     def stage(self, phase: Phase) -> Stage:
@@ -48,15 +53,21 @@ class Calls:
         A reason is an equivocation, or a missing member with whom the sender is no marked pair.
         """
         assert isinstance(halt.payload, Halt)
-        roster = self._broadcast.place.roster
+        roster, marks = self._broadcast.place.roster, self._find_marks(halt.payload.position.round)
         enough = roster.tolerated(self._config.byzantine_bound) + 1
         named = Counter(peer for item in halts.values() for peer in set(item.payload.missing))  # type: ignore[union-attr]
         has_reason = any(
-            peer in roster and (named[peer] >= enough or not self.marks.is_marked(halt.sender, PeerId(peer)))
+            peer in roster and (named[peer] >= enough or not marks.is_marked(halt.sender, PeerId(peer)))
             for peer in halt.payload.missing
         )
         entered = self.held(Phase.VIEW).keys() - {self._broadcast.me}
         return has_reason or len(entered) >= enough or bool(self._find_shown(halts))
+
+    def _find_marks(self, number: int) -> Marks:
+        """The marked pairs by which a HALT in a round counts, in the nearest one if nobody can be there."""
+        if not self.common:
+            return Marks()
+        return self.common[min(max(number, min(self.common)), max(self.common))]
 
     def _find_shown(self, halts: Messages) -> dict[PeerId, Equivocation]:
         """What HALTs prove against members: everyone who gets them relayed sees the same."""

@@ -245,12 +245,14 @@ class Exchange:
             self._follow_postponed(work)
 
     def _share_marks(self, work: Work) -> None:
-        """Let HALTs count by all pairs that are marked.
+        """Let HALTs count by the pairs in force in their round, and by those that recoveries marked.
 
         Slices and parts go by those in force, which change for all members at the same place (see ``Work.mark``).
+        What a round's own gather marks is news to a member that is a phase behind: by that no HALT counts before
+        the round is over, or else some would enter a recovery, and the others not.
         """
-        known = self._recovery.marks.pairs | work.awaited_pairs
-        self._recovery.marks = work.next_marks.with_pairs(known).within(work.roster)
+        known = work.next_marks.with_pairs(self._recovery.marks.pairs | work.awaited_pairs).within(work.roster)
+        self._recovery.note_marks(known, work.find_common_marks() if known.pairs else {})
 
     def _follow_postponed(self, work: Work) -> None:
         """Act on a decision once we are in its round; whoever was a round behind finishes its own first."""

@@ -73,12 +73,12 @@ class Recovery:
 
     @property
     def marks(self) -> Marks:
-        """The marked pairs by which HALTs count; the round keeps them up to date."""
+        """The marked pairs that we know of."""
         return self._calls.marks
 
-    @marks.setter
-    def marks(self, marks: Marks) -> None:
-        self._calls.marks = marks
+    def note_marks(self, known: Marks, common: dict[int, Marks]) -> None:
+        """Take note of the marked pairs that we know, and of those by which HALTs in the rounds around ours count."""
+        self._calls.marks, self._calls.common = known, common
 
     @property
     def is_pending(self) -> bool:

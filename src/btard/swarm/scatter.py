@@ -129,7 +129,9 @@ class Slices:
         return exact.values if exact else self._assemble(self._pieces.get((number, root), ()), chunks)
 
     def find_piece(self, number: int, root: bytes, chunks: range) -> Piece | None:
-        """The piece of exactly these chunks, with its proof."""
+        """The piece of exactly these chunks, with its proof; none is needed of no chunks."""
+        if not chunks:
+            return Piece(chunks, empty_part(), ())
         own = self._own.get((number, root))
         if own is not None:
             return Piece(chunks, own.values[self._layout.elements_of(chunks)], own.tree.prove(chunks))

@@ -144,6 +144,15 @@ class Work:
         """The marked pairs with which the next round starts: those that its gather and its recoveries added too."""
         return self.marks.with_pairs(self.gathered | self.later_pairs).within(self.roster)
 
+    def find_common_marks(self) -> dict[int, Marks]:
+        """For the rounds around this one, the pairs that all know who may be there: in force, or from recoveries."""
+        decided, before = self.later_pairs | self.awaited_pairs, self.previous or self
+        return {
+            self.round - 1: before.marks.with_pairs(before.later_pairs | decided),
+            self.round: self.marks.with_pairs(decided),
+            self.round + 1: self.next_marks.with_pairs(decided),
+        }
+
     @property
     def relays(self) -> Relays:
         """Who passes on what marked pairs have for each other in the current attempt."""

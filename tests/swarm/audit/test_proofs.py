@@ -217,11 +217,11 @@ def test_state_of_the_majority_removes_nobody(make_world: Any) -> None:
 # --- columns ---
 
 
-def play_column(world: Any, cause: Cause, *, cheat: bool = True, **changes: Any) -> PeerId:
+def play_column(world: Any, cause: Cause, *, cheat: bool = True, index: int = 2, **changes: Any) -> PeerId:
     """Record a column in which the aggregate or one report is wrong, and the ban that follows."""
     liar = last(world) if cause is Cause.FALSE_REPORT and cheat else None
     bend = (lambda values: values + 1.0) if cause is Cause.WRONG_AGGREGATE and cheat else None
-    opened = OpenedColumn.build(world, 2, bend, liar)
+    opened = OpenedColumn.build(world, index, bend, liar)
     culprit = opened.aggregator if cause is Cause.WRONG_AGGREGATE else last(world)
     proof = msgspec.structs.replace(opened.proof, **{name: change(opened.proof) for name, change in changes.items()})
     world.depart(culprit, BAN, cause, proof, opened.blobs)
@@ -249,6 +249,15 @@ def test_one_slice_settles_a_report(make_world: Any) -> None:
         checks=lambda proof: proof.checks[-1:],
     )
     expect(world, "")
+
+
+@pytest.mark.parametrize("cheat", [True, False])
+def test_whoever_reports_something_on_an_empty_part_lies(make_world: Any, cheat: bool) -> None:
+    """Where there are fewer chunks than members a part is empty: its projections are zeros, and no slice is proven."""
+    world = make_world(16)
+    empty = next(part.index for part in world.parts if not part.elements)
+    play_column(world, Cause.FALSE_REPORT, cheat=cheat, index=empty)
+    expect(world, "" if cheat else "report is true")
 
 
 @pytest.mark.parametrize(

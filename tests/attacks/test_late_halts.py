@@ -1,0 +1,65 @@
+"""HALTs about a pair that the round itself has just marked, while some members do not know that yet."""
+
+from msgspec.structs import replace
+from tests.attacks.scenario import run_scenario
+
+from btard.attacks import HaltAlways
+from btard.identity import PeerId
+from btard.net import Message
+from btard.rules.messages import AnyPayload, Phase, Report, Reveal, Stage
+from btard.rules.parts import Part
+from btard.rules.roster import Roster
+from btard.sim.swarm import SimulatedSwarm
+from btard.swarm.events import Stranded
+from btard.swarm.frames import Kind
+from btard.wire import open_message
+
+SLOW_S = 0.5
+"""How long one member's ATTEST is under way to one other; everything else takes a tenth of a second."""
+
+
+class ComplainThenHalt(HaltAlways):
+    """Complains at gather about the first part, which marks it with that part's aggregator, and then halts over it."""
+
+    def __init__(self, me: PeerId) -> None:
+        super().__init__(2, 0)
+        self._me, self._accused = me, tuple[PeerId, ...]()
+
+    @property
+    def victims(self) -> tuple[PeerId, ...]:
+        """Whom it complained about."""
+        return self._accused
+
+    def payload(self, stage: Stage, roster: Roster, payload: AnyPayload) -> AnyPayload:
+        """Return a complaint about the first part."""
+        if isinstance(payload, Reveal) and self.act_in(stage):
+            return replace(payload, missing=(0,))
+        return super().payload(stage, roster, payload)
+
+    async def reports(
+        self, round_number: int, attempt: int, parts: tuple[Part, ...], reports: tuple[Report, ...]
+    ) -> tuple[Report, ...]:
+        """Learn whose part that was."""
+        self._accused = (parts[0].aggregator,) if parts[0].aggregator != self._me else ()
+        return reports
+
+
+async def test_a_halt_over_a_fresh_mark_divides_nobody(autojump_clock, tmp_path):
+    """Whoever has settled the complaint, and whoever has not yet, enter the same recovery: nobody enters one alone."""
+
+    def delivery(sender: PeerId, receiver: PeerId, message: Message) -> float:
+        is_slow = [sender, receiver] == slow and message.kind == Kind.MESSAGE
+        phase = open_message(run_id[0], message.head).slot.stage.phase if is_slow else Phase.HELLO
+        return SLOW_S if phase is Phase.ATTEST else 0.1
+
+    def make(swarm: SimulatedSwarm, index: int) -> ComplainThenHalt:
+        slow.extend(swarm.identities[place].peer_id for place in (6, 4))
+        run_id.append(swarm.config.run_id)
+        return ComplainThenHalt(swarm.identities[index].peer_id)
+
+    slow, run_id = list[PeerId](), list[bytes]()
+    scenario = await run_scenario(tmp_path, {1: make}, rounds=8, delivery=delivery)
+    scenario.require_sound()
+    assert scenario.attacker(1).acted_in_round is not None
+    stranded = [type(event) for peer in scenario.outcome.honest for event in peer.events if isinstance(event, Stranded)]
+    assert stranded == []
