@@ -167,6 +167,16 @@ def test_certificate_of_the_largest_views_is_kept(make_world: Any) -> None:
     expect(world, "")
 
 
+def test_certificate_of_a_round_that_we_were_not_in_yet(make_world: Any) -> None:
+    """Who left in our round, which is not sealed here, is in the roster of no later recovery."""
+    world = make_world()
+    banned, silent = last(world), last(world, 2)
+    world.depart(banned, BAN, Cause.EQUIVOCATION, world.equivocate(banned))
+    world.ahead = 1
+    world.depart(silent, REMOVAL, Cause.SILENCE, world.recover(silent))
+    expect(world, "")
+
+
 def test_certificate_before_the_deadline_removes_nobody(make_world: Any) -> None:
     """At least f+1 views must say that the deadline had passed."""
     world = make_world()

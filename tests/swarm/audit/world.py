@@ -63,6 +63,7 @@ class World:
     seals: list[Seal] = field(default_factory=list)
     leaving: list[Departure] = field(default_factory=list)
     attempt: int = 0
+    ahead: int = 0  # rounds without a seal in this ledger
 
     @property
     def me(self) -> PeerId:
@@ -72,7 +73,7 @@ class World:
     @property
     def round(self) -> int:
         """The round in progress."""
-        return len(self.seals)
+        return len(self.seals) + self.ahead
 
     @property
     def start(self) -> Roster:

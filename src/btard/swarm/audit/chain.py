@@ -50,8 +50,11 @@ class Chain:
     def roster_in(self, number: int, attempt: int) -> Roster | None:
         """The roster of an attempt at a round: those who left in earlier attempts are gone."""
         basis = self.basis_of(number)
-        gone = {item.peer for item in self.departures if item.round == number and item.attempt < attempt}
-        return Roster.of([PeerId(peer) for peer in basis.roster if peer not in gone]) if basis else None
+        if basis is None:
+            return None
+        since = (item for item in self.departures if basis.round < item.round <= number)
+        gone = {item.peer for item in since if item.attempt < attempt}
+        return Roster.of([PeerId(peer) for peer in basis.roster if peer not in gone])
 
 
 def find_seal_problems(chain: Chain, signatures: Mapping[int, Sequence[SealSignature]]) -> Iterator[str]:
