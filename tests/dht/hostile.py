@@ -80,7 +80,7 @@ async def open_swarm(size: int) -> AsyncIterator[tuple[list[Identity], list[Dire
     async with AsyncExitStack() as stack:
         for identity in identities:
             bootstrap = [(LOOPBACK, directories[0].port)] if directories else []
-            opened = open_directory(identity, RUN_ID, (LOOPBACK, 0), bootstrap, state_path=None)
+            opened = open_directory(identity, RUN_ID, (LOOPBACK, 0), bootstrap, state_dir=None)
             directories.append(await stack.enter_async_context(opened))
         async with trio.open_nursery() as nursery:
             for index, directory in enumerate(directories):

@@ -7,6 +7,7 @@ import pytest
 import trio
 
 from btard.dht import Directory, contact_key, open_contact, sign_contact
+from btard.dht.blocks import customer_of
 from btard.dht.datagram import Kind, body_of, node_id_of, read_header
 from btard.dht.limits import TokenBucket
 from btard.dht.messages import (
@@ -225,8 +226,8 @@ async def test_a_flood_is_cut_off() -> None:
     """A sender whose share is used up is not answered, and the others do not notice."""
     async with open_swarm(3) as (identities, directories), open_stranger() as flooder:
         await wait_until(lambda: all_find_all(identities, directories))
-        limit, address = directories[0]._server.protocol._limit, (LOOPBACK, flooder.port)
-        limit._senders[address] = TokenBucket(rate=0.0, burst=3.0, now=monotonic())
+        limit, sender = directories[0]._server.protocol._limit, customer_of(LOOPBACK, flooder.port)
+        limit._senders[sender] = TokenBucket(rate=0.0, burst=3.0, now=monotonic())
         for _ in range(50):
             await flooder.send(PING, directories[0].port, id_of(directories[0]))
         packets = [await flooder.receive(0.3) for _ in range(5)]

@@ -8,7 +8,7 @@ import trio
 import trio_asyncio
 from kademlia.node import Node
 
-from btard.dht.crawl import MAX_QUESTIONS_PER_CRAWL, PARALLEL, Crawl
+from btard.dht.crawl import MAX_QUESTIONS, PARALLEL, Crawl
 
 TIMEOUT = 0.8
 SIZE = 16
@@ -47,8 +47,11 @@ class Network:
     async def crawl(self, seeds: list[Node]) -> list[bytes]:
         """Run one lookup and return the ids it found."""
         async with trio_asyncio.open_loop() as loop:
-            found = await loop.run_aio_coroutine(Crawl(self.ask, self.target, SIZE).run(seeds))
+            found = await loop.run_aio_coroutine(self._crawl(seeds))
         return [node.id for node in found]
+
+    async def _crawl(self, seeds: list[Node]) -> list[Node]:
+        return await Crawl(self.ask, self.target, SIZE).run(seeds)
 
 
 @pytest.fixture(params=range(3))
@@ -86,7 +89,7 @@ async def test_endless_lies_end(network: Network, autojump_clock: trio.testing.M
 
     network.ask = lie  # type: ignore[method-assign]
     assert len(await network.crawl(network.nodes[:1])) == SIZE
-    assert network.asked <= MAX_QUESTIONS_PER_CRAWL
+    assert network.asked <= MAX_QUESTIONS
 
 
 async def test_a_false_address_does_not_hide_a_node(network: Network, autojump_clock: trio.testing.MockClock) -> None:

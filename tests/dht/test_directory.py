@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from btard.dht import contact_key, open_directory, sign_contact
+from btard.dht.directory import SEQUENCE_FILE
 from btard.dht.server import wall_clock_ms
 from btard.errors import ConfigError
 from btard.identity import Identity
@@ -21,9 +22,9 @@ from btard.identity import Identity
 
 async def main():
     one, two = Identity.generate(), Identity.generate()
-    async with open_directory(one, bytes(32), ("127.0.0.1", 0), [], state_path=None) as first:
+    async with open_directory(one, bytes(32), ("127.0.0.1", 0), [], state_dir=None) as first:
         bootstrap = [("127.0.0.1", first.port)]
-        async with open_directory(two, bytes(32), ("127.0.0.1", 0), bootstrap, state_path=None) as second:
+        async with open_directory(two, bytes(32), ("127.0.0.1", 0), bootstrap, state_dir=None) as second:
             await second.announce([("127.0.0.1", 4000)])
             assert (await first.find(two.peer_id)).addresses == (("127.0.0.1", 4000),)
             with trio.move_on_after(0.001):
@@ -35,7 +36,7 @@ trio.run(main)
 
 async def free_port() -> int:
     """Return a UDP port that was free a moment ago."""
-    async with open_directory(Identity.generate(), RUN_ID, (LOOPBACK, 0), [], state_path=None) as directory:
+    async with open_directory(Identity.generate(), RUN_ID, (LOOPBACK, 0), [], state_dir=None) as directory:
         return directory.port
 
 
@@ -58,8 +59,8 @@ async def test_nodes_meet_over_ipv6() -> None:
     """Two nodes on ::1 find each other by name and by number."""
     one, two = Identity.generate(), Identity.generate()
     async with (
-        open_directory(one, RUN_ID, ("::1", 0), [], state_path=None) as first,
-        open_directory(two, RUN_ID, ("::1", 0), [("0:0::1", first.port)], state_path=None) as second,
+        open_directory(one, RUN_ID, ("::1", 0), [], state_dir=None) as first,
+        open_directory(two, RUN_ID, ("::1", 0), [("0:0::1", first.port)], state_dir=None) as second,
     ):
         with trio.fail_after(10):
             await second.announce([("::1", 4000)])
@@ -104,13 +105,13 @@ async def test_a_bootstrap_node_that_starts_late_is_found(caplog: pytest.LogCapt
     """One clear line says that nobody answers; retries go on by themselves, and the record goes out then."""
     founder, member = Identity.generate(), Identity.generate()
     port = await free_port()
-    async with open_directory(member, RUN_ID, (LOOPBACK, 0), [(LOOPBACK, port)], state_path=None) as second:
+    async with open_directory(member, RUN_ID, (LOOPBACK, 0), [(LOOPBACK, port)], state_dir=None) as second:
         with trio.fail_after(15):
             await second.announce([(LOOPBACK, 4000)])
             assert await second.find(founder.peer_id) is None
         lines = [record.message for record in caplog.records if f"{LOOPBACK}:{port}" in record.message]
         assert len([line for line in lines if "no DHT node answers" in line]) == 1
-        async with open_directory(founder, RUN_ID, (LOOPBACK, port), [], state_path=None) as first:
+        async with open_directory(founder, RUN_ID, (LOOPBACK, port), [], state_dir=None) as first:
 
             async def is_found() -> bool:
                 return await first.find(member.peer_id) is not None
@@ -122,7 +123,7 @@ async def test_a_node_that_lost_all_neighbours_comes_back() -> None:
     """After its only neighbour went away and returned, it bootstraps again."""
     founder, member = Identity.generate(), Identity.generate()
     port = await free_port()
-    async with open_directory(member, RUN_ID, (LOOPBACK, 0), [(LOOPBACK, port)], state_path=None) as second:
+    async with open_directory(member, RUN_ID, (LOOPBACK, 0), [(LOOPBACK, port)], state_dir=None) as second:
 
         async def knows_nobody() -> bool:
             await second.find(founder.peer_id)
@@ -132,7 +133,7 @@ async def test_a_node_that_lost_all_neighbours_comes_back() -> None:
             return second.known_nodes == 1
 
         for _ in range(2):
-            async with open_directory(founder, RUN_ID, (LOOPBACK, port), [], state_path=None):
+            async with open_directory(founder, RUN_ID, (LOOPBACK, port), [], state_dir=None):
                 await wait_until(knows_founder, 15)
             await wait_until(knows_nobody, 15)
 
@@ -143,7 +144,7 @@ async def test_a_founder_whose_own_address_is_the_bootstrap_address_is_content(
     """A ticket names the founder to the founder itself: no warning, and no node that is itself."""
     port = await free_port()
     bootstrap = [("localhost", port)]
-    async with open_directory(Identity.generate(), RUN_ID, (LOOPBACK, port), bootstrap, state_path=None) as first:
+    async with open_directory(Identity.generate(), RUN_ID, (LOOPBACK, port), bootstrap, state_dir=None) as first:
         with trio.fail_after(10):
             await first.announce([(LOOPBACK, port)])
         assert first.known_nodes == 0
@@ -152,33 +153,33 @@ async def test_a_founder_whose_own_address_is_the_bootstrap_address_is_content(
 
 async def test_a_port_in_use_is_a_clear_error() -> None:
     """The message names the port, outside any exception group."""
-    async with open_directory(Identity.generate(), RUN_ID, (LOOPBACK, 0), [], state_path=None) as first:
+    async with open_directory(Identity.generate(), RUN_ID, (LOOPBACK, 0), [], state_dir=None) as first:
         with pytest.raises(ConfigError, match=rf"UDP port {first.port} on {LOOPBACK} is in use"):
-            async with open_directory(Identity.generate(), RUN_ID, (LOOPBACK, first.port), [], state_path=None):
+            async with open_directory(Identity.generate(), RUN_ID, (LOOPBACK, first.port), [], state_dir=None):
                 pass
 
 
 async def test_an_address_that_is_not_ours_is_a_clear_error() -> None:
     """192.0.2.1 belongs to no machine."""
     with pytest.raises(ConfigError, match=r"cannot listen on UDP 192\.0\.2\.1:0"):
-        async with open_directory(Identity.generate(), RUN_ID, ("192.0.2.1", 0), [], state_path=None):
+        async with open_directory(Identity.generate(), RUN_ID, ("192.0.2.1", 0), [], state_dir=None):
             pass
 
 
 async def test_addresses_that_make_no_record_are_refused() -> None:
     """The caller hears of it at once."""
-    async with open_directory(Identity.generate(), RUN_ID, (LOOPBACK, 0), [], state_path=None) as directory:
+    async with open_directory(Identity.generate(), RUN_ID, (LOOPBACK, 0), [], state_dir=None) as directory:
         with pytest.raises(ConfigError, match="cannot announce"):
             await directory.announce([])
 
 
 async def test_the_sequence_survives_a_restart(tmp_path: Path) -> None:
     """A state file from the future (the clock was set back since) still makes every new record the newest."""
-    identity, path, future = Identity.generate(), tmp_path / "dht.sequence", 4_000_000_000_000
-    path.write_text(f"{future}\n")
+    identity, future = Identity.generate(), 4_000_000_000_000
+    (tmp_path / SEQUENCE_FILE).write_text(f"{future}\n")
     sequences = []
     for _ in range(2):
-        async with open_directory(identity, RUN_ID, (LOOPBACK, 0), [], state_path=path) as directory:
+        async with open_directory(identity, RUN_ID, (LOOPBACK, 0), [], state_dir=tmp_path) as directory:
             with trio.fail_after(10):
                 await directory.announce([(LOOPBACK, 4000)])
                 contact = await directory.find(identity.peer_id)
@@ -190,14 +191,14 @@ async def test_the_sequence_survives_a_restart(tmp_path: Path) -> None:
 async def test_an_error_in_the_block_comes_out_as_it_is() -> None:
     """Callers catch what they raised, not a group around it."""
     with pytest.raises(KeyError, match="mine"):
-        async with open_directory(Identity.generate(), RUN_ID, (LOOPBACK, 0), [], state_path=None):
+        async with open_directory(Identity.generate(), RUN_ID, (LOOPBACK, 0), [], state_dir=None):
             raise KeyError("mine")
 
 
 async def test_cancelling_the_block_ends_it() -> None:
     """A deadline around everything passes through, lookups in flight included."""
     with trio.move_on_after(0.2) as scope:
-        async with open_directory(Identity.generate(), RUN_ID, (LOOPBACK, 0), [(LOOPBACK, 9)], state_path=None) as one:
+        async with open_directory(Identity.generate(), RUN_ID, (LOOPBACK, 0), [(LOOPBACK, 9)], state_dir=None) as one:
             await one.find(Identity.generate().peer_id)
             await trio.sleep_forever()
     assert scope.cancelled_caught

@@ -39,8 +39,8 @@ SIGNING = (
         "take an old contact record over a newer one",
         "attacks C17",
         "dht/storage.py",
-        "if held is not None and held[0].sequence >= contact.sequence:",
-        "if held is not None and held[0].sequence > contact.sequence + 2**62:",
+        "if held is not None and held.contact.sequence >= contact.sequence:",
+        "if held is not None and held.contact.sequence > contact.sequence + 2**62:",
         "tests/dht",
     ),
     mutant(

@@ -1,16 +1,18 @@
 """
 Where is this peer? The DHT as the swarm sees it: announce, find, and nothing else.
 
-A peer needs one bootstrap address. Behind the two calls a background task keeps the node in the
-DHT: it pings the bootstrap addresses again and again, which also mends two halves that lost sight
-of each other, looks up its own neighbourhood, and publishes our record anew, often at first,
-while neighbours are still arriving, then every `REFRESH_SECONDS`.
+A peer needs one bootstrap address that is up, or a node that it met before. Behind the two calls a
+background task keeps the node in the DHT: it knocks at the bootstrap addresses and at nodes that
+went out of sight, again and again, which is how two halves that lost each other meet; it looks up
+its own neighbourhood, and publishes our record anew, often at first, while neighbours are still
+arriving, then every `REFRESH_SECONDS`.
 
 The `kademlia` package runs on asyncio. Its loop lives inside `open_directory`, in the same thread.
 """
 
 import errno
 import logging
+import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,10 +21,13 @@ from typing import Any
 import trio
 import trio_asyncio  # type: ignore[import-untyped]
 
-from btard.dht.contact import Contact, contact_key, open_contact, sign_contact
+from btard.dht.contact import Contact, contact_key, sign_contact
+from btard.dht.entrances import Entrances
+from btard.dht.newest import Newest
 from btard.dht.protocol import Address
 from btard.dht.sequence import SequenceFile
 from btard.dht.server import HardenedServer, wall_clock_ms
+from btard.dht.sight import Sight, View
 from btard.errors import ConfigError
 from btard.identity import Identity, PeerId
 
@@ -34,7 +39,12 @@ LIFETIME_MS = 1_800_000
 PAUSE_SECONDS_FIRST = 1.0
 REFRESH_SECONDS = 60.0
 RETRY_SECONDS_MAX = 30.0
-MAX_BOOTSTRAP = 32
+KNOCK_WHEN_ALONE = 32
+"""Remembered nodes tried at once while nobody answers."""
+KNOCK_ALWAYS = 8
+"""Remembered nodes out of sight that are tried at every refresh: a few packets a minute mend a split."""
+SEQUENCE_FILE = "contact.sequence"
+NODES_FILE = "nodes.json"
 
 log = logging.getLogger("btard.dht")
 
@@ -51,21 +61,27 @@ class Directory:
         loop: trio_asyncio.TrioEventLoop,
         identity: Identity,
         run_id: bytes,
-        bootstrap: Sequence[Address],
+        entrances: Entrances,
         sequence: SequenceFile,
     ) -> None:
         self._server, self._loop = server, loop
         self._identity, self._run_id = identity, run_id
-        self._bootstrap = tuple(bootstrap)[:MAX_BOOTSTRAP]
+        self._entrances, self._sight = entrances, Sight()
         self._sequence, self._sequence_lock = sequence, trio.Lock()
         self._addresses: tuple[Address, ...] = ()
         self._tried, self._lost = trio.Event(), trio.Event()
         self._is_connected = False
+        self._known_before = 0
 
     @property
     def known_nodes(self) -> int:
         """How many live nodes of the DHT we know."""
-        return self._server.protocol.known_nodes
+        return self._server.protocol.table.count
+
+    @property
+    def missing_nodes(self) -> int:
+        """How many nodes went out of sight in the last minutes."""
+        return len(self._sight.missing)
 
     @property
     def port(self) -> int:
@@ -89,92 +105,110 @@ class Directory:
 
     async def find(self, peer: PeerId) -> Contact | None:
         """Return the newest valid contact of ``peer`` among the nodes closest to its key, within `FIND_SECONDS`."""
-        key = contact_key(self._run_id, peer)
-        newest: Contact | None = None
-
-        def consider(record: bytes) -> None:
-            nonlocal newest
-            contact = open_contact(self._run_id, key, record, wall_clock_ms())
-            if contact is not None and (newest is None or contact.sequence > newest.sequence):
-                newest = contact
-
+        newest = Newest(self._run_id, peer, wall_clock_ms)
         with trio.move_on_after(FIND_SECONDS):
             await self._tried.wait()
-            await self._loop.run_aio_coroutine(self._server.get(key, consider))
+            await self._loop.run_aio_coroutine(self._server.get(contact_key(self._run_id, peer), newest))
         self._notice_loss()
-        return newest
+        return newest.contact
 
     async def run(self) -> None:
         """Stay in the DHT until cancelled; started by `open_directory`."""
         pause = PAUSE_SECONDS_FIRST
         while True:
-            was_connected = self._is_connected
-            await self._refresh()
-            if was_connected != self._is_connected:
+            if await self._refresh():
                 pause = PAUSE_SECONDS_FIRST
-            with trio.move_on_after(pause):
+            # Drawn, so that peers which started or lost each other together do not knock all at once.
+            with trio.move_on_after(pause * random.uniform(0.5, 1.0)):  # noqa: S311
                 await self._lost.wait()
                 pause = PAUSE_SECONDS_FIRST
             self._lost = trio.Event()
             pause = min(2 * pause, REFRESH_SECONDS if self._is_connected else RETRY_SECONDS_MAX)
 
-    async def _refresh(self) -> None:
-        """Meet the bootstrap nodes and our neighbourhood again, then publish again; logs what fails."""
+    async def _refresh(self) -> bool:
+        """Meet old acquaintances and our neighbourhood, then publish again; return whether much has changed."""
+        has_changed = False
         try:
             with trio.move_on_after(BOOTSTRAP_SECONDS):
-                addresses = await self._resolve_bootstrap()
-                await self._loop.run_aio_coroutine(self._server.bootstrap(addresses))
-            self._report_connection()
+                await self._loop.run_aio_coroutine(self._server.bootstrap(await self._choose_entrances()))
+            has_changed = self._report_connection() | self._report_sight()
             self._tried.set()
-            if self._is_connected and self._addresses:
-                with trio.move_on_after(ANNOUNCE_SECONDS):
-                    await self._publish()
+            if self._is_connected:
+                await self._tell_others()
         except ConfigError as error:
             log.warning("our contact record is not renewed: %s", error)
         except Exception:  # the DHT is a hint: whatever breaks here must not end the training
             log.exception("refreshing the DHT failed; trying again")
         finally:
             self._tried.set()
+        return has_changed
+
+    async def _choose_entrances(self) -> list[Address]:
+        """Return the addresses to knock at now: every bootstrap address, and some where a node answered once."""
+        server = self._server
+        family = server.transport.get_extra_info("socket").family
+        known = {(node.ip, node.port) for node in server.protocol.table.nodes}
+        count = KNOCK_ALWAYS if known else KNOCK_WHEN_ALONE
+        addresses = await self._entrances.resolve(family) + self._entrances.draw(count, family, known)
+        return [address for address in dict.fromkeys(addresses) if address not in server.protocol.own_addresses]
+
+    async def _tell_others(self) -> None:
+        """Publish our record, and be heard of farther away than our neighbourhood."""
+        with trio.move_on_after(ANNOUNCE_SECONDS):
+            if self._addresses:
+                await self._publish()
+            await self._loop.run_aio_coroutine(self._server.explore())
 
     async def _publish(self) -> None:
         """Sign our record with a new sequence number and store it with the nodes closest to its key."""
         async with self._sequence_lock:
-            sequence = await trio.to_thread.run_sync(self._sequence.take)
+            take = self._sequence.take
+            sequence = await trio.to_thread.run_sync(take) if self._sequence.is_on_disk else take()
         expires_ms = wall_clock_ms() + LIFETIME_MS
         record = sign_contact(self._identity, self._run_id, self._addresses, sequence, expires_ms)
         key = contact_key(self._run_id, self._identity.peer_id)
         await self._loop.run_aio_coroutine(self._server.set_digest(key, record))
 
-    async def _resolve_bootstrap(self) -> list[Address]:
-        """Return the bootstrap addresses that are not our own, as literal IP addresses; unknown names are left out."""
-        family = self._server.transport.get_extra_info("socket").family
-        found: dict[Address, None] = {}
-        for host, port in self._bootstrap:
-            try:
-                entries = await trio.socket.getaddrinfo(host, port, family, trio.socket.SOCK_DGRAM)
-            except (OSError, UnicodeError, OverflowError):
-                continue
-            found.update({(str(entry[4][0]), int(entry[4][1])): None for entry in entries})
-        return [address for address in found if address not in self._server.protocol.own_addresses]
+    def _report_connection(self) -> bool:
+        """Log when we come in touch with the DHT, or when nobody answers; return whether that has changed.
 
-    def _report_connection(self) -> None:
-        """Log one line when we come in touch with the DHT, and one when nobody answers; a founder has nobody to ask."""
-        if self.known_nodes and not self._is_connected:
+        A founder has nobody to ask, and is content.
+        """
+        was_connected, self._is_connected = self._is_connected, self.known_nodes > 0
+        if self._is_connected and not was_connected:
             log.info("in the DHT with %d known nodes", self.known_nodes)
-            self._is_connected = True
-            return
-        others = len(self._bootstrap) - len(self._server.protocol.own_addresses)
-        if not self.known_nodes and others > 0 and (self._is_connected or not self._tried.is_set()):
-            names = ", ".join(f"{host}:{port}" for host, port in self._bootstrap)
+        others = len(self._entrances.bootstrap) - len(self._server.protocol.own_addresses)
+        if not self._is_connected and others > 0 and (was_connected or not self._tried.is_set()):
+            names = ", ".join(f"{host}:{port}" for host, port in self._entrances.bootstrap)
             log.warning(
                 "no DHT node answers at %s (UDP); trying until one does. Check address, firewall and this clock",
                 names,
             )
-        self._is_connected = self.known_nodes > 0
+        return was_connected != self._is_connected
+
+    def _report_sight(self) -> bool:
+        """Log when much of the DHT goes out of sight or comes back; return whether it did."""
+        nodes = self._server.protocol.table.nodes
+        self._entrances.note((node.ip, node.port) for node in nodes)
+        view = self._sight.look(frozenset(node.id for node in nodes))
+        self._known_before = len(nodes)
+        match view:
+            case View.LOST:
+                log.warning(
+                    "%d DHT nodes went out of sight and %d are left: they stopped together, or the network is split. "
+                    "They are looked for at their last addresses",
+                    self.missing_nodes,
+                    len(nodes),
+                )
+            case View.BACK:
+                log.info("the DHT nodes that went out of sight are back: %d are known", len(nodes))
+            case View.MET:
+                log.info("many DHT nodes came into sight at once, or two parts met: %d are known", len(nodes))
+        return view is not View.USUAL
 
     def _notice_loss(self) -> None:
-        """Make the background task act at once when the last neighbour went silent."""
-        if self._is_connected and not self.known_nodes:
+        """Make the background task act at once when half of the nodes we knew went silent."""
+        if self._known_before and 2 * self.known_nodes <= self._known_before:
             self._lost.set()
 
 
@@ -185,18 +219,20 @@ async def open_directory(
     listen: Address,
     bootstrap: Sequence[Address],
     *,
-    state_path: Path | None,
+    state_dir: Path | None,
 ) -> AsyncIterator[Directory]:
     """Run a DHT node on UDP ``listen`` (host, port; 0 picks one) for the length of the block.
 
     Returns at once, also when every bootstrap node is down: they are retried in the background.
-    ``state_path`` keeps the sequence number of our record; ``None`` trusts the clock to rise.
+    ``state_dir`` keeps the sequence number of our record and the nodes that answered; ``None`` trusts the
+    clock to rise and the bootstrap addresses to answer.
     Exceptions of the block come out as they went in, outside any group.
 
     Raises:
-        ConfigError: the port is in use, cannot be listened on, or ``state_path`` cannot be read.
+        ConfigError: the port is in use, cannot be listened on, or ``state_dir`` cannot be read.
     """
-    sequence = SequenceFile(state_path, wall_clock_ms)
+    sequence = SequenceFile(state_dir and state_dir / SEQUENCE_FILE, wall_clock_ms)
+    entrances = Entrances(bootstrap, state_dir and state_dir / NODES_FILE)
     failure: Exception | None = None
     async with trio_asyncio.open_loop() as loop:
         loop.set_exception_handler(_log_loop_error)
@@ -204,7 +240,7 @@ async def open_directory(
         try:
             await _listen(loop, server, listen)
             async with trio.open_nursery() as nursery:
-                directory = Directory(server, loop, identity, run_id, bootstrap, sequence)
+                directory = Directory(server, loop, identity, run_id, entrances, sequence)
                 nursery.start_soon(directory.run)
                 try:
                     yield directory

@@ -8,10 +8,12 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from functools import lru_cache
 
+from btard.dht.blocks import customer_of
+
 REQUESTS_PER_SECOND = 200.0
 REQUESTS_BURST = 1000.0
 TOTAL_PER_SECOND = 2000.0
-"""All senders together: verifying this many signatures takes about a tenth of a core."""
+"""All strangers together, and all known nodes: verifying this many signatures takes about a tenth of a core."""
 TOTAL_BURST = 8000.0
 MAX_TRACKED = 4096
 """Addresses remembered at once; the least recently seen is forgotten first."""
@@ -40,20 +42,23 @@ class TokenBucket:
 
 
 class RequestLimit:
-    """Requests allowed per sender and in total, before any signature is checked."""
+    """Requests allowed per sender and in total, before any signature is checked.
+
+    Known nodes share a total of their own, so that strangers, whose addresses may be forged, cannot use it up.
+    """
 
     def __init__(self, now: float) -> None:
-        self._total = TokenBucket(TOTAL_PER_SECOND, TOTAL_BURST, now)
+        self._totals = [TokenBucket(TOTAL_PER_SECOND, TOTAL_BURST, now) for _ in range(2)]
         self._senders: OrderedDict[Hashable, TokenBucket] = OrderedDict()
 
-    def allows(self, address: _Address, now: float) -> bool:
+    def allows(self, address: _Address, now: float, *, is_known: bool = False) -> bool:
         """Return whether a request from ``address`` may be looked at, and count it if so."""
-        sender = _sender_of(address)
+        sender = customer_of(*address)
         bucket = self._senders.pop(sender, None) or TokenBucket(REQUESTS_PER_SECOND, REQUESTS_BURST, now)
         self._senders[sender] = bucket
         if len(self._senders) > MAX_TRACKED:
             self._senders.popitem(last=False)
-        return bucket.take(now) and self._total.take(now)
+        return bucket.take(now) and self._totals[is_known].take(now)
 
 
 class DeadNodes:
@@ -78,8 +83,17 @@ class DeadNodes:
         if len(self._until) > MAX_TRACKED:
             self._until.popitem(last=False)
 
+    def alive(self, node: Hashable) -> None:
+        """Let ``node``, which is there, be asked again; its next silence still counts as a further one.
+
+        Otherwise a node that answers pings and nothing else would cost every lookup a timeout.
+        """
+        if node in self._until:
+            _, pause = self._until[node]
+            self._until[node] = (0.0, pause)
+
     def answered(self, node: Hashable) -> None:
-        """Forget that ``node`` was ever silent."""
+        """Forget that ``node``, which answered a question, was ever silent."""
         self._until.pop(node, None)
 
 
@@ -101,9 +115,3 @@ def plausible_host(host: str, told_by: str) -> str | None:
     else:
         is_allowed = address.is_global or not source.is_global
     return str(address) if is_allowed else None
-
-
-def _sender_of(address: _Address) -> Hashable:
-    """Return what shares one limit: a host; on loopback a port, for one machine may run many peers."""
-    host = address[0]
-    return address if host == "::1" or host.startswith("127.") else host

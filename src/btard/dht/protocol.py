@@ -8,7 +8,7 @@ Rules of this file
    before the body is decoded.
 3. A node enters the routing table only by answering a question of ours, at the address we asked,
    with the key that its id is the digest of. A request alone, which may be replayed or carry a
-   forged source, only makes us ask.
+   forged source, only makes us ask. `table` says who of them has a place.
 4. A question ends within `ANSWER_SECONDS`, answered or not; cancelling it leaves nothing behind.
 """
 
@@ -17,12 +17,12 @@ import logging
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from time import monotonic
 from typing import Any
 
 from kademlia.node import Node
 from kademlia.protocol import KademliaProtocol
 
+from btard.dht.blocks import block_of
 from btard.dht.datagram import (
     ANYONE,
     MAX_CLOCK_SKEW_MS,
@@ -55,13 +55,12 @@ from btard.dht.messages import (
     encode_body,
 )
 from btard.dht.storage import RecordStorage
+from btard.dht.table import NodeTable
 from btard.identity import Identity
 
 ANSWER_SECONDS = 1.0
 RESEND_SECONDS = 0.5
 """After this long the same datagram is sent once more; requests may safely arrive twice."""
-MAX_NODES = 1024
-"""Routing table entries; keys are free until they carry work, so their number must be bounded."""
 MAX_PROBES = 32
 MAX_QUESTIONS = 1024
 MAX_UNSENT_BYTES = 1 << 20
@@ -87,10 +86,12 @@ class HardenedProtocol(KademliaProtocol):  # type: ignore[misc]  # kademlia has 
 
     def __init__(self, identity: Identity, run_id: bytes, storage: RecordStorage, now_ms: Callable[[], int]) -> None:
         super().__init__(Node(node_id_of(run_id, identity.peer_id)), storage, BUCKET_SIZE)
+        self.table = self.router = NodeTable(self, self.source_node)
         self._identity, self._run_id, self._now_ms = identity, run_id, now_ms
         self._questions: dict[bytes, _Question] = {}
         self._probes: dict[bytes, asyncio.Task[None]] = {}
-        self._limit = RequestLimit(monotonic())
+        self._now = asyncio.get_running_loop().time
+        self._limit = RequestLimit(self._now())
         self._dead = DeadNodes()
         self.own_addresses: set[Address] = set()
 
@@ -117,14 +118,16 @@ class HardenedProtocol(KademliaProtocol):  # type: ignore[misc]  # kademlia has 
             return
         if header.destination not in (self.source_node.id, ANYONE):
             return
-        if abs(header.sent_ms - self._now_ms()) > MAX_CLOCK_SKEW_MS or not self._limit.allows(address, monotonic()):
+        node = Node(node_id_of(self._run_id, header.sender), *address)
+        if abs(header.sent_ms - self._now_ms()) > MAX_CLOCK_SKEW_MS:
+            return
+        if not self._limit.allows(address, self._now(), is_known=self.table.holds(node)):
             return
         if not is_authentic(self._run_id, header, data):
             return
         request = decode_request(body_of(data))
         if request is None or (header.destination == ANYONE and not isinstance(request, Ping)):
             return
-        node = Node(node_id_of(self._run_id, header.sender), *address)
         self._send(Kind.ANSWER, node.id, address, header.message_id, self._answer(request, node))
         self.welcome_if_new(node)
 
@@ -135,7 +138,7 @@ class HardenedProtocol(KademliaProtocol):  # type: ignore[misc]  # kademlia has 
             case FindRecord(key):
                 return FoundRecord(self.storage.get(key), self._entries_near(key, asker))
             case Store(key, record):
-                return Stored(self.storage.put(key, record))
+                return Stored(self.storage.put(key, record, block_of(asker.ip, asker.port)))
             case Ping():
                 return Pong()
 
@@ -190,14 +193,16 @@ class HardenedProtocol(KademliaProtocol):  # type: ignore[misc]  # kademlia has 
 
     async def _ask_node(self, node: Node, request: Request) -> Answer | None:
         """Return the node's answer and note that it lives, or ``None``: silent, or lately found silent."""
-        if self._dead.is_dead(tuple(node), monotonic()):
-            self._forget(node)
+        if self._is_dead(node):
+            self.table.forget(node)
             return None
         reply = await self._ask(node.id, (node.ip, node.port), request)
         if reply is None:
-            self._dead.failed(tuple(node), monotonic())
-            self._forget(node)
+            self._dead.failed(tuple(node), self._now())
+            self.table.forget(node)
             return None
+        if not isinstance(reply[1], Pong):
+            self._dead.answered(tuple(node))
         self._note_alive(node)
         return reply[1]
 
@@ -230,48 +235,41 @@ class HardenedProtocol(KademliaProtocol):  # type: ignore[misc]  # kademlia has 
 
     # Who is in the routing table
 
-    @property
-    def known_nodes(self) -> int:
-        """How many nodes the routing table holds."""
-        return sum(len(bucket) for bucket in self.router.buckets)
-
     def welcome_if_new(self, node: Node) -> None:
         """Ask a node that we do not know at its address to prove that it is there; bounded by `MAX_PROBES`."""
-        known = self._entry(node.id)
-        if (known is not None and known.same_home_as(node)) or self._dead.is_dead(tuple(node), monotonic()):
+        if self.table.knows(node) or self._is_dead(node):
             return
-        if node.id in self._probes or len(self._probes) >= MAX_PROBES or self.known_nodes >= MAX_NODES:
-            return
-        task = asyncio.ensure_future(self._probe(node, known))
-        self._probes[node.id] = task
-        task.add_done_callback(lambda _: self._probes.pop(node.id, None))
+        if self.table.may_come_in(node):
+            self._probe(node)
 
-    async def _probe(self, node: Node, known: Node | None) -> None:
+    def _probe(self, node: Node) -> None:
+        """Ask ``node`` whether it lives, later; nothing when it is being asked or too many are."""
+        if node.id not in self._probes and len(self._probes) < MAX_PROBES:
+            task = asyncio.ensure_future(self._ask_for_life(node))
+            self._probes[node.id] = task
+            task.add_done_callback(lambda _: self._probes.pop(node.id, None))
+
+    async def _ask_for_life(self, node: Node) -> None:
         """Admit ``node`` if it answers, unless the same node still answers where we knew it."""
-        if known is None or not await self.call_ping(known):
+        known = self.table.entry(node.id)
+        if known is None or known.same_home_as(node) or not await self.call_ping(known):
             await self.call_ping(node)
 
     def _note_alive(self, node: Node) -> None:
-        self._dead.answered(tuple(node))
-        if self.known_nodes < MAX_NODES or self._entry(node.id) is not None:
-            self.router.add_contact(node)
+        self._dead.alive(tuple(node))
+        doubtful = self.table.admit(node, self._now())
+        if doubtful is not None:
+            self._probe(doubtful)
 
-    def _forget(self, node: Node) -> None:
-        """Drop ``node`` from the table, but not the same node known at another address: that may be a lie."""
-        known = self._entry(node.id)
-        if known is not None and known.same_home_as(node):
-            self.router.remove_contact(node)
-
-    def _entry(self, node_id: bytes) -> Node | None:
-        bucket = self.router.buckets[self.router.get_bucket_for(Node(node_id))]
-        return bucket[node_id]
+    def _is_dead(self, node: Node) -> bool:
+        return self._dead.is_dead(tuple(node), self._now())
 
     def _entries_near(self, key: bytes, asker: Node) -> Entries:
-        neighbours = self.router.find_neighbors(Node(key), k=BUCKET_SIZE, exclude=asker)
-        return tuple((node.id, node.ip, node.port) for node in neighbours)
+        return tuple((node.id, node.ip, node.port) for node in self.table.closest(Node(key), asker))
 
     def _nodes_in(self, entries: Iterable[tuple[bytes, str, int]], told_by: Node) -> list[Node]:
-        """Return the nodes of an answer that may exist and are not us, with addresses in normal form."""
+        """Return the nodes of an answer that may live and are not us, with addresses in normal form."""
         hosts = [(node_id, plausible_host(host, told_by.ip), port) for node_id, host, port in entries]
         nobody = (self.source_node.id, ANYONE)
-        return [Node(node_id, host, port) for node_id, host, port in hosts if host and node_id not in nobody]
+        nodes = [Node(node_id, host, port) for node_id, host, port in hosts if host and node_id not in nobody]
+        return [node for node in nodes if not self._is_dead(node)]

@@ -24,6 +24,11 @@ class SequenceFile:
         self._path, self._now_ms = path, now_ms
         self._last = 0 if path is None else _read(path)
 
+    @property
+    def is_on_disk(self) -> bool:
+        """Whether taking a number waits for a disk."""
+        return self._path is not None
+
     def take(self) -> int:
         """Return a number above every one handed out before, after it is safely on disk.
 

@@ -1,16 +1,19 @@
 """One node of the DHT, asyncio-flavoured: what `btard.dht.directory` runs inside trio."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+import os
+from collections.abc import Callable, Iterable
 from time import time_ns
 from typing import NoReturn
 
 from kademlia.network import Server
 from kademlia.node import Node
 
-from btard.dht.crawl import PARALLEL, Crawl
+from btard.dht.contact import KEY_SIZE
+from btard.dht.crawl import PARALLEL, Ask, Crawl, never
 from btard.dht.datagram import node_id_of
 from btard.dht.messages import BUCKET_SIZE
+from btard.dht.newest import Newest
 from btard.dht.protocol import Address, HardenedProtocol
 from btard.dht.storage import RecordStorage
 from btard.errors import LocalProtocolError
@@ -54,33 +57,37 @@ class HardenedServer(Server):  # type: ignore[misc]  # kademlia has no types
         await asyncio.gather(*(self.bootstrap_node(addr) for addr in addrs))
         return await self._closest(self.node)
 
+    async def explore(self) -> None:
+        """Look up a random id: distant entries are refreshed or found dead, and distant nodes hear of us."""
+        await self._closest(Node(os.urandom(KEY_SIZE)))
+
     async def set_digest(self, dkey: bytes, value: bytes) -> int:
         """Store our own record with us and the closest nodes; return how many others hold it now."""
         self.storage.put(dkey, value)
         nodes = await self._closest(Node(dkey))
         return sum(await asyncio.gather(*(self.protocol.call_store(node, dkey, value) for node in nodes)))
 
-    async def get(self, key: bytes, on_record: Callable[[bytes], None]) -> None:
-        """Call ``on_record`` with every record, unchecked, that we and the nodes closest to ``key`` hold for it."""
+    async def get(self, key: bytes, newest: Newest) -> None:
+        """Show ``newest`` the records that we and the nodes closest to ``key`` hold, until it is settled."""
         own = self.storage.get(key)
         if own is not None:
-            on_record(own)
+            newest.consider(own)
 
         async def ask(node: Node) -> list[Node] | None:
             found = await self.protocol.call_find_value(node, target)
             if found is not None and found[0] is not None:
-                on_record(found[0])
+                newest.consider(found[0])
             return None if found is None else found[1]
 
         target = Node(key)
-        await self._crawl(target, ask)
+        await self._crawl(target, ask, lambda: newest.is_settled)
 
     async def set(self, key: object, value: object) -> NoReturn:
         """Refuse: the only key we may write is our own contact key, through ``set_digest``."""
         raise LocalProtocolError("only a peer's own contact record is stored in the DHT")
 
     def save_state(self, fname: object) -> NoReturn:
-        """Refuse: the stock format is a pickle."""
+        """Refuse: the stock format is a pickle; addresses are kept by `btard.dht.entrances`."""
         raise LocalProtocolError("routing tables are not saved: unpickling one would run its code")
 
     def _create_protocol(self) -> HardenedProtocol:
@@ -90,7 +97,7 @@ class HardenedServer(Server):  # type: ignore[misc]  # kademlia has no types
         async def ask(node: Node) -> list[Node] | None:
             return await self.protocol.call_find_node(node, target)
 
-        return await self._crawl(target, ask)
+        return await self._crawl(target, ask, never)
 
-    async def _crawl(self, target: Node, ask: Callable[[Node], Awaitable[list[Node] | None]]) -> list[Node]:
-        return await Crawl(ask, target, BUCKET_SIZE).run(self.protocol.router.find_neighbors(target))
+    async def _crawl(self, target: Node, ask: Ask, is_enough: Callable[[], bool]) -> list[Node]:
+        return await Crawl(ask, target, BUCKET_SIZE, is_enough).run(self.protocol.table.closest(target))

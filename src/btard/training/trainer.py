@@ -43,7 +43,6 @@ from btard.training.tasks import Evaluation
 from btard.training.workload import load_workload
 
 CHECKPOINT_DIRECTORY = "checkpoints"
-SEQUENCE_FILE = "contact.sequence"
 RUN_FILE_KEY = "run_file"
 """The checkpoint's metadata under which the whole run file is kept."""
 
@@ -163,13 +162,12 @@ class Trainer:
             listen = Address(listen.host, port)
         terms = Terms(config.run_id, config.field_digests)
         bootstrap = [(address.host, address.port) for address in endpoint.bootstrap]
-        sequence = self._data_dir / SEQUENCE_FILE
         async with open_tcp(self.identity, terms, listen) as tcp:
             self._traffic = tcp.traffic
             port = tcp.address.port
             announced = endpoint.reachable_at(port)
             async with open_directory(
-                self.identity, config.run_id, (listen.host, port), bootstrap, state_path=sequence
+                self.identity, config.run_id, (listen.host, port), bootstrap, state_dir=self._data_dir
             ) as directory:
                 await self._train(tcp, directory, announced)
 
