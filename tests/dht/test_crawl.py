@@ -2,13 +2,15 @@
 
 import asyncio
 import random
+from collections.abc import Callable
 
 import pytest
 import trio
 import trio_asyncio
 from kademlia.node import Node
 
-from btard.dht.crawl import MAX_QUESTIONS, PARALLEL, Crawl
+from btard.dht.blocks import MAX_PER_BLOCK
+from btard.dht.crawl import CRAWL_SECONDS, MAX_QUESTIONS, PARALLEL, Crawl, never
 
 TIMEOUT = 0.8
 SIZE = 16
@@ -19,12 +21,13 @@ class Network:
 
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
-        self.nodes = [Node(self.chance.randbytes(20), "192.0.2.1", port) for port in range(1, 101)]
+        self.nodes = [Node(self.chance.randbytes(20), f"9.9.{port}.1", port) for port in range(1, 101)]
         self.known = {node.id: self.chance.sample(self.nodes, 20) for node in self.nodes}
         self.alive = {tuple(node) for node in self.nodes}
         self.lies: dict[bytes, list[Node]] = {}
         self.target = Node(self.chance.randbytes(20))
         self.asked = 0
+        self.is_enough: Callable[[], bool] = never
 
     async def ask(self, node: Node) -> list[Node] | None:
         """Answer for ``node`` at once, or with silence after the timeout."""
@@ -42,7 +45,7 @@ class Network:
 
     def fake_near_target(self, port: int) -> Node:
         """Return a node that does not exist, closer to the target than any real one."""
-        return Node(self.target.id[:10] + self.chance.randbytes(10), "192.0.2.9", port)
+        return Node(self.target.id[:10] + self.chance.randbytes(10), f"7.7.{self.chance.randrange(256)}.1", port)
 
     async def crawl(self, seeds: list[Node]) -> list[bytes]:
         """Run one lookup and return the ids it found."""
@@ -51,7 +54,7 @@ class Network:
         return [node.id for node in found]
 
     async def _crawl(self, seeds: list[Node]) -> list[Node]:
-        return await Crawl(self.ask, self.target, SIZE).run(seeds)
+        return await Crawl(self.ask, self.target, SIZE, self.is_enough).run(seeds)
 
 
 @pytest.fixture(params=range(3))
@@ -78,6 +81,46 @@ async def test_sixteen_fakes_cost_two_timeouts(network: Network, autojump_clock:
     found = await network.crawl([liar, network.nodes[0]])
     assert trio.current_time() - started < (16 / PARALLEL + 1) * TIMEOUT
     assert len(set(found) & set(network.closest())) >= SIZE - 1
+
+
+@pytest.mark.parametrize("is_agreed", [False, True])
+async def test_a_third_of_liars_costs_two_seconds(
+    network: Network, autojump_clock: trio.testing.MockClock, *, is_agreed: bool
+) -> None:
+    """Thirty liars name sixteen fakes each, all closer than any real node, each its own or all the same."""
+    common = [network.fake_near_target(port) for port in range(1, 17)]
+    for liar in network.nodes[1:90:3]:
+        network.lies[liar.id] = common if is_agreed else [network.fake_near_target(port) for port in range(1, 17)]
+    started = trio.current_time()
+    found = await network.crawl(network.nodes[:1])
+    assert trio.current_time() - started < 2.5
+    assert len(set(found) & set(network.closest())) >= SIZE - 1
+
+
+async def test_one_block_takes_few_places(network: Network, autojump_clock: trio.testing.MockClock) -> None:
+    """Forty live nodes of one network, closer than all others and naming each other, are three of the sixteen."""
+    gang = [Node(network.target.id[:10] + network.chance.randbytes(10), "8.8.8.8", port) for port in range(1, 41)]
+    network.known |= {node.id: gang for node in gang}
+    network.alive |= {tuple(node) for node in gang}
+    network.known[network.nodes[0].id] = gang
+    found = await network.crawl(network.nodes[:4])
+    assert len(set(found) & {node.id for node in gang}) == MAX_PER_BLOCK
+    assert len(found) == SIZE
+
+
+async def test_a_lookup_ends_in_time(network: Network, autojump_clock: trio.testing.MockClock) -> None:
+    """With nobody there at all, it takes no longer than it may."""
+    network.alive = set()
+    started = trio.current_time()
+    assert await network.crawl(network.nodes) == []
+    assert trio.current_time() - started <= CRAWL_SECONDS + 0.01
+
+
+async def test_a_lookup_ends_when_enough_is_known(network: Network, autojump_clock: trio.testing.MockClock) -> None:
+    """Whoever wants one answer only does not wait for the sixteenth."""
+    network.is_enough = lambda: network.asked >= PARALLEL
+    await network.crawl(network.nodes)
+    assert network.asked < SIZE
 
 
 async def test_endless_lies_end(network: Network, autojump_clock: trio.testing.MockClock) -> None:

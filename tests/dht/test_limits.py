@@ -29,6 +29,23 @@ def test_all_senders_together_are_bounded() -> None:
     assert sum(limit.allows(address, 0.0) for address in addresses) == limits.TOTAL_BURST
 
 
+def test_strangers_cannot_use_up_the_share_of_known_nodes() -> None:
+    """A flood from forged sources leaves those in the routing table their own total, which is bounded too."""
+    limit = RequestLimit(now=0.0)
+    addresses = [(f"198.51.{high}.{low}", 1) for high in range(100) for low in range(100)]
+    for address in addresses:
+        limit.allows(address, 0.0)
+    assert not limit.allows(("192.0.2.1", 1), 0.0)
+    assert sum(limit.allows(address, 0.0, is_known=True) for address in addresses) == limits.TOTAL_BURST
+
+
+def test_one_ipv6_network_is_one_sender() -> None:
+    """Changing the address within a /64 costs nothing, so it gains nothing."""
+    limit = RequestLimit(now=0.0)
+    allowed = sum(limit.allows((f"2a00::{number:x}", 1), 0.0) for number in range(5000))
+    assert allowed == limits.REQUESTS_BURST
+
+
 def test_many_peers_of_one_machine_have_a_share_each() -> None:
     """On loopback the port tells senders apart."""
     limit = RequestLimit(now=0.0)
@@ -48,6 +65,20 @@ def test_a_silent_node_rests_twice_as_long_each_time() -> None:
     dead.failed("node", now)
     dead.answered("node")
     assert not dead.is_dead("node", now)
+
+
+def test_a_node_that_only_answers_pings_is_asked_ever_more_rarely() -> None:
+    """It may be asked again at once, but its silence goes on counting; an answer wipes the slate clean."""
+    dead = DeadNodes()
+    for pause in (1.0, 2.0, 4.0):
+        dead.failed("node", 0.0)
+        assert dead.is_dead("node", pause - 0.01)
+        assert not dead.is_dead("node", pause)
+        dead.alive("node")
+        assert not dead.is_dead("node", 0.0)
+    dead.answered("node")
+    dead.failed("node", 0.0)
+    assert not dead.is_dead("node", 1.0)
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

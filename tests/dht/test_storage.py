@@ -106,3 +106,22 @@ def test_nothing_is_republished_for_others(storage: RecordStorage) -> None:
     """Only an owner renews its record."""
     storage.put(KEY, record_of(OWNER, 1))
     assert storage.iter_older_than(0) == []
+
+
+def test_one_block_pushes_out_only_what_it_brought(storage: RecordStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records made to lie closer to us than any other drive out those of their own block, not the victim's."""
+    monkeypatch.setattr(storage_module, "MAX_RECORDS_PER_BLOCK", 4)
+    monkeypatch.setattr(storage_module, "MAX_RECORDS", 6)
+    storage.put(KEY, record_of(OWNER, 1), "victim's")
+    flood = [Identity(bytes([number]) * 32) for number in range(1, 60)]
+    for identity in flood:
+        storage.put(contact_key(RUN, identity.peer_id), record_of(identity, 1), "flooder's")
+    assert KEY in dict(storage)
+    closest = sorted(contact_key(RUN, identity.peer_id) for identity in flood)[:4]
+    assert {key for key, _ in storage} == {KEY, *closest}
+
+
+def test_our_own_record_has_a_place_in_no_blocks_share(storage: RecordStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What we store ourselves counts against nobody."""
+    monkeypatch.setattr(storage_module, "MAX_RECORDS_PER_BLOCK", 0)
+    assert storage.put(KEY, record_of(OWNER, 1))

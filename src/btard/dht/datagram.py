@@ -14,6 +14,7 @@ answer at once, for its message id is 16 random bytes of the one who asked.
 
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 
 from btard.dht.contact import KEY_SIZE
 from btard.identity import PEER_ID_SIZE, SIGNATURE_SIZE, Context, Identity, PeerId, digest, is_signed_by
@@ -61,6 +62,7 @@ def node_id_of(run_id: bytes, peer: PeerId) -> bytes:
     return digest(Context.NODE_ID, run_id, peer)[:KEY_SIZE]
 
 
+@lru_cache
 def run_tag(run_id: bytes) -> bytes:
     """Return the 8 public bytes by which packets of other runs are dropped before any signature is checked."""
     return digest(Context.NODE_ID, run_id)[:_RUN_TAG_SIZE]

@@ -23,10 +23,11 @@ import trio_asyncio  # type: ignore[import-untyped]
 
 from btard.dht.contact import Contact, contact_key, sign_contact
 from btard.dht.entrances import Entrances
+from btard.dht.messages import BUCKET_SIZE
 from btard.dht.newest import Newest
 from btard.dht.protocol import Address
 from btard.dht.sequence import SequenceFile
-from btard.dht.server import HardenedServer, wall_clock_ms
+from btard.dht.server import HardenedServer, Network, on_udp, wall_clock_ms
 from btard.dht.sight import Sight, View
 from btard.errors import ConfigError
 from btard.identity import Identity, PeerId
@@ -146,18 +147,19 @@ class Directory:
     async def _choose_entrances(self) -> list[Address]:
         """Return the addresses to knock at now: every bootstrap address, and some where a node answered once."""
         server = self._server
-        family = server.transport.get_extra_info("socket").family
+        family = server.family
         known = {(node.ip, node.port) for node in server.protocol.table.nodes}
         count = KNOCK_ALWAYS if known else KNOCK_WHEN_ALONE
         addresses = await self._entrances.resolve(family) + self._entrances.draw(count, family, known)
         return [address for address in dict.fromkeys(addresses) if address not in server.protocol.own_addresses]
 
     async def _tell_others(self) -> None:
-        """Publish our record, and be heard of farther away than our neighbourhood."""
+        """Publish our record, and be heard of farther away if our neighbourhood is not all there is."""
         with trio.move_on_after(ANNOUNCE_SECONDS):
             if self._addresses:
                 await self._publish()
-            await self._loop.run_aio_coroutine(self._server.explore())
+            if self.known_nodes > BUCKET_SIZE:
+                await self._loop.run_aio_coroutine(self._server.explore())
 
     async def _publish(self) -> None:
         """Sign our record with a new sequence number and store it with the nodes closest to its key."""
@@ -220,12 +222,13 @@ async def open_directory(
     bootstrap: Sequence[Address],
     *,
     state_dir: Path | None,
+    network: Network = on_udp,
 ) -> AsyncIterator[Directory]:
     """Run a DHT node on UDP ``listen`` (host, port; 0 picks one) for the length of the block.
 
     Returns at once, also when every bootstrap node is down: they are retried in the background.
     ``state_dir`` keeps the sequence number of our record and the nodes that answered; ``None`` trusts the
-    clock to rise and the bootstrap addresses to answer.
+    clock to rise and the bootstrap addresses to answer. ``network`` is another than UDP in tests.
     Exceptions of the block come out as they went in, outside any group.
 
     Raises:
@@ -236,7 +239,7 @@ async def open_directory(
     failure: Exception | None = None
     async with trio_asyncio.open_loop() as loop:
         loop.set_exception_handler(_log_loop_error)
-        server = HardenedServer(identity, run_id)
+        server = HardenedServer(identity, run_id, network)
         try:
             await _listen(loop, server, listen)
             async with trio.open_nursery() as nursery:

@@ -20,7 +20,8 @@ class Newest:
         self.contact: Contact | None = None
         self._key = contact_key(run_id, peer)
         self._run_id, self._now_ms = run_id, now_ms
-        self._record, self._copies = b"", 0
+        self._record: bytes | None = None
+        self._copies = 0
 
     @property
     def is_settled(self) -> bool:

@@ -2,7 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable
+import socket
+from collections.abc import Awaitable, Callable, Iterable
 from time import time_ns
 from typing import NoReturn
 
@@ -25,6 +26,19 @@ def wall_clock_ms() -> int:
     return time_ns() // 1_000_000
 
 
+Network = Callable[
+    [Callable[[], HardenedProtocol], Address], Awaitable[tuple[asyncio.DatagramTransport, HardenedProtocol]]
+]
+"""What carries datagrams: puts a new protocol at an address. UDP, or a network that a test plays."""
+
+
+async def on_udp(
+    create: Callable[[], HardenedProtocol], address: Address
+) -> tuple[asyncio.DatagramTransport, HardenedProtocol]:
+    """Put a protocol at a UDP address; port 0 lets the system choose."""
+    return await asyncio.get_running_loop().create_datagram_endpoint(create, local_addr=address)
+
+
 class HardenedServer(Server):  # type: ignore[misc]  # kademlia has no types
     """`kademlia.network.Server` without its unbounded loops, its trust in answers, and pickle.
 
@@ -34,19 +48,28 @@ class HardenedServer(Server):  # type: ignore[misc]  # kademlia has no types
 
     protocol: HardenedProtocol
 
-    def __init__(self, identity: Identity, run_id: bytes, now_ms: Callable[[], int] = wall_clock_ms) -> None:
+    def __init__(
+        self, identity: Identity, run_id: bytes, network: Network = on_udp, now_ms: Callable[[], int] = wall_clock_ms
+    ) -> None:
         node_id = node_id_of(run_id, identity.peer_id)
         storage = RecordStorage(run_id, node_id, now_ms)
         super().__init__(ksize=BUCKET_SIZE, alpha=PARALLEL, node_id=node_id, storage=storage)
         self._identity, self._run_id, self._now_ms = identity, run_id, now_ms
+        self._network = network
 
     @property
     def port(self) -> int:
         """The UDP port we listen on; meaningful after ``listen``."""
         return int(self.transport.get_extra_info("sockname")[1])
 
-    def refresh_table(self, interval: float = 3600) -> None:
-        """Do nothing: the directory refreshes, under a deadline; the stock loop dies of one bad answer."""
+    @property
+    def family(self) -> socket.AddressFamily:
+        """Whether we speak IPv4 or IPv6, by the address we listen on."""
+        return socket.AF_INET6 if ":" in self.transport.get_extra_info("sockname")[0] else socket.AF_INET
+
+    async def listen(self, port: int, interface: str = "0.0.0.0") -> None:
+        """Be at this address from now on; raises OSError where that is not possible."""
+        self.transport, self.protocol = await self._network(self._create_protocol, (interface, port))
 
     async def bootstrap_node(self, addr: Address) -> Node | None:
         """Return the node that answers at ``addr``, or ``None``."""
