@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import trio
@@ -9,9 +10,10 @@ import trio
 from btard.errors import Refused, Unreachable
 from btard.identity import Identity, PeerId
 from btard.net import Address, Hub, Terms, open_tcp
+from btard.net.tcp import HANDSHAKE_SECONDS
 from btard.rules.config import RunConfig
 from btard.swarm.frames import Kind
-from btard.training.meeting import Endpoint, fetch_config, reach_founder, serve_config
+from btard.training.meeting import Endpoint, Search, fetch_config, reach_founder, serve_config
 from btard.wire import Ticket
 
 LOOPBACK = Address("127.0.0.1", 0)
@@ -101,6 +103,52 @@ async def test_one_liar_does_not_hide_the_others(open_hub):
     assert CONFIG == await fetch_config(Identity.generate(), ticket(foreign, liar, honest))
 
 
+@pytest.fixture
+async def deaf_address(nursery: trio.Nursery) -> Address:
+    """Return an address at which connections are accepted and nothing is ever said."""
+
+    async def say_nothing(stream: trio.SocketStream) -> None:
+        await trio.sleep_forever()
+
+    [listener] = await nursery.start(partial(trio.serve_tcp, say_nothing, 0, host="127.0.0.1"))
+    return Address("127.0.0.1", listener.socket.getsockname()[1])
+
+
+async def test_an_address_that_hangs_delays_nobody(open_hub, deaf_address):
+    """All addresses are asked at once: a deaf one costs no timeout, for the configuration or for the founder."""
+    _, address = await open_hub(FOUNDER, served=CONFIG)
+    hub, _ = await open_hub()
+    with trio.fail_after(HANDSHAKE_SECONDS / 2):
+        assert CONFIG == await fetch_config(Identity.generate(), ticket(deaf_address, address))
+        await reach_founder(hub, Known(), FOUNDER.peer_id, Endpoint(bootstrap=(deaf_address, address)))
+    assert hub.is_connected(FOUNDER.peer_id)
+
+
+async def test_a_liar_is_not_the_last_word_while_others_may_come(autojump_clock):
+    """Where one refuses and another is down we go on, with growing pauses; where everybody refuses we do not."""
+    search = Search(trio.current_time() + 10)
+    moments = []
+    for _ in range(5):
+        with search.attempt("liar"):
+            raise Refused("another run")
+        with search.attempt("late"):
+            raise Unreachable("nobody")
+        await search.pause()
+        moments.append(round(trio.current_time(), 3))
+    assert moments == [1.0, 2.5, 4.75, 8.125, 10.0]
+    with search.attempt("liar"):
+        raise Refused("another run")
+    with pytest.raises(Refused, match="liar: another run"):
+        await search.pause()
+
+
+async def test_a_liar_is_named_when_nobody_else_comes(open_hub):
+    """When time is over the error says who refused us and who is down."""
+    _, liar = await open_hub(served=OTHER)
+    with pytest.raises(Refused, match=r"not the ticket's run.*Of the others: cannot reach 127\.0\.0\.1:9"):
+        await fetch_config(Identity.generate(), ticket(liar, Address("127.0.0.1", 9)), 0)
+
+
 async def test_nobody_there():
     """A ticket without addresses is unreachable, at once if there is no patience."""
     with pytest.raises(Unreachable, match="names no address"):
@@ -126,6 +174,15 @@ async def test_founder_found_through_another_member(open_hub):
     hub, _ = await open_hub()
     await reach_founder(hub, other, FOUNDER.peer_id, Endpoint(bootstrap=(at_member,)))
     assert hub.connected == {member.peer_id, FOUNDER.peer_id}
+
+
+async def test_founder_found_without_any_bootstrap_peer(open_hub):
+    """Where no address of the ticket answers, the directory may still know the founder, from earlier days."""
+    _, at_founder = await open_hub(FOUNDER)
+    hub, _ = await open_hub()
+    known = Known({FOUNDER.peer_id: at_founder})
+    await reach_founder(hub, known, FOUNDER.peer_id, Endpoint(bootstrap=(Address("127.0.0.1", 9),)))
+    assert hub.connected == {FOUNDER.peer_id}
 
 
 async def test_founder_nobody_knows(open_hub):

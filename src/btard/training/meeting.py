@@ -1,7 +1,9 @@
 """
 How a peer finds its run: the configuration by a ticket, the founder by an address or the DHT.
 
-Whoever answers at a bootstrap address may be any member, or nobody; only keys tell who is who.
+Whoever answers at a bootstrap address may be any member, a liar, or nobody; only keys tell who is who.
+All addresses are tried at once, so that one which hangs delays no other, and again and again, ever
+more rarely, as long as anybody who has not refused us may still come.
 """
 
 from collections.abc import Iterator
@@ -27,6 +29,8 @@ log = structlog.get_logger(__name__)
 PATIENCE_S = 60.0
 """How long bootstrap addresses are tried: sixteen peers that start together on two cores take 16 s to listen."""
 RETRY_S = 1.0
+RETRY_MAX_S = 4.0
+"""Longest pause between two rounds of attempts; each is half as long again as the one before."""
 CONFIG_TIMEOUT_S = 10.0
 MAX_RUN_FILE = 64 * 1024
 """Largest run file, in bytes, that is accepted from a peer; a usual one has 3,000."""
@@ -110,10 +114,19 @@ async def fetch_config(identity: Identity, ticket: Ticket, patience_s: float = P
 
 async def _ask_all(hub: Hub, ticket: Ticket, patience_s: float) -> RunConfig:
     search = Search(trio.current_time() + patience_s)
+    found: list[RunConfig] = []
     while True:
-        for text in ticket.bootstrap:
-            with search.attempt(text):
-                return await _ask(hub, Address.parse(text), ticket.run_id)
+        async with trio.open_nursery() as nursery:
+
+            async def ask(text: str) -> None:
+                with search.attempt(text):
+                    found.append(await _ask(hub, Address.parse(text), ticket.run_id))
+                    nursery.cancel_scope.cancel()
+
+            for text in ticket.bootstrap:
+                nursery.start_soon(ask, text)
+        if found:
+            return found[0]
         await search.pause()
 
 
@@ -145,6 +158,7 @@ class Search:
 
     def __init__(self, deadline: float) -> None:
         self._deadline = deadline
+        self._pause_s = RETRY_S
         self._reasons: list[str] = []
         self._refusals: list[str] = []
 
@@ -166,21 +180,28 @@ class Search:
         """Wait before the next round of attempts.
 
         Raises:
-            Refused: somebody answered, and does not want us.
+            Refused: everybody refuses us, or time is over and somebody did: a liar, if the run is there after all.
             Unreachable: time is over.
         """
-        reason = "; ".join(self._reasons) or "the ticket names no address"
-        if self._refusals:
-            raise Refused(f"{'; '.join(self._refusals)}. Is the ticket that of this run, and the run file unchanged?")
-        if trio.current_time() >= self._deadline:
-            raise Unreachable(f"{reason}. Start the founder first, and check address, port and firewall")
-        log.info("the run is not reached yet", reason=reason)
+        reasons, refusals = "; ".join(self._reasons), "; ".join(self._refusals)
+        left_s = self._deadline - trio.current_time()
+        if refusals and (not reasons or left_s <= 0):
+            others = f". Of the others: {reasons}" if reasons else ""
+            raise Refused(f"{refusals}{others}. Is the ticket that of this run, and the run file unchanged?")
+        reasons = reasons or "the ticket names no address"
+        if left_s <= 0:
+            raise Unreachable(f"{reasons}. Start the founder first, and check address, port and firewall")
+        log.info("the run is not reached yet", reason=f"{refusals}; {reasons}" if refusals else reasons)
         self._reasons.clear()
-        await trio.sleep(RETRY_S)
+        self._refusals.clear()
+        await trio.sleep(min(self._pause_s, left_s))
+        self._pause_s = min(1.5 * self._pause_s, RETRY_MAX_S)
 
 
 async def reach_founder(hub: Hub, directory: Directory, founder: PeerId, endpoint: Endpoint) -> None:
     """Return once there is a link to the founder, whose address the ticket names or the DHT knows.
+
+    The DHT is asked also where no bootstrap address answers: it may know nodes of earlier days.
 
     Raises:
         Unreachable: no bootstrap peer answers, or none knows the founder, for ``patience_s``.
@@ -188,13 +209,22 @@ async def reach_founder(hub: Hub, directory: Directory, founder: PeerId, endpoin
     """
     search = Search(trio.current_time() + endpoint.patience_s)
     met: dict[Address, PeerId] = {}
+
     while True:
-        for address in endpoint.bootstrap:
-            if address not in met or not hub.is_connected(met[address]):
+        async with trio.open_nursery() as nursery:
+
+            async def meet(address: Address) -> None:
                 with search.attempt(address):
                     met[address] = await hub.connect(None, address)
-        if hub.connected and not hub.is_connected(founder):
-            search.note(f"the founder {short(founder)} is not among those who answer")
+                if hub.is_connected(founder):
+                    nursery.cancel_scope.cancel()
+
+            for address in endpoint.bootstrap:
+                if address not in met or not hub.is_connected(met[address]):
+                    nursery.start_soon(meet, address)
+        if not hub.is_connected(founder):
+            if hub.connected:
+                search.note(f"the founder {short(founder)} is not among those who answer")
             for address in await directory.find_addresses(founder):
                 with search.attempt(address):
                     await hub.connect(founder, address)
