@@ -47,11 +47,12 @@ class Conduct(Enum):
 
 @dataclass
 class Member:
-    """One node of the crowd, reachable (its record says) at ``address``."""
+    """One node of the crowd, reachable (its record says) at ``address``; ``tcp_port`` may change."""
 
     identity: Identity
     conduct: Conduct
     host: str
+    tcp_port: int = 4000
     directory: Directory = field(init=False)
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
 
@@ -63,12 +64,17 @@ class Member:
     @property
     def address(self) -> Address:
         """What its contact record says."""
-        return (self.host, 4000)
+        return (self.host, self.tcp_port)
 
     @property
     def node_address(self) -> Address:
         """Where its DHT node listens."""
         return (self.host, self.directory.port)
+
+    async def move(self, tcp_port: int) -> None:
+        """Announce another address: whoever finds it has heard of us since."""
+        self.tcp_port = tcp_port
+        await self.directory.announce([self.address])
 
     async def finds(self, other: "Member") -> bool:
         """Return whether a lookup gives the other's true address."""
@@ -110,7 +116,7 @@ async def open_crowd(
                 _corrupt(member, accomplices)
         async with trio.open_nursery() as announcing:
             for member in members:
-                announcing.start_soon(member.directory.announce, [member.address])
+                announcing.start_soon(member.move, member.tcp_port)
         yield members
         nursery.cancel_scope.cancel()
 

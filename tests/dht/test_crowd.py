@@ -104,6 +104,9 @@ async def test_a_split_swarm_merges_without_a_bootstrap_node(
         assert all(member.directory.known_nodes == 2 for member in (*one, *other))
         assert all(member.directory.missing_nodes == 4 for member in (*one, *other))
         assert caplog.text.count("went out of sight and 2 are left") == 6
+        for member in members[1:]:
+            await member.move(5000)  # what only one half has heard of
+        assert not await one[0].finds(other[0])
         cable.mend()
         assert await wait_until_found(members[1:], members[1:]) <= REFRESH_SECONDS + FIND_SECONDS
         await trio.sleep(REFRESH_SECONDS)
