@@ -176,7 +176,7 @@ async def _search(me: Identity, errand: Errand, visits: tuple[Visit, ...]) -> Re
     met = [visit.peer for visit in visits if visit.peer and not visit.problem]
     wanted = list(dict.fromkeys([errand.ticket.founder, *met, *errand.known]))[:MAX_LOOKUPS]
     place = (errand.host, errand.port)
-    async with open_directory(me, errand.ticket.run_id, place, bootstrap, state_path=None) as directory:
+    async with open_directory(me, errand.ticket.run_id, place, bootstrap, state_dir=None) as directory:
         await _wait_for_nodes(directory)
         lookups = tuple([await _look_up(directory, PeerId(peer)) for peer in wanted]) if directory.known_nodes else ()
         return Report(visits, directory.known_nodes, lookups)
