@@ -30,10 +30,12 @@ def test_block_of_an_address(host: str, block: str) -> None:
     ("host", "customer"),
     [
         ("8.8.8.8", "8.8.8.8"),
+        ("::ffff:8.8.8.8", "8.8.8.8"),
         ("192.168.1.7", "192.168.1.7"),
         ("2a00:1450:4001:80b::200e", "2a00:1450:4001:80b::/64"),
         ("127.0.0.1", "127.0.0.1 4000"),
         ("::1", "::1 4000"),
+        ("fe80::1%eth0", "fe80::/64"),
     ],
 )
 def test_customer_of_an_address(host: str, customer: str) -> None:

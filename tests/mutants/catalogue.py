@@ -6,9 +6,10 @@ expected; a mutant that none of them notices is a hole in the tests, or a rule t
 """
 
 from tests.mutants.checking import CHECKING
+from tests.mutants.finding import FINDING
 from tests.mutants.newcomers import NEWCOMERS
 from tests.mutants.recovering import RECOVERING
 from tests.mutants.settling import SETTLING
 from tests.mutants.signing import SIGNING
 
-MUTANTS = (*SIGNING, *CHECKING, *SETTLING, *RECOVERING, *NEWCOMERS)
+MUTANTS = (*SIGNING, *CHECKING, *SETTLING, *RECOVERING, *NEWCOMERS, *FINDING)

@@ -11,7 +11,7 @@ is spared, so that one machine can play many networks in a test.
 from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address, ip_network
 
 from kademlia.node import Node
 
@@ -29,8 +29,7 @@ _THIS_MACHINE = IPv4Network("127.0.0.0/24")
 @lru_cache(maxsize=MAX_CACHED)
 def block_of(host: str, port: int) -> str:
     """Return the name of the block of a literal IP address, or of the address itself where blocks mean nothing."""
-    address = ip_address(host)
-    address = (isinstance(address, IPv6Address) and address.ipv4_mapped) or address
+    address = _parse(host)
     plays_a_network = address.version == 4 and address.is_loopback and address not in _THIS_MACHINE
     if not address.is_global and not plays_a_network:
         return f"{host} {port}"
@@ -41,10 +40,16 @@ def block_of(host: str, port: int) -> str:
 @lru_cache(maxsize=MAX_CACHED)
 def customer_of(host: str, port: int) -> str:
     """Return what shares one rate limit: a host or an IPv6 /64; on this machine a port, for it may run many peers."""
-    address = ip_address(host)
+    address = _parse(host)
     if address.is_loopback:
         return f"{host} {port}"
-    return host if address.version == 4 else str(ip_network((address, CUSTOMER_BITS_IPV6), strict=False))
+    return str(address) if address.version == 4 else str(ip_network((address, CUSTOMER_BITS_IPV6), strict=False))
+
+
+def _parse(host: str) -> IPv4Address | IPv6Address:
+    """Return a literal address, an IPv4 one also where it comes in IPv6 clothes."""
+    address = ip_address(host)
+    return (isinstance(address, IPv6Address) and address.ipv4_mapped) or address
 
 
 def spread(nodes: Iterable[Node], size: int) -> list[Node]:

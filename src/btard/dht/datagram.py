@@ -58,7 +58,10 @@ class Header:
 
 
 def node_id_of(run_id: bytes, peer: PeerId) -> bytes:
-    """Return the 20-byte Kademlia id of ``peer``'s node in this run."""
+    """Return the 20-byte Kademlia id of ``peer``'s node in this run.
+
+    The one place where work on an identity would enter: an id that has no work behind it is then no id.
+    """
     return digest(Context.NODE_ID, run_id, peer)[:KEY_SIZE]
 
 
