@@ -52,6 +52,19 @@ def test_the_longest_silent_is_forgotten_first(path: Path, monkeypatch: pytest.M
     assert remembered(doors) == {("8.8.2.1", 1), ("8.8.0.1", 1), ("8.8.9.1", 1)}
 
 
+def test_an_address_is_not_knocked_at_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After many knocks in vain it is forgotten; while we are alone, or once it answered, they do not count."""
+    monkeypatch.setattr(entrances, "MAX_KNOCKS", 3)
+    doors, home, other = Entrances((), None), ("8.8.8.8", 1), [("9.9.9.9", 1)]
+    doors.note([home])
+    for present in ([], [], [], [], other, other):
+        assert doors.draw(1, V4, present) == [home]
+    doors.note([home])
+    for _ in range(4):
+        assert doors.draw(1, V4, other) == [home]
+    assert doors.draw(1, V4, other) == []
+
+
 @pytest.mark.parametrize(
     "content",
     [b"", b"[", b"{}", b"[[1, 2]]", b'[["8.8.8.8", 0]]', b'[["host", 1]]', b"[" * 70_000, b'[["8.8.8.8",1],' * 300],

@@ -24,6 +24,8 @@ Address = tuple[str, int]
 MAX_BOOTSTRAP = 32
 MAX_REMEMBERED = 256
 MAX_REMEMBERED_PER_BLOCK = 4
+MAX_KNOCKS = 1000
+"""In vain, before an address is forgotten: hours to days at eight a minute in all; others may live there by then."""
 MAX_FILE = 64 * 1024
 """Largest file, in bytes, that is read; a full one has 15,000."""
 
@@ -39,8 +41,8 @@ class Entrances:
     def __init__(self, bootstrap: Sequence[Address], path: Path | None) -> None:
         self.bootstrap = tuple(bootstrap)[:MAX_BOOTSTRAP]
         self._path = path
-        # Longest silent first. Only nodes that answered get in, few of one block, so lies do not fill it.
-        self._remembered: dict[Address, None] = {}
+        # Longest silent first, with knocks in vain. Only nodes that answered get in, few of one block.
+        self._remembered: dict[Address, int] = {}
         self._remember(_read(path) if path is not None else ())
 
     async def resolve(self, family: socket.AddressFamily) -> list[Address]:
@@ -53,10 +55,18 @@ class Entrances:
         return list(found)
 
     def draw(self, count: int, family: socket.AddressFamily, present: Collection[Address]) -> list[Address]:
-        """Return up to ``count`` remembered addresses that are not ``present``, drawn at random."""
+        """Return up to ``count`` remembered addresses to knock at that are not ``present``, drawn at random.
+
+        While nobody is present the fault may be ours, and no knock counts as one in vain.
+        """
         is_ipv6 = family == socket.AF_INET6
         absent = [one for one in self._remembered if one not in present and (":" in one[0]) == is_ipv6]
-        return random.sample(absent, min(count, len(absent)))
+        drawn = random.sample(absent, min(count, len(absent)))
+        for address in drawn if present else ():
+            self._remembered[address] += 1
+            if self._remembered[address] > MAX_KNOCKS:
+                del self._remembered[address]
+        return drawn
 
     def note(self, present: Iterable[Address]) -> None:
         """Remember that nodes answer at these addresses; on disk too, if some of them are new."""
@@ -69,7 +79,7 @@ class Entrances:
         for address in addresses:
             self._remembered.pop(address, None)
             self._make_room(block_of(*address))
-            self._remembered[address] = None
+            self._remembered[address] = 0
 
     def _make_room(self, block: str) -> None:
         """Forget the longest silent address of a block that has its share, or of all when there are too many."""
