@@ -9,6 +9,7 @@ time and memory in proportion to its bytes at most.
 from functools import cache
 from typing import Any, TypeVar
 
+import msgpack
 import msgspec
 
 from btard.errors import RemoteProtocolError
@@ -18,12 +19,11 @@ MAX_MESSAGE = 768 * 1024
 
 T = TypeVar("T")
 
-_encoder = msgspec.msgpack.Encoder()
-
 
 def encode(value: msgspec.Struct | list[Any] | tuple[Any, ...]) -> bytes:
     """Return the MessagePack bytes of a struct: arrays only, bytes as bin, floats as float64."""
-    return _encoder.encode(value)
+    packed: bytes = msgpack.packb(msgspec.to_builtins(value, builtin_types=(bytes,)), use_bin_type=True)
+    return packed
 
 
 def decode(data: bytes | memoryview, wanted: type[T], *, limit: int = MAX_MESSAGE) -> T:
