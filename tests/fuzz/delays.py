@@ -8,7 +8,7 @@ from typing import Any
 
 from btard.identity import PeerId
 from btard.net.link import Message
-from btard.net.session import Session
+from btard.net.session import Session, _Lane
 
 BUSY = 0.5
 """Share of a core that the target must have had while something was late, for the attack to be the cause."""
@@ -25,18 +25,19 @@ class Delays:
 
     def watch(self) -> None:
         """Measure from now on, in this process."""
-        send, dispatch = Session.send, Session._dispatch
+        send, take = Session.send, Session._take
 
         def note_sent(session: Session, kind: int, head: bytes) -> None:
             self.note_sent(session._me, session.peer, head)
             send(session, kind, head)
 
-        def note_arrived(session: Session, message: Message) -> None:
-            self.note_arrived(session.peer, session._me, message.head)
-            dispatch(session, message)
+        def note_arrived(session: Session, lane: _Lane, message: Message) -> None:
+            if message.payload is None:
+                self.note_arrived(session.peer, session._me, message.head)
+            take(session, lane, message)
 
         Session.send = note_sent  # type: ignore[method-assign]
-        Session._dispatch = note_arrived  # type: ignore[method-assign]
+        Session._take = note_arrived  # type: ignore[method-assign]
 
     def note_sent(self, sender: PeerId, receiver: PeerId, head: bytes) -> None:
         """Remember when something was said."""
