@@ -31,7 +31,7 @@ def test_every_command(name):
     assert re.search(rf"^\| `{name}[ `]", MANUAL, flags=re.MULTILINE)
 
 
-@pytest.mark.parametrize("command", ["join", "doctor", "status"])
+@pytest.mark.parametrize("command", ["join", "doctor", "leave", "status"])
 def test_every_option(command):
     """Each option that is not hidden is explained."""
     shown = [option for option in COMMANDS[command].params if not getattr(option, "hidden", False)]

@@ -30,6 +30,7 @@ from btard.training import (
     run_in_thread,
 )
 from btard.training.checkup import Stage
+from btard.training.leave_pipe import ask_to_leave, is_listening
 from btard.training.trainer import time_gradient
 
 FOUNDER, MEMBER = Identity(b"\1" * 32), Identity(b"\2" * 32)
@@ -178,6 +179,27 @@ async def test_stopped_before_it_began(make):
     trainer.stop()
     result = await trainer.run()
     assert (result.is_finished, result.rounds, result.checkpoint) == (False, 0, None)
+
+
+async def test_told_to_leave_before_training_begins(make, tmp_path):
+    """Nobody counts on a peer that waits for others: it ends well at once, and a second process steals no request."""
+    watch, results = Watch(), []
+    trainer = make(observe=watch)
+
+    async def run() -> None:
+        results.append(await trainer.run())
+
+    directory = tmp_path / FOUNDER.peer_id.hex()[:8]
+    with trio.fail_after(100):
+        async with trio.open_nursery() as inner:
+            inner.start_soon(run)
+            await watch.address()
+            with pytest.raises(ConfigError, match="in use by another"):
+                await make().run()
+            assert ask_to_leave(directory)
+    (result,) = results
+    assert (result.is_finished, result.rounds, result.checkpoint) == (True, 0, None)
+    assert not is_listening(directory)
 
 
 async def test_founder_out_of_reach(make):

@@ -14,6 +14,7 @@ from btard.cli.evaluate import evaluate
 from btard.cli.exits import ExitCode, explain, find_exit
 from btard.cli.join import join
 from btard.cli.keys import keygen, version
+from btard.cli.leave import leave
 from btard.cli.new import new
 from btard.cli.simulate import simulate
 from btard.cli.status import status
@@ -56,7 +57,7 @@ app = typer.Typer(
         "token_normalize_func": lambda name: name.replace("_", "-"),
     },
 )
-for command in (demo, simulate, new, doctor, join, status, calibrate, evaluate, audit, keygen, version):
+for command in (demo, simulate, new, doctor, join, leave, status, calibrate, evaluate, audit, keygen, version):
     text = keep_examples(command.__doc__ or "")
     app.command(help=text, short_help=" ".join(text.split("\n\n")[0].split()))(command)
 

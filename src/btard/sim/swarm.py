@@ -20,6 +20,7 @@ from btard.sim.power import RUNNING, PowerLoss
 from btard.swarm.compute import InlineCompute
 from btard.swarm.conduct import Conduct
 from btard.swarm.events import Departed, Event, RoundDone
+from btard.swarm.goodbye import Goodbye
 from btard.swarm.peer import Membership, find_cause, run_peer
 from btard.swarm.state import State, compute_state_root
 from btard.swarm.workload import Workload
@@ -212,7 +213,7 @@ class SimulatedSwarm:
             InlineCompute(),
             observe,
             gradient_ms=100,
-            leave_after=self._leave_after.get(outcome.index),
+            goodbye=Goodbye(self._leave_after.get(outcome.index)),
         )
         member.data_dir.mkdir(parents=True, exist_ok=True)
         async with trio.open_nursery() as nursery:

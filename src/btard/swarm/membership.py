@@ -9,6 +9,7 @@ from btard.rules.config import RunConfig
 from btard.swarm.compute import Compute
 from btard.swarm.conduct import Conduct
 from btard.swarm.events import Observer
+from btard.swarm.goodbye import Goodbye
 from btard.swarm.restoring import NoSnapshots, Snapshots
 from btard.swarm.workload import Workload
 
@@ -29,7 +30,7 @@ class Membership:
     compute: Compute
     observe: Observer
     gradient_ms: int
-    leave_after: int | None = None
+    goodbye: Goodbye = field(default_factory=Goodbye)
     snapshots: Snapshots = field(default_factory=NoSnapshots)
     disk: Compute | None = None
     reach_founder: Callable[[], Awaitable[None]] | None = None

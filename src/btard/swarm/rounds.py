@@ -96,7 +96,7 @@ class Rounds:
             updates,
             member.observe,
             nursery.start_soon,
-            member.leave_after,
+            member.goodbye,
         )
         self._has_left = False
         self._noted: object = None

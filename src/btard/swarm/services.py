@@ -1,7 +1,7 @@
 """What one round needs at hand: the concurrent protocols of this peer, and its bounds on waiting."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from btard.identity import Context, Identity, PeerId, digest
@@ -14,6 +14,7 @@ from btard.swarm.conduct import Conduct
 from btard.swarm.events import Departed, Observer
 from btard.swarm.exchange import IN_FLIGHT, Exchange
 from btard.swarm.gather import Parts
+from btard.swarm.goodbye import Goodbye
 from btard.swarm.ledger import Ledger
 from btard.swarm.scatter import Slices
 from btard.swarm.state import Work
@@ -89,7 +90,7 @@ class Services:
     updates: Updates
     observe: Observer
     spawn: Callable[..., None]
-    leave_after: int | None = None
+    goodbye: Goodbye = field(default_factory=Goodbye)
 
     @property
     def me(self) -> PeerId:
@@ -103,7 +104,7 @@ class Services:
 
     def is_leaving(self, work: Work) -> bool:
         """Whether this is the round in whose COMMIT we say goodbye."""
-        return self.leave_after is not None and work.round > self.leave_after
+        return self.goodbye.is_due(work.round)
 
     def slot(self, work: Work, phase: Phase) -> Slot:
         """Our slot of a phase of the current attempt."""

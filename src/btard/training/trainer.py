@@ -10,7 +10,7 @@ The trainer: one peer of one run, from the first address to the last checkpoint.
 import math
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,12 +29,14 @@ from btard.rules.config import RunConfig, format_run_file
 from btard.swarm.compute import ThreadCompute
 from btard.swarm.conduct import Conduct
 from btard.swarm.events import Event, GradientOverflow, Resumed, RoundDone, RunStarted
+from btard.swarm.goodbye import Goodbye
 from btard.swarm.peer import Membership, find_cause, run_peer
 from btard.swarm.state import State
 from btard.swarm.workload import Workload
 from btard.training.address_book import ADDRESS_FILE, AddressBook, find_last_port
 from btard.training.checkpoints import CheckpointSnapshots, save_checkpoint
 from btard.training.checkup import CheckUps, Stage
+from btard.training.leave_pipe import LeavePipe
 from btard.training.meeting import DhtDirectory, Endpoint, reach_founder, serve_config
 from btard.training.optimizers import OptimizerState
 from btard.training.own_gradient import WatchedConduct
@@ -100,7 +102,7 @@ class Trainer:
         self.config, self.identity = config, identity
         self._data_dir, self._endpoint = data_dir, endpoint or Endpoint()
         self._workload = load_workload(config)
-        self._evaluate_every, self._leave_after = evaluate_every, leave_after
+        self._evaluate_every, self._goodbye = evaluate_every, Goodbye(leave_after)
         self._reporter = Reporter(self._attend, self._is_due, observe)
         self._conduct = conduct or WatchedConduct(self._observe)
         self._compute, self._aside = ThreadCompute(), ThreadCompute()
@@ -109,7 +111,8 @@ class Trainer:
         self._members: frozenset[PeerId] = frozenset()
         self._scope = trio.CancelScope()
         self._token: trio.lowlevel.TrioToken | None = None
-        self._is_stopping = False
+        self._is_stopping = self._is_withdrawn = False
+        self._leave_pipe = LeavePipe(data_dir)
 
     async def run(self) -> TrainingResult:
         """Take part until the run's last round, or until stopped; the newest state is on disk at the end, always.
@@ -124,13 +127,14 @@ class Trainer:
         """
         torch.set_num_threads(1)
         self._token = trio.lowlevel.current_trio_token()
-        try:
-            is_finished = await self._run_until_stopped()
-        except BaseException:
-            with suppress(ConfigError):  # why we are out matters more than why the disk is full
-                self._save_last()
-            raise
-        return await self._conclude(self._save_last(), is_finished=is_finished)
+        with closing(self._leave_pipe):
+            try:
+                is_finished = await self._run_until_stopped()
+            except BaseException:
+                with suppress(ConfigError):  # why we are out matters more than why the disk is full
+                    self._save_last()
+                raise
+            return await self._conclude(self._save_last(), is_finished=is_finished)
 
     async def _run_until_stopped(self) -> bool:
         """Return whether the training came to its end."""
@@ -143,16 +147,36 @@ class Trainer:
             raise find_cause(group) from None
         finally:
             self._reporter.flush()
-        return False
+        return self._is_withdrawn
 
     def stop(self) -> None:
-        """Let ``run`` end soon, checkpoint included; callable from any thread and from signal handlers."""
+        """Let ``run`` end soon, checkpoint included; callable from any thread and from signal handlers.
+
+        The others wait for us and then remove us, without blame; in time the same directory goes on as a member.
+        """
         self._is_stopping = True
+        self._run_soon(self._scope.cancel)
+
+    def leave(self) -> None:
+        """Let ``run`` end with a goodbye after the round that runs, for good; callable like ``stop`` while it runs.
+
+        Before training begins nobody counts on us: then it ends at once.
+        """
+        self._run_soon(self._say_goodbye)
+
+    def _run_soon(self, act: Callable[[], None]) -> None:
         if self._token is not None:
             try:
-                self._token.run_sync_soon(self._scope.cancel)
+                self._token.run_sync_soon(act)
             except trio.RunFinishedError:
-                log.debug("stopped after its end")
+                log.debug("asked to end after its end")
+
+    def _say_goodbye(self) -> None:
+        if self._members:
+            self._goodbye.say_after(self._last.round if self._last else 1)
+        else:
+            self._is_withdrawn = True
+            self._scope.cancel()
 
     async def _take_part(self) -> None:
         """Be on the network, TCP and UDP on one port number, and train."""
@@ -183,9 +207,16 @@ class Trainer:
             known.note(self.identity.peer_id, Address(self._endpoint.listen.host, tcp.address.port))
             member = await self._prepare(hub, known)
             self._reporter.tell(Ready(self.identity.peer_id, announced, member.gradient_ms))
+            nursery.start_soon(self._listen_for_leave)
             await self._run_peer(member, hub, known)
             await self._reporter.finish()
             nursery.cancel_scope.cancel()
+
+    async def _listen_for_leave(self) -> None:
+        """Let ourselves be told to leave, where the run knows a goodbye."""
+        await trio.lowlevel.checkpoint()  # run_peer has locked the directory by then, or ended because it could not
+        if self.config.defence != "none":
+            await self._leave_pipe.listen(self.leave)
 
     async def _run_peer(self, member: Membership, hub: Hub, directory: AddressBook) -> None:
         try:
@@ -205,7 +236,7 @@ class Trainer:
             self._compute,
             self._observe,
             await self._compute.run(lambda: time_gradient(self._workload)),
-            self._leave_after,
+            self._goodbye,
             CheckpointSnapshots(self._data_dir / CHECKPOINT_DIRECTORY),
             ThreadCompute(),
             partial(reach_founder, hub, directory, self.config.founder_id, self._endpoint),
