@@ -211,6 +211,39 @@ async def test_a_port_in_use_is_a_configuration_error(transport):
             pass
 
 
+async def test_several_addresses_are_listened_at():
+    """A transport is reached at each of its addresses, IPv4 and IPv6, and names the ports that the system chose."""
+    listen = (LOOPBACK, Address("::1", 0), LOOPBACK)
+    async with open_tcp(Identity.generate(), TERMS, *listen) as one, open_tcp(Identity.generate(), TERMS) as other:
+        assert [address.host for address in one.addresses] == [address.host for address in listen]
+        assert other.addresses == ()
+        for address in one.addresses:
+            link = await other.connect(address, None)
+            theirs = await one.accept()
+            assert theirs.host == address.host
+            await link.aclose()
+
+
+async def test_both_families_share_a_port():
+    """All interfaces in IPv4 and all in IPv6 are two addresses, which may have one port."""
+    async with (
+        open_tcp(Identity.generate(), TERMS, Address("::", 0)) as probe,
+        open_tcp(Identity.generate(), TERMS, Address("0.0.0.0", probe.address.port)) as beside,
+    ):
+        assert probe.address.port == beside.address.port
+
+
+async def test_one_port_in_use_frees_the_others(transport):
+    """Where one of several addresses is taken nobody listens at any of them afterwards."""
+    async with open_tcp(Identity.generate(), TERMS, LOOPBACK) as probe:
+        free = probe.address
+    with pytest.raises(ConfigError, match="another program"):
+        async with open_tcp(Identity.generate(), TERMS, free, transport.address):
+            pass
+    async with open_tcp(Identity.generate(), TERMS, free):
+        pass
+
+
 async def test_errors_pass_through_the_transport_unwrapped():
     """An exception inside ``open_tcp`` comes out as itself, not in a group."""
     with pytest.raises(Unreachable):

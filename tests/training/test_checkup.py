@@ -112,6 +112,8 @@ async def ask(asker: Peer, member: Peer, port: int) -> Dialled:
         ("203.0.113.5", 22, "0.0.0.0", False),
         ("127.0.0.1", 4001, "127.0.0.1", True),
         ("127.0.0.1", 4001, "localhost", True),
+        ("127.0.0.1", 4001, "127.0.0.1 ::1", True),
+        ("127.0.0.1", 4001, "127.0.0.1 198.51.100.1", False),
         ("127.0.0.1", 4001, "0.0.0.0", False),
         ("::1", 4001, "198.51.100.1", False),
         ("0.0.0.0", 4001, "127.0.0.1", False),
@@ -122,7 +124,7 @@ async def ask(asker: Peer, member: Peer, port: int) -> Dialled:
 )
 def test_whom_a_member_dials(host, port, listen, is_dialled):
     """Literal addresses of others at unprivileged ports; this machine only if nobody else can have a link to us."""
-    assert is_dialled_back(host, port, listen) == is_dialled
+    assert is_dialled_back(host, port, listen.split()) == is_dialled
 
 
 def test_turns():

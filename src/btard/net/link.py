@@ -92,9 +92,9 @@ class Link(Protocol):
 
 
 class Transport(Protocol):
-    """Makes links: dials, and listens at ``address``."""
+    """Makes links: dials, and listens at ``addresses``, if at any."""
 
-    address: Address
+    addresses: tuple[Address, ...]
     traffic: Traffic
 
     async def connect(self, address: Address, peer: PeerId | None) -> Link:

@@ -40,12 +40,13 @@ def tell_nobody(_sender: PeerId, _receiver: PeerId, _message: Message, _now: flo
 
 
 class MemoryNetwork:
-    """All the transports of one process that can reach each other; whoever is ``asleep`` takes no message."""
+    """All the transports of one process; whoever is ``asleep`` takes no message, who is ``closed`` only dials out."""
 
     def __init__(self, delivery: Delivery = deliver_at_once) -> None:
         self.delivery = delivery
         self.on_arrival: Arrival = tell_nobody
         self.asleep: set[PeerId] = set()
+        self.closed: set[PeerId] = set()
         self._courier = Courier()
         self._transports: dict[Address, MemoryTransport] = {}
         self._ports = itertools.count(1)
@@ -74,7 +75,8 @@ class MemoryNetwork:
     def dial(self, dialler: "MemoryTransport", address: Address, peer: PeerId | None) -> "MemoryLink":
         """Return the dialler's end of a new link; see ``Transport.connect``."""
         listener = self._transports.get(address)
-        if listener is None or dialler.address not in self._transports:
+        is_closed = listener is None or listener.peer_id in self.closed
+        if listener is None or is_closed or dialler.address not in self._transports:
             raise Unreachable(f"cannot reach {address}: nobody is there")
         if listener is dialler or listener.peer_id == dialler.peer_id:
             raise Unreachable(f"{address} is no peer of ours: it is ourselves")
@@ -99,6 +101,7 @@ class MemoryTransport:
 
     def __init__(self, network: MemoryNetwork, address: Address, peer_id: PeerId, terms: Terms) -> None:
         self.address = address
+        self.addresses: tuple[Address, ...] = (address,)
         self.traffic = Traffic()
         self.peer_id = peer_id
         self.terms = terms

@@ -2,7 +2,7 @@
 
 import errno
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
 import structlog
@@ -29,9 +29,13 @@ class TcpTransport:
     """See ``Transport``; made by ``open_tcp``."""
 
     def __init__(
-        self, credentials: Credentials, address: Address, listeners: list[trio.SocketListener], nursery: trio.Nursery
+        self,
+        credentials: Credentials,
+        addresses: Sequence[Address],
+        listeners: Sequence[trio.SocketListener],
+        nursery: trio.Nursery,
     ) -> None:
-        self.address = address
+        self.addresses = tuple(addresses)
         self.traffic = Traffic()
         self._credentials = credentials
         self._nursery = nursery
@@ -39,6 +43,11 @@ class TcpTransport:
         self._ready, self._accepted = trio.open_memory_channel[TcpLink](0)
         for listener in listeners:
             nursery.start_soon(self._listen, listener)
+
+    @property
+    def address(self) -> Address:
+        """The first address we listen at."""
+        return self.addresses[0]
 
     async def connect(self, address: Address, peer: PeerId | None) -> TcpLink:
         """See ``Transport.connect``."""
@@ -215,19 +224,25 @@ class _HandshakeWire:
 
 
 @asynccontextmanager
-async def open_tcp(identity: Identity, terms: Terms, listen: Address) -> AsyncIterator[TcpTransport]:
-    """Listen at ``listen`` and yield the transport; its ``address`` names the port if that was 0.
+async def open_tcp(identity: Identity, terms: Terms, *listen: Address) -> AsyncIterator[TcpTransport]:
+    """Listen at every one of ``listen`` and yield the transport; its ``addresses`` name the ports that were 0.
+
+    An address of every interface is of its family alone: 0.0.0.0 and [::] may have the same port.
 
     Raises:
-        ConfigError: nobody can listen there.
+        ConfigError: nobody can listen at one of them.
     """
-    listeners = await _open_listeners(listen)
-    port = listeners[0].socket.getsockname()[1]
+    listeners: list[trio.SocketListener] = []
+    addresses: list[Address] = []
     failure: BaseException | None = None
     try:
+        for address in listen:
+            opened = await _open_listeners(address)
+            listeners += opened
+            addresses.append(Address(address.host, opened[0].socket.getsockname()[1]))
         async with trio.open_nursery() as nursery:
             try:
-                yield TcpTransport(Credentials(identity, terms), Address(listen.host, port), listeners, nursery)
+                yield TcpTransport(Credentials(identity, terms), addresses, listeners, nursery)
             except trio.Cancelled:
                 raise
             except BaseException as error:  # noqa: BLE001 - kept aside, so that the nursery does not wrap it in a group

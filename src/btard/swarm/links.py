@@ -1,4 +1,10 @@
-"""Links: this peer stays connected to every member of the roster, found through the directory."""
+"""
+Links: this peer stays connected to every member of the roster, found through the directory.
+
+Either side makes the link, whoever can: a member that announces no address, or one where nobody gets through,
+dials all the others, at the start and whenever a link is lost, and takes part like everybody else. Two such
+members have no link: what they have to say to each other comes late, through the others.
+"""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -9,7 +15,7 @@ import trio
 
 from btard.errors import NetworkError, Refused, Unreachable
 from btard.identity import PeerId, short
-from btard.net import Address, Hub
+from btard.net import Address, Hub, connect_to_any
 from btard.rules.roster import Roster
 
 log = structlog.get_logger(__name__)
@@ -31,9 +37,8 @@ async def dial_founder(hub: Hub, directory: "Directory", founder: PeerId) -> Non
     """
     with trio.move_on_after(FOUNDER_PATIENCE_S):
         while not hub.is_connected(founder):
-            for address in await directory.find_addresses(founder):
-                with suppress(NetworkError):
-                    await hub.connect(founder, address)
+            with suppress(NetworkError):
+                await connect_to_any(hub, founder, await directory.find_addresses(founder))
             if not hub.is_connected(founder):
                 await trio.sleep(RETRY_S[-1] / 5)
         return
@@ -82,10 +87,7 @@ class Links:
             await trio.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
 
     async def _dial(self, peer: PeerId) -> None:
-        for address in await self._directory.find_addresses(peer):
-            try:
-                await self._hub.connect(peer, address)
-            except (NetworkError, Refused) as error:
-                log.debug("no link", peer=short(peer), address=str(address), reason=str(error))
-            else:
-                return
+        try:
+            await connect_to_any(self._hub, peer, await self._directory.find_addresses(peer))
+        except (NetworkError, Refused) as error:
+            log.debug("no link", peer=short(peer), reason=str(error))

@@ -12,7 +12,7 @@ somebody behind a closed port learns so before the training does. What a dial mu
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from ipaddress import ip_address
@@ -116,14 +116,14 @@ class Turns:
         self._is_taken = False
 
 
-def is_dialled_back(host: str, port: int, listen: str) -> bool:
-    """Return whether we, who listen at ``listen``, dial back somebody whose link comes from ``host``."""
+def is_dialled_back(host: str, port: int, listen: Iterable[str]) -> bool:
+    """Return whether we, who listen at all of ``listen``, dial back somebody whose link comes from ``host``."""
     try:
         caller = ip_address(host.partition("%")[0])
     except ValueError:
         return False
     is_elsewhere = not (caller.is_loopback or caller.is_unspecified or caller.is_multicast)
-    return port >= FIRST_PORT and (is_elsewhere or (caller.is_loopback and is_loopback(listen)))
+    return port >= FIRST_PORT and (is_elsewhere or (caller.is_loopback and all(map(is_loopback, listen))))
 
 
 def is_loopback(host: str) -> bool:
@@ -166,7 +166,7 @@ class CheckUps:
         return encode(answer), None
 
     async def _dial_back(self, peer: PeerId, host: str, port: int) -> Dialled:
-        if not is_dialled_back(host, port, self._transport.address.host):
+        if not is_dialled_back(host, port, [address.host for address in self._transport.addresses]):
             return Dialled.UNWILLING
         if not self._turns.take(find_origin(host), trio.current_time()):
             return Dialled.BUSY
