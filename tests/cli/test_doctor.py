@@ -30,7 +30,7 @@ def word(run, tmp_path) -> Iterator[str]:
     future = run_in_thread(trainer)
     while not isinstance(event := told.get(timeout=60), Ready):
         pass
-    yield format_ticket(Ticket(run.config.run_id, identity.peer_id, (str(event.address),)))
+    yield format_ticket(Ticket(run.config.run_id, identity.peer_id, tuple(map(str, event.addresses))))
     trainer.stop()
     assert not future.result(timeout=60).is_finished
 

@@ -51,14 +51,13 @@ def door(**changes: object) -> Door:
         "is_port_chosen": False,
         "is_loopback": False,
         "is_wildcard": True,
-        "announce": "my.example.org:4001",
-        "announced_port": 4001,
+        "is_announced": True,
         "is_run_local": False,
     }
     return Door(**(usual | changes))
 
 
-LOCAL = {"is_loopback": True, "is_wildcard": False, "announce": "", "announced_port": None}
+LOCAL = {"is_loopback": True, "is_wildcard": False, "is_announced": False}
 CASES = [
     (judge_software(Software("0.1.0", 1, "3.11.4", "2.13.0", True)), "pass", "torch 2.13.0"),
     (judge_software(Software("0.1.0", 1, "3.11.4", "not installed", False)), "fail", "pip install"),
@@ -86,8 +85,8 @@ CASES = [
     (judge_key(Key("me/identity.key", problem="readable by others")), "fail", "--identity"),
     (judge_door(door()), "pass", "0.0.0.0:4001 are free"),
     (judge_door(door(problem="another program uses the port")), "fail", "another --listen"),
-    (judge_door(door(announce="", announced_port=None)), "fail", "--announce HOST:PORT"),
-    (judge_door(door(announce="a.org:0", announced_port=0)), "fail", "give the port too"),
+    (judge_door(door(is_announced=False)), "fail", "--announce HOST:PORT"),
+    (judge_door(door(is_announced=False, only_dials_out=True)), "pass", "announced to nobody"),
     (judge_door(door(listen="0.0.0.0:0", is_port_chosen=True)), "warn", "is forwarded"),
     (judge_door(door(**LOCAL, is_run_local=True)), "pass", "are free"),
     (judge_door(door(**LOCAL, is_run_local=None)), "warn", "--listen 0.0.0.0:4001"),

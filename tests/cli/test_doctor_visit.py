@@ -223,8 +223,11 @@ async def test_a_peer_of_another_run(nursery):
 
 async def test_names_are_resolved():
     """The host that we announce stands for its literal addresses, an unknown one for none."""
-    where = await locate(Address("localhost", 4001))
+    where = await locate([Address("localhost", 4001)])
     assert where.is_loopback
     assert where.hosts & {"127.0.0.1", "::1"}
-    assert (await locate(Address("a" * 70, 4001))).hosts == frozenset()
+    assert (await locate([Address("a" * 70, 4001)])).hosts == frozenset()
+    both = await locate([Address("127.0.0.1", 4001), Address("192.0.2.7", 4001)])
+    assert (both.hosts, both.is_loopback) == ({"127.0.0.1", "192.0.2.7"}, False)
+    assert both.address == "127.0.0.1:4001, 192.0.2.7:4001"
     assert parse_all(["a:1", "nonsense"]) == [Address("a", 1)]

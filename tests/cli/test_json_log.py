@@ -18,7 +18,10 @@ ANN, BOB = PeerId(b"\xaa" * 32), PeerId(b"\xbb" * 32)
 A, B = ANN.hex(), BOB.hex()
 ROUND = Progress(3, 2, 0.25, (ANN, BOB), (Assignment(ANN, BOB),), b"\x01" * 32, Evaluation(0.5, 0.75))
 EVENTS = {
-    "ready": (Ready(ANN, Address("127.0.0.1", 4000), 7), {"peer": A, "address": "127.0.0.1:4000", "gradient_ms": 7}),
+    "ready": (
+        Ready(ANN, (Address("127.0.0.1", 4000),), 7),
+        {"peer": A, "addresses": ["127.0.0.1:4000"], "gradient_ms": 7},
+    ),
     "started": (RunStarted((ANN, BOB)), {"roster": [A, B]}),
     "round": (
         ROUND,

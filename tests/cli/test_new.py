@@ -4,7 +4,7 @@ import shlex
 
 import pytest
 
-from btard.cli.new import parse_settings
+from btard.cli.new import Places, parse_settings
 from btard.identity import load_identity
 from btard.robust import compute_chunk_size
 from btard.training import load_workload
@@ -42,6 +42,17 @@ def test_commands_can_be_pasted(call, tmp_path):
     assert founder[founder.index("--found") + 1] == str(folder / "run.toml")
     assert founder[founder.index("--announce") + 1] == "lab.example.org:4000"
     assert member[:3] == founder[:3]
+
+
+def test_several_addresses(found):
+    """A ticket names the founder at each of its addresses, and the command has them all, for join to listen at."""
+    run = found("--listen", "[::1]:4001", address="127.0.0.1:4001")
+    assert run.ticket.bootstrap == ("127.0.0.1:4001", "[::1]:4001")
+    assert Places(("127.0.0.1:1", "[::1]:1"), ("a.org:1",)).options == [
+        "--listen 127.0.0.1:1",
+        "--listen '[::1]:1'",
+        "--announce a.org:1",
+    ]
 
 
 def test_same_input_is_the_same_run(found):

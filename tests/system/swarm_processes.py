@@ -8,9 +8,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 PATIENCE_S = 100.0
 
@@ -46,20 +47,27 @@ def run_command(arguments: Sequence[str], cwd: Path) -> str:
     return subprocess.run(command, cwd=cwd, check=True, capture_output=True, text=True, timeout=PATIENCE_S).stdout
 
 
-def start_swarm(directory: Path, size: int, rounds: int, port: int, settings: Sequence[str] = ()) -> list[Process]:
-    """Found a run at ``port`` and start its peers; the first is the founder."""
+def start_swarm(
+    directory: Path,
+    size: int,
+    rounds: int,
+    port: int,
+    settings: Sequence[str] = (),
+    extra: Mapping[int, Sequence[str]] = MappingProxyType({}),
+) -> list[Process]:
+    """Found a run at ``port`` and start its peers, some with ``extra`` options; the first is the founder."""
     options = ["--peers", str(size), "--rounds", str(rounds), "--identity", "founder.key"]
     options += ["--listen", f"127.0.0.1:{port}", "--out", "run.toml"]
     options += [argument for setting in settings for argument in ("--set", setting)]
     output = run_command(["new", *options], directory)
     ticket = next(line for line in output.splitlines() if line.startswith("btard1-"))
-    return [start_peer(directory, index, ticket, port) for index in range(size)]
+    return [start_peer(directory, index, ticket, port, extra.get(index, ())) for index in range(size)]
 
 
-def start_peer(directory: Path, index: int, ticket: str, port: int) -> Process:
+def start_peer(directory: Path, index: int, ticket: str, port: int, extra: Sequence[str] = ()) -> Process:
     """Start one peer; its output goes to a file in its directory."""
     home = directory / f"peer-{index}"
-    arguments = ["join", ticket, "--data-dir", str(home), "--json-log", str(home / "events.jsonl")]
+    arguments = ["join", ticket, "--data-dir", str(home), "--json-log", str(home / "events.jsonl"), *extra]
     if index == 0:
         arguments += ["--found", "run.toml", "--identity", "founder.key", "--listen", f"127.0.0.1:{port}"]
     home.mkdir()

@@ -34,6 +34,7 @@ from btard.training.leave_pipe import ask_to_leave, is_listening
 from btard.training.trainer import time_gradient
 
 FOUNDER, MEMBER = Identity(b"\1" * 32), Identity(b"\2" * 32)
+LOOPBACK = Address("127.0.0.1", 0)
 
 
 def make_config(rounds: int, state_interval: int) -> RunConfig:
@@ -89,7 +90,7 @@ class Watch:
         """Return where the peer listens, once it does."""
         while not (ready := [event for event in self.events if isinstance(event, Ready)]):
             await self.changed.wait()
-        return ready[0].address
+        return ready[0].addresses[0]
 
 
 async def run_two(make: Make, watch: Watch, **options: object) -> list[TrainingResult]:
@@ -231,7 +232,7 @@ async def test_founder_that_leaves_before_the_beginning(make, config, nursery):
 
 async def test_wildcard_must_be_announced_under_another_name(config, tmp_path):
     """Who listens on every interface must say which address is its own."""
-    trainer = Trainer(config, FOUNDER, tmp_path, Endpoint(listen=Address("0.0.0.0", 0)))
+    trainer = Trainer(config, FOUNDER, tmp_path, Endpoint(listen=(LOOPBACK, Address("0.0.0.0", 0))))
     with pytest.raises(ConfigError, match="--announce"):
         await trainer.run()
 
@@ -273,7 +274,7 @@ def test_threads_and_asyncio(make):
 
         def observe(event: TrainingEvent) -> None:
             if isinstance(event, Ready):
-                loop.call_soon_threadsafe(address.set_result, event.address)
+                loop.call_soon_threadsafe(address.set_result, event.addresses[0])
 
         founder = run_in_thread(make(observe=observe))
         member = await run_in_asyncio(make(MEMBER, await address))

@@ -9,8 +9,9 @@ import typer
 from btard.cli.doctor_findings import Finding, describe_findings, format_finding, is_well, summarise
 from btard.cli.exits import ExitCode
 from btard.cli.files import read_run_file
-from btard.cli.join import ANY_PORT, KEY_FILE
+from btard.cli.join import KEY_FILE
 from btard.cli.logs import LogLevel, start_logging
+from btard.cli.places import choose_listening, parse_announced
 from btard.errors import ConfigError
 from btard.identity import load_identity
 from btard.net import Address
@@ -24,8 +25,8 @@ def doctor(
         str | None, typer.Argument(help="The run's ticket: btard1-... Without it only this machine is examined.")
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="As for join. [this directory, for its disk only]")] = None,
-    listen: Annotated[str | None, typer.Option(help="As for join. [127.0.0.1, a free port]")] = None,
-    announce: Annotated[str | None, typer.Option(help="As for join.")] = None,
+    listen: Annotated[list[str] | None, typer.Option(metavar="ADDR", help="As for join.")] = None,
+    announce: Annotated[list[str] | None, typer.Option(metavar="ADDR", help="As for join.")] = None,
     identity: Annotated[Path | None, typer.Option(help="As for join. [DATA_DIR/identity.key]")] = None,
     run_file: Annotated[Path | None, typer.Option(help="As for join. [DATA_DIR/run.toml, if it exists]")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
@@ -40,12 +41,13 @@ def doctor(
 
         btard-peer doctor
         btard-peer doctor btard1-... --data-dir me --listen 0.0.0.0:4001 --announce my.example.org:4001
+        btard-peer doctor btard1-... --data-dir me --announce none
     """
     start_logging(LogLevel.ERROR)
     place = parse_ticket(ticket) if ticket else None
     key = identity or (data_dir / KEY_FILE if data_dir else None)
-    listening = Address.parse(listen) if listen else find_default_address(place, key)
-    announced = Address.parse(announce) if announce else None
+    announced = parse_announced(announce or [])
+    listening = choose_listening(listen or [], announced, find_founders_address(place, key))
     kept = data_dir / RUN_FILE if data_dir and (data_dir / RUN_FILE).exists() else None
     source = run_file or kept
 
@@ -63,12 +65,12 @@ def doctor(
     return ExitCode.OK if is_well(findings) else ExitCode.FAILED
 
 
-def find_default_address(place: Ticket | None, key: Path | None) -> Address:
-    """Return where join would listen: a founder at the first address of its ticket, others at a free port."""
+def find_founders_address(place: Ticket | None, key: Path | None) -> Address | None:
+    """Return where a founder would listen: at the first address of its ticket; None if that is not our key."""
     if place is None or key is None or not place.bootstrap:
-        return ANY_PORT
+        return None
     try:
         is_founder = load_identity(key).peer_id == place.founder
-        return Address.parse(place.bootstrap[0]) if is_founder else ANY_PORT
+        return Address.parse(place.bootstrap[0]) if is_founder else None
     except ConfigError:
-        return ANY_PORT
+        return None

@@ -35,6 +35,7 @@ from btard.cli.doctor_swarm import (
     judge_bootstrap,
     judge_config,
     judge_dht,
+    judge_dialling_out,
     judge_gradient,
     judge_offset,
     judge_reach,
@@ -65,8 +66,8 @@ class Patient:
     ticket: Ticket | None
     data_dir: Path
     key: Path | None
-    listen: Address
-    announce: Address | None
+    listen: tuple[Address, ...]
+    announce: tuple[Address, ...] | None
     local: RunConfig | None
     run_file: str
 
@@ -86,8 +87,9 @@ def examine(patient: Patient) -> Iterator[Finding]:
     key = measure_key(patient.key, PeerId(patient.ticket.founder) if patient.ticket else None) if patient.key else None
     if key is not None:
         yield judge_key(key)
-    door = measure_door(patient)
-    yield judge_door(door)
+    doors = [measure_door(patient, listen) for listen in patient.listen]
+    yield from map(judge_door, doors)
+    door = doors[0]
     config, slowest_s = patient.local, 0.0
     ticket = find_others(patient, is_founder=key is not None and key.is_founder)
     if ticket is not None:
@@ -108,14 +110,14 @@ def find_others(patient: Patient, *, is_founder: bool) -> Ticket | None:
     ticket = patient.ticket
     if ticket is None or not is_founder:
         return ticket
-    ours = {str(patient.listen), str(patient.announce)}
+    ours = {str(address) for address in (*patient.listen, *(patient.announce or ()))}
     others = tuple(address for address in ticket.bootstrap if address not in ours)
     return structs.replace(ticket, bootstrap=others) if others else None
 
 
-def measure_door(patient: Patient) -> Door:
-    """Return where we would listen, and whether we could."""
-    listen, announce = patient.listen, patient.announce
+def measure_door(patient: Patient, listen: Address) -> Door:
+    """Return one place where we would listen, and whether we could."""
+    announce = patient.announce
     port, problem = find_port(listen)
     return Door(
         str(listen),
@@ -123,18 +125,19 @@ def measure_door(patient: Patient) -> Door:
         listen.port == 0,
         is_loopback(listen.host),
         is_wildcard(listen.host),
-        str(announce) if announce else "",
-        announce.port if announce else None,
-        patient.is_run_local,
-        problem,
+        is_announced=bool(announce),
+        is_run_local=patient.is_run_local,
+        only_dials_out=announce == (),
+        problem=problem,
     )
 
 
 def make_errand(patient: Patient, ticket: Ticket, door: Door) -> Errand:
-    """Return whom to visit; nobody is asked to dial a door that we cannot open."""
+    """Return whom to visit; nobody is asked to dial a door that we cannot open, or that nobody shall know."""
     known = tuple(read_addresses(patient.data_dir / ADDRESS_FILE))
-    port = 0 if door.problem else door.port
-    return Errand(ticket, patient.listen.host, port, door.announced_port or door.port, known)
+    port = 0 if door.problem or door.only_dials_out else door.port
+    dialled_port = patient.announce[0].port if patient.announce else door.port
+    return Errand(ticket, patient.listen[0].host, port, dialled_port, known)
 
 
 def examine_swarm(patient: Patient, ticket: Ticket, door: Door, report: Report) -> Iterator[Finding]:
@@ -142,7 +145,7 @@ def examine_swarm(patient: Patient, ticket: Ticket, door: Door, report: Report) 
     visits = report.visits
     software = measure_software()
     yield from judge_bootstrap(visits)
-    announced = patient.announce or Address(patient.listen.host, door.port)
+    announced = patient.announce or (Address(patient.listen[0].host, door.port),)
     is_linked = any(not visit.problem for visit in visits)
     is_begun = any(visit.answer and visit.answer.members for visit in visits)
     others = (
@@ -150,7 +153,7 @@ def examine_swarm(patient: Patient, ticket: Ticket, door: Door, report: Report) 
         judge_stage(visits, is_member=(patient.data_dir / LEDGER_FILE).exists()),
         judge_versions(visits, (software.protocol, software.btard, software.torch)),
         judge_offset(visits),
-        judge_reach(visits, trio.run(locate, announced)),
+        judge_dialling_out() if door.only_dials_out else judge_reach(visits, trio.run(locate, announced)),
         judge_dht(report.nodes, ticket.founder, report.lookups, is_linked=is_linked, is_begun=is_begun),
     )
     yield from (finding for finding in others if finding is not None)

@@ -102,8 +102,8 @@ class Door:
     is_port_chosen: bool
     is_loopback: bool
     is_wildcard: bool
-    announce: str = ""
-    announced_port: int | None = None
+    is_announced: bool = False
+    only_dials_out: bool = False
     is_run_local: bool | None = None
     problem: str = ""
 
@@ -185,15 +185,15 @@ def judge_door(found: Door) -> Finding:
         remedy = "stop that program (a peer of yours?), or choose another --listen"
         return failed("port", found.problem, remedy)
     line = f"TCP and UDP at {where} are free"
-    if found.announced_port == 0:
-        return failed("port", f"{found.announce} is no address to dial", "give the port too: --announce HOST:PORT")
-    if found.is_wildcard and not found.announce:
-        remedy = "say where others reach you: --announce HOST:PORT"
+    if found.only_dials_out:
+        return passed("port", f"{line}; it is announced to nobody")
+    if found.is_wildcard and not found.is_announced:
+        remedy = "say where others reach you: --announce HOST:PORT; if nobody does: --announce none"
         return failed("port", f"{found.listen} is every interface, and nobody knows which address is yours", remedy)
-    if found.is_loopback and not found.announce and not found.is_run_local:
+    if found.is_loopback and not found.is_announced and not found.is_run_local:
         where = "from this machine only" if found.is_run_local is None else "from this machine only, and the run is not"
         return warned("port", f"{line}, {where}", "to train with others: --listen 0.0.0.0:4001 --announce HOST:4001")
-    if found.is_port_chosen and found.announce:
+    if found.is_port_chosen and found.is_announced:
         remedy = "choose the port that is forwarded: --listen HOST:PORT"
         return warned("port", f"{line}, but the system chooses the port anew at each start", remedy)
     return passed("port", line)

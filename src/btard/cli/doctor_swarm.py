@@ -215,7 +215,7 @@ def _judge_closed_door(words: Mapping[Dialled | None, Visit], ours: Whereabouts)
     by = {word: visit.name for word, visit in words.items()}
     hosts = sorted({visit.answer.host for visit in words.values() if visit.answer})
     seen = ", ".join(hosts)
-    forward = f"open {ours.address} in the firewall, and forward it on the router, TCP and UDP"
+    forward = f"open {ours.address} in the firewall, and forward it on the router, TCP and UDP; or --announce none"
     if ours.hosts and ours.hosts.isdisjoint(hosts):
         forward = f"you say {ours.address}, they see {seen}: listen there or announce that; behind a router, {forward}"
     if ours.is_loopback and not all(is_loopback(host) for host in hosts):
@@ -233,6 +233,13 @@ def _judge_closed_door(words: Mapping[Dialled | None, Visit], ours: Whereabouts)
         return warned("reach", "the peers were busy with other newcomers", "run doctor again in ten seconds")
     remedy = "peers dial no port below 1024, nor their own machine: choose another port, or ask a peer elsewhere"
     return warned("reach", f"no peer was willing to dial {seen}", remedy)
+
+
+def judge_dialling_out() -> Finding:
+    """Return what it means that we announce nothing: no peer can be asked whether all the others can be reached."""
+    line = "you announce nothing: nobody can dial you, you dial everybody"
+    remedy = "fine if all others can be reached; two that only dial out have no link and slow all down: open a port"
+    return warned("reach", line, remedy)
 
 
 def judge_dht(

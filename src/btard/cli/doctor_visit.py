@@ -8,7 +8,7 @@ once, over one link. Whoever dials it back comes to a door beside that link, whi
 
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 
 import trio
@@ -206,13 +206,13 @@ def parse_all(texts: Iterable[str]) -> list[Address]:
     return found
 
 
-async def locate(address: Address) -> Whereabouts:
-    """Return where ``address`` is, its name resolved within `RESOLVE_SECONDS`."""
+async def locate(addresses: Sequence[Address]) -> Whereabouts:
+    """Return where ``addresses`` are, their names resolved within `RESOLVE_SECONDS`."""
     hosts: set[str] = set()
     with trio.move_on_after(RESOLVE_SECONDS):
-        try:
-            entries = await trio.socket.getaddrinfo(address.host, address.port or None)
-            hosts = {str(entry[4][0]) for entry in entries}
-        except (OSError, UnicodeError):
-            hosts = set()
-    return Whereabouts(str(address), frozenset(hosts), is_loopback(address.host))
+        for address in addresses:
+            with suppress(OSError, UnicodeError):
+                entries = await trio.socket.getaddrinfo(address.host, address.port or None)
+                hosts.update(str(entry[4][0]) for entry in entries)
+    words = ", ".join(map(str, addresses))
+    return Whereabouts(words, frozenset(hosts), all(is_loopback(address.host) for address in addresses))

@@ -7,6 +7,7 @@ import typer
 
 from btard.cli.leash import hold_leash
 from btard.cli.logs import LogLevel, start_logging
+from btard.cli.places import ANNOUNCE_HELP, ANY_PORT, LISTEN_HELP, choose_listening, parse_announced
 from btard.errors import ConfigError
 from btard.identity import Identity, PeerId, load_identity, load_or_create_identity
 from btard.net import Address
@@ -14,7 +15,6 @@ from btard.wire import parse_ticket
 
 FOUNDER_EVALUATES_EVERY = 10
 KEY_FILE = "identity.key"
-ANY_PORT = Address("127.0.0.1", 0)
 
 
 def join(
@@ -24,10 +24,8 @@ def join(
         Path | None, typer.Option(help="Be the founder of the run in this file, with the key that made it.")
     ] = None,
     run_file: Annotated[Path | None, typer.Option(help="The run's file, if you have it; else it is fetched.")] = None,
-    listen: Annotated[
-        str | None, typer.Option(help="Where to listen (TCP and UDP). [127.0.0.1, a free port; founder: its ticket's]")
-    ] = None,
-    announce: Annotated[str | None, typer.Option(help="Where others reach you, if that differs.")] = None,
+    listen: Annotated[list[str] | None, typer.Option(metavar="ADDR", help=LISTEN_HELP)] = None,
+    announce: Annotated[list[str] | None, typer.Option(metavar="ADDR", help=ANNOUNCE_HELP)] = None,
     identity: Annotated[Path | None, typer.Option(help="Your key; made if missing. [DATA_DIR/identity.key]")] = None,
     evaluate_every: Annotated[
         int | None, typer.Option(min=0, help="Rounds between evaluations; 0: only at the end. [founder: 10, others: 0]")
@@ -48,12 +46,20 @@ def join(
     Take part in a run until its end.
 
     Training begins when as many peers have come as the run file says. Ctrl-C stops this peer and
-    keeps its newest state in DATA_DIR/checkpoints.
+    keeps its newest state in DATA_DIR/checkpoints; the same command goes on where it was, if it comes
+    back before the others stop waiting. To leave for good, with a goodbye, use: btard-peer leave
 
-    For example:
+    Others must be able to reach you, or you them: an address is HOST:PORT or [IPV6]:PORT, open for TCP and
+    UDP. Behind a router that forwards nothing, say --announce none; then all other members must be
+    reachable. What works here, btard-peer doctor tells with the same options.
+
+    For example, on one machine; with a port that the router forwards; with IPv4 and IPv6; behind NAT; and
+    the founder:
 
         btard-peer join btard1-... --data-dir me
         btard-peer join btard1-... --data-dir me --listen 0.0.0.0:4001 --announce my.example.org:4001
+        btard-peer join btard1-... --data-dir me --listen 192.0.2.7:4001 --listen [2001:db8::7]:4001
+        btard-peer join btard1-... --data-dir me --announce none
         btard-peer join btard1-... --found run.toml --identity founder.key --data-dir founder
     """
     start_logging(log_level)
@@ -61,8 +67,9 @@ def join(
         hold_leash()
     place = parse_ticket(ticket)
     bootstrap = tuple(Address.parse(text) for text in place.bootstrap)
-    listening = Address.parse(listen) if listen else bootstrap[0] if found and bootstrap else ANY_PORT
-    announced = Address.parse(announce) if announce else None
+    announced = parse_announced(announce or [])
+    founders = (bootstrap or (ANY_PORT,))[0] if found else None
+    listening = choose_listening(listen or [], announced, founders)
     me = open_identity(data_dir, identity, is_founder=found is not None)
     check_founder(place.founder, me.peer_id, is_founder=found is not None)
 

@@ -72,8 +72,9 @@ class JsonLog:
 def describe(event: TrainingEvent) -> dict[str, Any]:
     """Return an event as JSON values; peers and digests are in hex."""
     match event:
-        case Ready(peer, address, gradient_ms):
-            name, values = "ready", {"peer": peer.hex(), "address": str(address), "gradient_ms": gradient_ms}
+        case Ready(peer, addresses, gradient_ms):
+            places = [str(address) for address in addresses]
+            name, values = "ready", {"peer": peer.hex(), "addresses": places, "gradient_ms": gradient_ms}
         case RunStarted(roster):
             name, values = "started", {"roster": _to_hex(roster)}
         case Continued(number, attempt, roster):

@@ -5,13 +5,14 @@ import shlex
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from btard.cli.files import read_run_file, write_run_file
+from btard.cli.places import parse_places
 from btard.errors import ConfigError
 from btard.identity import load_or_create_identity
 from btard.net import Address
@@ -19,6 +20,7 @@ from btard.rules.config import RunConfig, build_config
 from btard.wire import Ticket, format_ticket
 
 CALIBRATED = ("tau", "delta", "tolerance")
+DEFAULT_LISTEN = "127.0.0.1:4000"
 
 
 def new(
@@ -28,9 +30,13 @@ def new(
     seed: Annotated[int | None, typer.Option(help="Seed of the initial parameters. [0]")] = None,
     out: Annotated[Path, typer.Option(help="Where to write the run file.")] = Path("run.toml"),
     identity: Annotated[Path, typer.Option(help="The founder's key; made if missing.")] = Path("founder.key"),
-    listen: Annotated[str, typer.Option(help="Where the founder listens (TCP and UDP).")] = "127.0.0.1:4000",
+    listen: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ADDR", help="Where the founder listens, TCP and UDP; may be repeated. [127.0.0.1:4000]"),
+    ] = None,
     announce: Annotated[
-        str | None, typer.Option(help="Where others reach the founder, if that differs from --listen.")
+        list[str] | None,
+        typer.Option(metavar="ADDR", help="Where others reach it, if that differs from --listen; may be repeated."),
     ] = None,
     run_file: Annotated[Path | None, typer.Option(help="Begin with the values of this run file.")] = None,
     settings: Annotated[
@@ -52,29 +58,47 @@ def new(
         btard-peer new --task text --set delay_s=5 --listen 0.0.0.0:4000 --announce lab.example.org:4000
         btard-peer new --set optimizer_options.lr=0.003 --set task_options.batch_size=64
     """
-    address = parse_bootstrap(listen, announce)
+    places = Places(tuple(listen or [DEFAULT_LISTEN]), tuple(announce or ()))
+    addresses = parse_bootstrap(places)
     options = {"task": task, "genesis_size": peers, "rounds": rounds, "seed": seed}
     chosen = {name: value for name, value in options.items() if value is not None} | parse_settings(settings or [])
     base = read_run_file(run_file) if run_file else None
     founder = load_or_create_identity(identity)
     config = draft_run(base, chosen | {"founder": founder.peer_id.hex()})
     write_run_file(config, out)
-    ticket = format_ticket(Ticket(config.run_id, founder.peer_id, (str(address),)))
-    _print_invitation(config, ticket, [str(out), str(identity), listen, announce or ""])
+    ticket = format_ticket(Ticket(config.run_id, founder.peer_id, tuple(map(str, addresses))))
+    _print_invitation(config, ticket, [str(out), str(identity)], places)
 
 
-def parse_bootstrap(listen: str, announce: str | None) -> Address:
-    """Return the address under which others find the founder.
+@dataclass(frozen=True)
+class Places:
+    """Where the founder listens and what it announces, as the command line says it."""
+
+    listen: tuple[str, ...]
+    announce: tuple[str, ...]
+
+    @property
+    def options(self) -> list[str]:
+        """The same as options of join."""
+        named = (("--listen", self.listen), ("--announce", self.announce))
+        return [f"{option} {shlex.quote(word)}" for option, words in named for word in words]
+
+
+def parse_bootstrap(places: Places) -> tuple[Address, ...]:
+    """Return the addresses under which others find the founder.
 
     Raises:
         ConfigError: not an address, or one without a port that others could know.
     """
-    address = Address.parse(announce or listen)
-    if address.port == 0:
-        raise ConfigError("the founder's port must be known to the others; choose one, for example 127.0.0.1:4000")
-    if address.host in {"0.0.0.0", "::"}:
-        raise ConfigError(f"nobody can reach {address}; say with --announce HOST:PORT where others reach the founder")
-    return address
+    addresses = parse_places(places.announce or places.listen)
+    for address in addresses:
+        if address.port == 0:
+            raise ConfigError("the founder's port must be known to the others; choose one, for example 127.0.0.1:4000")
+        if address.host in {"0.0.0.0", "::"}:
+            raise ConfigError(
+                f"nobody can reach {address}; say with --announce HOST:PORT where others reach the founder"
+            )
+    return addresses
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
@@ -147,10 +171,10 @@ def _calibrate(base: RunConfig | None, draft: RunConfig) -> dict[str, float]:
     return asdict(known)
 
 
-def _print_invitation(config: RunConfig, ticket: str, words: Sequence[str]) -> None:
+def _print_invitation(config: RunConfig, ticket: str, files: Sequence[str], places: Places) -> None:
     """Print the ticket and two commands that can be pasted as they are."""
-    out, identity, listen, announce = (shlex.quote(word) for word in words)
-    listening = f"--listen {listen}" + (f" --announce {announce}" if words[-1] else "")
+    out, identity = map(shlex.quote, files)
+    listening = " ".join(places.options)
     print(f"{out}: {config.task}, {config.elements} parameters, {config.rounds} rounds, {config.genesis_size} peers")
     print(f"\nTicket, for everybody:\n\n{ticket}\n")
     print("Start the founder (here):\n")

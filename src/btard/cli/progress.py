@@ -72,8 +72,9 @@ class Display:
 def describe(event: TrainingEvent) -> str:
     """Return an event in words; peers by their first eight hex digits."""
     match event:
-        case Ready(peer, address, gradient_ms):
-            line = f"peer {short(peer)} listens at {address}; a gradient takes {gradient_ms} ms"
+        case Ready(peer, addresses, gradient_ms):
+            how = f"listens at {', '.join(map(str, addresses))}" if addresses else "only dials out"
+            line = f"peer {short(peer)} {how}; a gradient takes {gradient_ms} ms"
         case RunStarted(roster):
             line = f"training begins with {len(roster)} peers: {_names(roster)}"
         case Continued(number, _, roster):

@@ -39,10 +39,10 @@ class AddressBook:
             self._write()
         return (*found, *(address for address in last if address not in found))
 
-    def note(self, peer: PeerId, address: Address) -> None:
+    def note(self, peer: PeerId, addresses: tuple[Address, ...]) -> None:
         """Remember where a peer is; ourselves too, to be there again after a restart."""
-        if self._known.get(peer) != (address,):
-            self._known[peer] = (address,)
+        if self._known.get(peer) != addresses:
+            self._known[peer] = addresses
             self._write()
 
     def _write(self) -> None:
@@ -56,13 +56,15 @@ class AddressBook:
             log.warning("addresses are not kept", reason=str(error))
 
 
-def find_last_port(path: Path, me: PeerId, host: str) -> int:
-    """Return the port that we had at ``host`` before a restart, if it is free; else 0, for any."""
+def find_last_place(path: Path, me: PeerId, listen: Address) -> Address:
+    """Return ``listen``; where its port is 0, with the one that we had there before a restart, if that is free."""
+    host = listen.host
     ports = [address.port for address in read_addresses(path).get(me, ()) if address.host == host]
-    for port in ports:
-        with suppress(OSError), socket.create_server((host, port)):
-            return port
-    return 0
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for port in ports if not listen.port else ():
+        with suppress(OSError), socket.create_server((host, port), family=family):
+            return Address(host, port)
+    return listen
 
 
 def read_addresses(path: Path) -> dict[PeerId, tuple[Address, ...]]:

@@ -17,7 +17,7 @@ import trio
 from btard import dht
 from btard.errors import ConfigError, NetworkError, Refused, Unreachable
 from btard.identity import Identity, PeerId, short
-from btard.net import Address, Hub, Terms, open_tcp
+from btard.net import Address, Hub, Terms, connect_to_any, open_tcp
 from btard.rules.config import RunConfig, format_run_file, parse_run_file
 from btard.swarm.frames import Kind
 from btard.swarm.links import Directory
@@ -41,26 +41,31 @@ LOOPBACK = Address("127.0.0.1", 0)
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a peer listens, where it tells others to find it (if that differs), and whom it asks first."""
+    """Where a peer listens, where it tells others to find it (None: just there), and whom it asks first.
 
-    listen: Address = LOOPBACK
-    announce: Address | None = None
+    Announcing nothing, ``()``, it only dials out. The first address of ``listen`` is that of its DHT node too.
+    """
+
+    listen: tuple[Address, ...] = (LOOPBACK,)
+    announce: tuple[Address, ...] | None = None
     bootstrap: tuple[Address, ...] = ()
     patience_s: float = PATIENCE_S
 
-    def reachable_at(self, port: int) -> Address:
-        """Return the address to announce, given the port that the system gave us.
+    def find_announced(self, listening: tuple[Address, ...]) -> tuple[Address, ...]:
+        """Return the addresses to announce of a peer that is ``listening`` there, ports as the system gave them.
 
         Raises:
             ConfigError: we listen everywhere, so nobody knows which address is ours.
         """
         if self.announce is not None:
             return self.announce
-        if is_wildcard(self.listen.host):
-            raise ConfigError(
-                f"{self.listen} listens on every interface; say where others reach it with --announce HOST:PORT"
-            )
-        return Address(self.listen.host, port)
+        for address in self.listen:
+            if is_wildcard(address.host):
+                raise ConfigError(
+                    f"{address} listens on every interface; say where others reach it with --announce HOST:PORT, "
+                    "or --announce none if nobody does"
+                )
+        return listening
 
 
 def is_wildcard(host: str) -> bool:
@@ -225,9 +230,10 @@ async def reach_founder(hub: Hub, directory: Directory, founder: PeerId, endpoin
         if not hub.is_connected(founder):
             if hub.connected:
                 search.note(f"the founder {short(founder)} is not among those who answer")
-            for address in await directory.find_addresses(founder):
-                with search.attempt(address):
-                    await hub.connect(founder, address)
+            addresses = await directory.find_addresses(founder)
+            if addresses:
+                with search.attempt(" or ".join(map(str, addresses))):
+                    await connect_to_any(hub, founder, addresses)
         if hub.is_connected(founder):
             return
         await search.pause()

@@ -31,10 +31,13 @@ from btard.training.tasks import Evaluation
 
 @dataclass(frozen=True)
 class Ready:
-    """This peer listens and has timed its gradient; now it looks for the others."""
+    """This peer is on the network and has timed its gradient; now it looks for the others.
+
+    ``addresses`` are those that it announces: none if it only dials out.
+    """
 
     peer: PeerId
-    address: Address
+    addresses: tuple[Address, ...]
     gradient_ms: int
 
 

@@ -33,7 +33,7 @@ from btard.swarm.goodbye import Goodbye
 from btard.swarm.peer import Membership, find_cause, run_peer
 from btard.swarm.state import State
 from btard.swarm.workload import Workload
-from btard.training.address_book import ADDRESS_FILE, AddressBook, find_last_port
+from btard.training.address_book import ADDRESS_FILE, AddressBook, find_last_place
 from btard.training.checkpoints import CheckpointSnapshots, save_checkpoint
 from btard.training.checkup import CheckUps, Stage
 from btard.training.leave_pipe import LeavePipe
@@ -180,31 +180,30 @@ class Trainer:
 
     async def _take_part(self) -> None:
         """Be on the network, TCP and UDP on one port number, and train."""
-        config, endpoint, listen = self.config, self._endpoint, self._endpoint.listen
-        if not listen.port:  # where the others will look for us after a restart
-            port = find_last_port(self._data_dir / ADDRESS_FILE, self.identity.peer_id, listen.host)
-            listen = Address(listen.host, port)
+        config, endpoint, me = self.config, self._endpoint, self.identity.peer_id
+        # Where the others will look for us after a restart.
+        listen = [find_last_place(self._data_dir / ADDRESS_FILE, me, address) for address in endpoint.listen]
         terms = Terms(config.run_id, config.field_digests)
         bootstrap = [(address.host, address.port) for address in endpoint.bootstrap]
-        async with open_tcp(self.identity, terms, listen) as tcp:
+        async with open_tcp(self.identity, terms, *listen) as tcp:
             self._traffic = tcp.traffic
-            port = tcp.address.port
-            announced = endpoint.reachable_at(port)
+            announced, place = endpoint.find_announced(tcp.addresses), (tcp.address.host, tcp.address.port)
             async with open_directory(
-                self.identity, config.run_id, (listen.host, port), bootstrap, state_dir=self._data_dir
+                self.identity, config.run_id, place, bootstrap, state_dir=self._data_dir
             ) as directory:
                 await self._train(tcp, directory, announced)
 
-    async def _train(self, tcp: TcpTransport, directory: Directory, announced: Address) -> None:
+    async def _train(self, tcp: TcpTransport, directory: Directory, announced: tuple[Address, ...]) -> None:
         async with trio.open_nursery() as nursery:
             hub = Hub(tcp, self.identity.peer_id)
             serve_config(hub, self.config)
             CheckUps(hub, tcp, lambda: self._tell_stage(hub))
             await nursery.start(hub.run)
             nursery.start_soon(self._reporter.run)
-            nursery.start_soon(directory.announce, [(announced.host, announced.port)])
+            if announced:
+                nursery.start_soon(directory.announce, [(address.host, address.port) for address in announced])
             known = AddressBook(self._data_dir / ADDRESS_FILE, DhtDirectory(directory))
-            known.note(self.identity.peer_id, Address(self._endpoint.listen.host, tcp.address.port))
+            known.note(self.identity.peer_id, tcp.addresses)
             member = await self._prepare(hub, known)
             self._reporter.tell(Ready(self.identity.peer_id, announced, member.gradient_ms))
             nursery.start_soon(self._listen_for_leave)
