@@ -43,6 +43,8 @@ class Context(StrEnum):
     EVIDENCE = "btard 1 evidence"
     NODE_ID = "btard 1 dht node id"
     CONTACT = "btard 1 dht contact key"
+    IDENTITY_WORK = "btard 1 identity work"
+    JOIN_TICKET = "btard 1 join ticket"
 
 
 def digest(context: Context, *parts: bytes) -> bytes:

@@ -14,7 +14,8 @@ from functools import cached_property
 from typing import Any
 
 from btard.errors import ConfigError
-from btard.identity import PEER_ID_SIZE, Context, PeerId, digest
+from btard.identity import PEER_ID_SIZE, Context, PeerId, TicketTerms, digest
+from btard.identity.work import MAX_IDENTITY_BITS, MAX_MEMORY_KIB, MAX_TICKET_BITS, MAX_WINDOW, MIN_MEMORY_KIB
 
 Options = Mapping[str, str | int | float | bool]
 FIELD_DIGEST_SIZE = 8
@@ -23,6 +24,14 @@ MAX_GENESIS = 64
 """Members at genesis: what a recovery sends grows with their square, and beyond about 100 does not fit a message."""
 MAX_ELEMENTS = 2**36
 """Elements of the vector: 256 GiB, which one aggregator sends in one piece where the roster has shrunk to two."""
+
+_BOUNDS = {
+    "identity_bits": (0, MAX_IDENTITY_BITS),
+    "ticket_bits": (0, MAX_TICKET_BITS),
+    "ticket_memory_kib": (MIN_MEMORY_KIB, MAX_MEMORY_KIB),
+    "ticket_window": (1, MAX_WINDOW),
+    "projections": (1, 64),
+}
 
 
 def _documented(help_text: str, default: Any = None) -> Any:
@@ -57,6 +66,10 @@ class RunConfig:
     state_interval: int = _documented("rounds between checkpoints and full-state seals (K)", 16)
     exemption: int = _documented("rounds for which a column that proved right is not opened again (W)", 8)
     min_roster: int = _documented("below this many members the swarm stops", 2)
+    identity_bits: int = _documented("zero bits that a newcomer's key must earn once; each doubles the work", 20)
+    ticket_bits: int = _documented("zero bits of a join ticket: 2^bits evaluations of Argon2id on average", 13)
+    ticket_memory_kib: int = _documented("KiB of memory that one evaluation of a join ticket takes", 16384)
+    ticket_window: int = _documented("rounds for which a join ticket is good, from the one that it names on", 64)
     defence: str = _documented("btard; none means plain averaging without any check", "btard")
 
     def __post_init__(self) -> None:
@@ -92,6 +105,11 @@ class RunConfig:
         """``max_byzantine``, or ``None`` where the roster's own bound applies."""
         return None if self.max_byzantine < 0 else self.max_byzantine
 
+    @property
+    def ticket_terms(self) -> TicketTerms:
+        """What this run asks of a join ticket, but for the difficulty of its epoch."""
+        return TicketTerms(self.run_id, self.identity_bits, self.ticket_memory_kib, self.ticket_window)
+
     def scale(self, per_chunk: float, elements: int) -> float:
         """Return a part's value of a per-chunk radius: it grows with the square root of the length."""
         return per_chunk * math.sqrt(elements / self.chunk_size)
@@ -121,12 +139,15 @@ def find_problems(config: RunConfig) -> list[str]:
         for name, value in getattr(config, table).items()
         if not isinstance(value, str | int | float) or not _is_finite(value)
     ]
+    problems += [
+        f"{name} must be between {lowest} and {highest}"
+        for name, (lowest, highest) in _BOUNDS.items()
+        if not lowest <= getattr(config, name) <= highest
+    ]
     if config.elements and not config.chunk_size:
         problems.append("chunk_size must be above 0")
     if config.max_byzantine < -1:
         problems.append("max_byzantine is -1 (as many as a roster bears) or a number from 0 on")
-    if not 1 <= config.projections <= 64:
-        problems.append("projections must be between 1 and 64")
     if not 0 <= config.validators <= max(1, config.genesis_size - 1):
         problems.append("validators must be between 0 and genesis_size - 1")
     if config.genesis_size > MAX_GENESIS:
