@@ -30,6 +30,7 @@ class Kind(IntEnum):
     GENESIS = 13
     STANDING = 14
     CHECK_UP = 40
+    JOIN_TICKET = 41
 
 
 class SliceHead(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
