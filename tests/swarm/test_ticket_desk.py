@@ -39,13 +39,15 @@ HOME = "127.9.9.5"
 class SlowCompute:
     """Runs work inline after the virtual seconds that an evaluation takes; knows how many ran, and at once."""
 
+    seconds = EVALUATION_S
+
     def __init__(self):
         self.count = self.busy = self.most_at_once = 0
 
     async def run(self, work):
         self.count, self.busy = self.count + 1, self.busy + 1
         self.most_at_once = max(self.busy, self.most_at_once)
-        await trio.sleep(EVALUATION_S)
+        await trio.sleep(self.seconds)
         self.busy -= 1
         return work()
 
@@ -199,6 +201,18 @@ async def test_a_full_queue_refuses_at_once(autojump_clock, desk, compute):
     await trio.sleep(8)
     late = cases[replies.index(Reply.BUSY)]
     assert await desk.present(*late) is Reply.TAKEN
+
+
+async def test_a_verifier_that_is_held_up_lets_no_queue_grow(autojump_clock, desk, compute):
+    """However slow an evaluation is, sixteen wait and not one more; the rest hear so at once."""
+    compute.seconds = 1000
+    cases = make_cases(MAX_WAITING + 20)
+    async with trio.open_nursery() as nursery:
+        for case in cases[:MAX_WAITING]:
+            nursery.start_soon(desk.present, *case)
+        await trio.sleep(10)
+        assert [await desk.present(*case) for case in cases[MAX_WAITING:]] == [Reply.BUSY] * 20
+        nursery.cancel_scope.cancel()
 
 
 async def test_one_block_waits_once(autojump_clock, desk, compute):
