@@ -176,7 +176,7 @@ def test_both_works_are_apart_from_every_other_use_of_the_hash(monkeypatch):
     ((size, secret, salt, passes, memory, _),) = asked
     numbers = (12).to_bytes(8, "little") + (1).to_bytes(8, "little")
     challenge = digest(Context.JOIN_TICKET, TERMS.run_id, ME, Q, numbers)
-    assert (size, secret, salt, passes, memory) == (32, challenge + (7).to_bytes(8, "little"), challenge[:16], 1, 8192)
+    assert (size, secret, salt, passes, memory) == (32, challenge + (7).to_bytes(8, "little"), challenge[:16], 3, 8192)
 
 
 def test_digest_is_that_of_argon2id():
@@ -184,4 +184,4 @@ def test_digest_is_that_of_argon2id():
     assert Puzzle(bytes(32), PeerId(bytes(32)), 0, 0, bytes(32), 8, 0).evaluate(0).hex() == VECTOR
 
 
-VECTOR = "68cd36342d49c00053e012a3dcaf7e39df40db280793f1e632f5271d829fc6d6"
+VECTOR = "f40a62e25b0bd91b9dac3f74708e417b1e6b6f18af5f11d79e02881214738bed"

@@ -68,7 +68,7 @@ class RunConfig:
     min_roster: int = _documented("below this many members the swarm stops", 2)
     identity_bits: int = _documented("zero bits that a newcomer's key must earn once; each doubles the work", 20)
     ticket_bits: int = _documented("zero bits of a join ticket: 2^bits evaluations of Argon2id on average", 13)
-    ticket_memory_kib: int = _documented("KiB of memory that one evaluation of a join ticket takes", 16384)
+    ticket_memory_kib: int = _documented("KiB of memory that one evaluation of a join ticket takes", 8192)
     ticket_window: int = _documented("rounds for which a join ticket is good, from the one that it names on", 64)
     defence: str = _documented("btard; none means plain averaging without any check", "btard")
 

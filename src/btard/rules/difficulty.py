@@ -10,7 +10,7 @@ a draw decides, so further work buys further entries in it and prices nobody out
 from btard.rules.config import RunConfig
 
 MAX_RISE = 3
-"""Bits above the run's own: eight times the work, about a quarter of an hour of one core at the default."""
+"""Bits above the run's own: eight times the work, about ten minutes of one core at the default."""
 
 
 def adjust_ticket_bits(config: RunConfig, bits: int, admitted: int, places: int) -> int:

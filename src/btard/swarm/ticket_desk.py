@@ -4,7 +4,7 @@ Where newcomers hand in join tickets: a bounded queue before one verifier (attac
 A false ticket costs its sender nothing and us one evaluation of Argon2id, so these bounds hold whoever sends:
 
 1. What can be refused for a few microseconds is refused before anything waits.
-2. One evaluation at a time, `TOTAL_PER_SECOND` of them on average: 5% of a core at the default memory.
+2. One evaluation at a time, `TOTAL_PER_SECOND` of them on average: 4% of a core at the default memory.
 3. Of an address block one ticket waits at a time, and `BLOCK_PER_SECOND` are evaluated; `MAX_WAITING` wait in all.
 4. `MAX_FALSE` false tickets of one key, and it is not listened to for `SHUT_SECONDS`; its link should be cut.
 
