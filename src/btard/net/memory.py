@@ -40,13 +40,18 @@ def tell_nobody(_sender: PeerId, _receiver: PeerId, _message: Message, _now: flo
 
 
 class MemoryNetwork:
-    """All the transports of one process; whoever is ``asleep`` takes no message, who is ``closed`` only dials out."""
+    """
+    All the transports of one process; whoever is ``asleep`` takes no message, who is ``closed`` only dials out.
+
+    ``newest`` is the control message that was sent last: what goes to many, one after another, is one object.
+    """
 
     def __init__(self, delivery: Delivery = deliver_at_once) -> None:
         self.delivery = delivery
         self.on_arrival: Arrival = tell_nobody
         self.asleep: set[PeerId] = set()
         self.closed: set[PeerId] = set()
+        self.newest = Message(0, b"")
         self._courier = Courier()
         self._transports: dict[Address, MemoryTransport] = {}
         self._ports = itertools.count(1)
@@ -172,15 +177,18 @@ class MemoryLink:
 
     def send_now(self, kind: int, head: bytes, payload: memoryview | None = None) -> bool:
         """See ``Link.send_now``."""
-        pipe, owner = self._outgoing, self._owner
+        pipe, owner, network = self._outgoing, self._owner, self._network
         if pipe.is_finished or not pipe.has_room:
             return False
-        message = Message(kind, head, None if payload is None else memoryview(bytes(payload)))
-        if payload is None:
-            owner.traffic.count_sent(compute_control_size(len(head)), is_data=False)
+        if payload is not None:
+            message = Message(kind, head, memoryview(bytes(payload)))
+            owner.traffic.data_sent += compute_bulk_size(len(head), len(payload))
         else:
-            owner.traffic.count_sent(compute_bulk_size(len(head), len(payload)), is_data=True)
-        delay = self._network.delivery(owner.peer_id, self.peer, message)
+            message = network.newest
+            if head is not message.head or kind != message.kind:
+                message = network.newest = Message(kind, head)
+            owner.traffic.protocol_sent += compute_control_size(len(head))
+        delay = network.delivery(owner.peer_id, self.peer, message)
         if isinstance(delay, tuple):
             for each in delay:
                 pipe.put(message, each)
@@ -200,7 +208,8 @@ class MemoryLink:
         """See ``Link.listen``."""
 
         def take_wanted(message: Message) -> None:
-            if (wanted := self._accept(message, sink)) is not None:
+            wanted = self._accept(message, sink)
+            if wanted is not None:
                 take(wanted)
 
         await self._incoming.listen(take_wanted)
@@ -210,9 +219,9 @@ class MemoryLink:
         """Return the message, its payload in the sink's memory; None if the sink refuses it."""
         kind, head, payload = message
         if payload is None:
-            self._owner.traffic.count_received(compute_control_size(len(head)), is_data=False)
+            self._owner.traffic.protocol_received += compute_control_size(len(head))
             return message
-        self._owner.traffic.count_received(compute_bulk_size(len(head), len(payload)), is_data=True)
+        self._owner.traffic.data_received += compute_bulk_size(len(head), len(payload))
         target = take_target(sink, kind, head, len(payload))
         if target is None:
             return None

@@ -95,10 +95,12 @@ class Pipe:
     def put(self, message: Message, delay: float) -> None:
         """Add a message that arrives after ``delay`` seconds, and after its predecessors of the same class."""
         due = self._clock.current_time() + delay
-        if message.payload is None:
-            self._newest_control = due = max(self._newest_control, due)
-        else:
+        if message.payload is not None:
             self._newest_bulk = due = max(self._newest_bulk, due)
+        elif due < self._newest_control:
+            due = self._newest_control
+        else:
+            self._newest_control = due
         self._under_way += 1
         self._courier.carry(due, self, message)
 

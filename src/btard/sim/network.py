@@ -55,18 +55,28 @@ class NetworkModel:
 
     def __init__(self, scenario: Scenario, indices: Mapping[PeerId, int], min_bandwidth: int) -> None:
         self.disturbances = Disturbances()
-        self._indices, self._weather, self._min_bandwidth = indices, scenario.weather, min_bandwidth
+        self._weather, self._min_bandwidth = scenario.weather, min_bandwidth
         self._dice = open_stream(scenario.seed, "network")
         self._disks = scenario.disks or {}
         weather = scenario.weather
         self._is_troubled = bool(
             weather.jitter_s or weather.loss or weather.reorder or weather.bandwidth or self._disks
         )
-        self._honest = frozenset(scenario.honest)
         self._free_at = dict.fromkeys(range(scenario.peers), 0.0)
-        self._latency = self._draw_latencies(scenario)
+        self._routes = self._find_routes(scenario, indices)
         late = {index for index in scenario.adversaries if scenario.weather.latency_s and self._dice.random() < 0.25}
         self._dawdlers = frozenset(late)
+
+    def _find_routes(
+        self, scenario: Scenario, indices: Mapping[PeerId, int]
+    ) -> dict[tuple[PeerId, PeerId], tuple[int, int, float, bool]]:
+        """By sender and receiver: their numbers, the latency between them, and whether both are honest."""
+        latency, honest = self._draw_latencies(scenario), frozenset(scenario.honest)
+        return {
+            (sender, receiver): (one, other, latency[one][other], one in honest and other in honest)
+            for sender, one in indices.items()
+            for receiver, other in indices.items()
+        }
 
     def _draw_latencies(self, scenario: Scenario) -> list[list[float]]:
         """One-way latencies by sender and receiver: half drawn per link, half from where the two peers are."""
@@ -76,24 +86,24 @@ class NetworkModel:
 
     def __call__(self, sender: PeerId, receiver: PeerId, message: Message) -> float | tuple[float, ...]:
         """Return the delay of a message in seconds; a duplicated one has two."""
-        one, other = self._indices.get(sender), self._indices.get(receiver)
-        if one is None or other is None:  # a stranger, as near as can be
+        route = self._routes.get((sender, receiver))
+        if route is None:  # a stranger, as near as can be
             return 1 / TICKS_PER_S
+        one, other, delay, is_honest = route
         now = self._clock.current_time()
-        delay = self._latency[one][other]
         if self._is_troubled:
             delay = self._compute_delay(one, message, delay, now)
-        if one in self._honest and other in self._honest:
+        if is_honest:
             bound = CONTROL_BOUND_S if message.payload is None else self._find_bulk_bound(message.payload)
-            delay = min(delay, bound)
+            delay = bound if delay > bound else delay
         elif one in self._dawdlers:
             delay += self._dice.random() * DAWDLE_S
         going_on = self.disturbances
         if going_on.stalled or going_on.far or going_on.cut:
             delay = max(delay, self._find_disturbance(one, other, now, delay))
         delay = math.ceil((now + delay) * TICKS_PER_S) / TICKS_PER_S - now
-        weather, dice = self._weather, self._dice
-        if weather.duplicate and message.kind == Kind.MESSAGE and dice.random() < weather.duplicate:
+        copies = self._weather.duplicate
+        if copies and message.kind == Kind.MESSAGE and self._dice.random() < copies:
             return delay, self._delay_copy(delay)
         return delay
 

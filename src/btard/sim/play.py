@@ -82,7 +82,7 @@ class Play:
         self.memory = Memory(self._nothing_lost.see)
         self.counts: Counter[str] = Counter()
         self.rounds_done = 0
-        self._sent, self._looked_at, self._witnessed = 0, -1.0, b""
+        self._sent, self._looked_at, self._newest = 0, -1.0, Message(0, b"")
         self._running = set(scenario.honest)
         self.departures: dict[tuple[PeerId, DepartureKind], Departed] = {}
 
@@ -150,9 +150,10 @@ class Play:
         self._sent += 1
         if self._sent % MOST_AT_ONCE == 0:
             self._watch_for_livelock()
-        if message.kind == Kind.MESSAGE and message.head is not self._witnessed:  # the same to all, one after another
-            self.memory.witness(self.swarm.config.run_id, message.head)
-            self._witnessed = message.head
+        if message is not self._newest:  # the same to all, one after another
+            self._newest = message
+            if message.kind == Kind.MESSAGE:
+                self.memory.witness(self.swarm.config.run_id, message.head)
         return self._model(sender, receiver, message)
 
     def _cut(self, crash: Crash) -> None:

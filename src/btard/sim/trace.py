@@ -40,9 +40,8 @@ class Trace:
         """Note a message at the moment of its arrival, in seconds of virtual time."""
         self.deliveries += 1
         pair = self._pairs.get((sender, receiver)) or self._name(sender, receiver)
-        newest = self._newest
-        if message.head is not newest.head or message.payload is not newest.payload or message.kind != newest.kind:
-            self._newest, self._content = message, _describe(message)  # the same to all, one after another
+        if message is not self._newest:  # the same to all, one after another
+            self._newest, self._content = message, _describe(message)
         if now != self._now:
             self._now, self._stamp = now, b"%d " % round(now * 1_000_000)
         self._hasher.update(self._stamp + pair + self._content)

@@ -155,8 +155,7 @@ class Broadcast:
         if not self._conduct.says(stage):
             return message
         self.board.post(message)
-        for peer in self.others:
-            self._deliver(message, peer)
+        self._deliver(message, self.others)
         return message
 
     def find_said(self, stage: Stage) -> AnyPayload | None:
@@ -182,12 +181,14 @@ class Broadcast:
         stages, me = [item for item in (self.place.last, self.place.current) if item is not None], self.me
         return [message for item in stages for peer, message in self.accepted(item).items() if peer != me]
 
-    def _deliver(self, message: SignedMessage, peer: PeerId) -> None:
-        envelope = self._conduct.deliver(message, peer, self._identity, self._run_id)
-        if message.slot.stage == FIRST:
-            self._hub.send(peer, Kind.GENESIS, self._genesis_proof)
-        if envelope is not None:
-            self._hub.send(peer, Kind.MESSAGE, envelope)
+    def _deliver(self, message: SignedMessage, peers: Iterable[PeerId]) -> None:
+        is_first = message.slot.stage == FIRST
+        for peer in peers:
+            envelope = self._conduct.deliver(message, peer, self._identity, self._run_id)
+            if is_first:
+                self._hub.send(peer, Kind.GENESIS, self._genesis_proof)
+            if envelope is not None:
+                self._hub.send(peer, Kind.MESSAGE, envelope)
 
     @cached_property
     def _genesis_proof(self) -> bytes:
@@ -220,7 +221,7 @@ class Broadcast:
         for expectation in (self.place.last, self.place.current):
             mine = expectation and self.board.of(expectation.stage).get(self.me)
             if mine:
-                self._deliver(mine, peer)
+                self._deliver(mine, (peer,))
 
     def accepted(self, expectation: Expectation) -> dict[PeerId, SignedMessage]:
         """The messages held that count for a stage, in roster order; of two versions the first that counts."""
@@ -323,7 +324,7 @@ class Broadcast:
         current = self.place.current
         if current is None or message.slot.stage != current.stage or not current.accepts(message):
             return True
-        return len(self.board.of(current.stage)) >= len(current.roster)
+        return len(self.board.of(current.stage)) >= len(current.roster.members)
 
     def _meet_own(self, stage: Stage) -> None:
         """Notice a message of ours that we do not remember: then we must not sign (attacks A7)."""
