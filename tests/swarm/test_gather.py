@@ -20,8 +20,8 @@ def test_an_aggregate_that_a_restart_lost_is_not_sent() -> None:
     sent: list[tuple[PeerId, int]] = []
     hub = SimpleNamespace(bulk={}, serve={}, offer_bulk=lambda peer, kind, *_: sent.append((peer, kind)))
     parts = Parts(CONFIG, hub, lambda: None, lambda _peer: True)  # type: ignore[arg-type]
-    parts.send(3, 1, MINE, OTHER)
+    parts.send(3, 1, MINE, [OTHER])
     assert sent == []
     parts.keep_own(3, 1, MINE, torch.ones(8))
-    parts.send(3, 1, MINE, OTHER)
+    parts.send(3, 1, MINE, [OTHER])
     assert sent == [(OTHER, Kind.PART)]

@@ -10,7 +10,7 @@ table of fields, sizes and reasons.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property
 from typing import Annotated, NamedTuple
@@ -308,7 +308,7 @@ PAYLOAD_OF_PHASE: dict[Phase, type[Payload]] = {
 
 @dataclass(frozen=True)
 class SignedMessage:
-    """A message whose signature has been verified, with the very bytes that were signed."""
+    """A message whose signature has been verified, with the very bytes that were signed; ``sender`` is its slot's."""
 
     slot: Slot
     roster: bytes
@@ -316,11 +316,10 @@ class SignedMessage:
     payload: AnyPayload
     envelope: bytes
     digest: bytes
+    sender: PeerId = field(init=False, compare=False, repr=False)
 
-    @cached_property
-    def sender(self) -> PeerId:
-        """Who signed it."""
-        return self.slot.sender
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sender", self.slot.sender)
 
     def __hash__(self) -> int:
         return hash(self.digest)

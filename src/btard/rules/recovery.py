@@ -9,7 +9,7 @@ certificate forms rules/agreement.py settles which views are agreed.
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from btard.identity import Context, PeerId, digest
@@ -204,10 +204,15 @@ def _find_stages(views: Mapping[PeerId, View]) -> list[Stage]:
     return common or [claimed[len(claimed) // 2]]
 
 
+def find_later(stages: Iterable[Stage], than: Stage) -> tuple[Stage, ...]:
+    """Return the stages to which a run comes after ``than``, a place in an attempt; none that is no such place."""
+    place = _order(than)
+    return tuple(stage for stage in stages if stage[2:] in _STEPS and _order(stage) > place)
+
+
 def is_later(stage: Stage, than: Stage) -> bool:
     """Return whether a run comes to ``stage`` after ``than``, a place in an attempt; never if ``stage`` is none."""
-    step = _STEPS.get(stage[2:])
-    return step is not None and (*stage[:2], step) > _order(than)
+    return bool(find_later([stage], than))
 
 
 def _order(stage: Stage) -> tuple[int, int, tuple[int, int]]:

@@ -35,9 +35,10 @@ def is_valid_aggregate(
     aggregate = message.payload
     if not isinstance(aggregate, Aggregate):
         return False
-    failed = [Errand(message.sender, PeerId(item.recipient), PeerId(item.owner)) for item in aggregate.unrelayed]
-    if not (_is_sorted(failed) and set(failed) <= set(errands)):
-        return False
+    if aggregate.unrelayed:
+        failed = [Errand(message.sender, PeerId(item.recipient), PeerId(item.owner)) for item in aggregate.unrelayed]
+        if not (_is_sorted(failed) and set(failed) <= set(errands)):
+            return False
     if aggregate.missing:
         known = set(aggregate.missing) <= set(contributors) and message.sender not in aggregate.missing
         return known and _is_sorted(aggregate.missing) and not aggregate.root
@@ -47,7 +48,9 @@ def is_valid_aggregate(
 def is_valid_reveal(message: SignedMessage, parts: int) -> bool:
     """The parts called missing exist, each once."""
     reveal = message.payload
-    return isinstance(reveal, Reveal) and _is_sorted(reveal.missing) and all(index < parts for index in reveal.missing)
+    if not isinstance(reveal, Reveal):
+        return False
+    return not reveal.missing or (_is_sorted(reveal.missing) and reveal.missing[-1] < parts)
 
 
 def is_valid_check(message: SignedMessage, contributors: Collection[PeerId], parts: int, projections: int) -> bool:
@@ -63,12 +66,10 @@ def is_valid_check(message: SignedMessage, contributors: Collection[PeerId], par
 def is_valid_confirm(message: SignedMessage, contributors: Collection[PeerId]) -> bool:
     """Only contributors are named, each once, and nobody names itself."""
     confirm = message.payload
-    return (
-        isinstance(confirm, Confirm)
-        and _is_sorted(confirm.named)
-        and set(confirm.named) <= set(contributors)
-        and message.sender not in confirm.named
-    )
+    if not isinstance(confirm, Confirm):
+        return False
+    named = confirm.named
+    return not named or (_is_sorted(named) and set(named) <= set(contributors) and message.sender not in named)
 
 
 def is_valid_attest(message: SignedMessage, complaints: int) -> bool:

@@ -95,7 +95,7 @@ class NetworkModel:
             delay = self._compute_delay(one, message, delay, now)
         if is_honest:
             bound = CONTROL_BOUND_S if message.payload is None else self._find_bulk_bound(message.payload)
-            delay = bound if delay > bound else delay
+            delay = min(delay, bound)
         elif one in self._dawdlers:
             delay += self._dice.random() * DAWDLE_S
         going_on = self.disturbances

@@ -66,15 +66,18 @@ async def aggregate(services: Services, work: Work) -> None:
         await settle_scatter_complaints(services, work, complaints)
 
 
-def read_column(services: Services, work: Work, part: Part) -> list[Tensor]:
-    """The contributors' slices of a part that we hold, in roster order; what is not finite counts as zeros."""
-    held = (services.slices.get(work.round, work.root_of(peer), part.chunks) for peer in work.contributors)
-    return [read_committed(values) for values in held if values is not None]
+def read_column(services: Services, work: Work) -> list[Tensor]:
+    """The contributors' slices of our part that we hold, in roster order; what is not finite counts as zeros."""
+    if work.column is None:
+        chunks = work.part_of(services.me).chunks
+        held = (services.slices.get(work.round, work.root_of(peer), chunks) for peer in work.contributors)
+        work.column = [read_committed(values) for values in held if values is not None]
+    return work.column
 
 
 async def _reduce(services: Services, work: Work, part: Part) -> tuple[bytes, float]:
     config = services.config
-    rows = read_column(services, work, part) if part.elements else []
+    rows = read_column(services, work) if part.elements else []
 
     def compute() -> tuple[Tensor, bytes, float]:
         own = compute_centered_clip(rows, part.tau, config.epsilon).aggregate if rows else torch.zeros(part.elements)
@@ -112,9 +115,10 @@ async def reveal(services: Services, work: Work) -> None:
 async def _gather(services: Services, work: Work) -> tuple[int, ...]:
     """Send our aggregate to all and wait for theirs; return the parts that nobody gave us."""
     mine, relays = work.part_of(services.me), work.relays
-    for peer in services.others(work) if mine.elements else ():
-        if relays.between(services.me, peer) is None and services.conduct.sends_part(work.round, peer):
-            services.parts.send(work.round, work.attempt, mine, peer)
+    if mine.elements:
+        direct = [peer for peer in services.others(work) if relays.between(services.me, peer) is None]
+        given = [peer for peer in direct if services.conduct.sends_part(work.round, peer)]
+        services.parts.send(work.round, work.attempt, mine, given)
     relay_parts(services, work)
     if await services.exchange.wait_for(work, lambda: not _lacking_parts(services, work), services.deadlines.bulk_s):
         return ()
@@ -165,8 +169,8 @@ def _merge_parts(services: Services, work: Work) -> Tensor:
     """Return ĝ, float32 of shape (D,), from all parts."""
     pieces = []
     for part in work.parts:
-        values = services.parts.get(work.round, work.attempt, part, work.aggregate_root_of(part.aggregator))
         if part.elements:
+            values = services.parts.get(work.round, work.attempt, part, work.aggregate_root_of(part.aggregator))
             if values is None:
                 raise Undecided(f"round {work.round}: part {part.index} was attested but nobody serves it")
             pieces.append(read_committed(values))

@@ -15,7 +15,7 @@ import trio
 
 from btard.identity import Context, PeerId, digest
 from btard.rules.messages import Phase, SignedMessage, Slot, Stage
-from btard.rules.recovery import Equivocation, is_equivocation, is_later
+from btard.rules.recovery import Equivocation, find_later, is_equivocation
 
 RECOVERY_PHASES = frozenset({Phase.HALT, Phase.VIEW, Phase.BALLOT, Phase.CONCLUDE, Phase.RESUME})
 ROUNDS_KEPT = 2
@@ -54,7 +54,7 @@ class Board:
         evidence against a sender always is, for it convicts. Whoever waits is woken by evidence, and by news.
         """
         stage, sender = slot = message.slot
-        held, cost = self._messages.get(stage), _compute_cost(message)
+        held, cost = self._messages.get(stage), len(message.envelope) + MESSAGE_COST
         known = None if held is None else held.get(sender)
         has_room = self._bytes[sender] + cost <= MAX_BYTES or is_due(stage)
         if known is None and has_room:
@@ -125,7 +125,7 @@ class Board:
     def find_later(self, stage: Stage) -> tuple[Stage, ...]:
         """The stages held to which a run comes after ``stage``."""
         if stage not in self._later:
-            self._later[stage] = tuple(item for item in self._messages if is_later(item, stage))
+            self._later[stage] = find_later(self._messages, stage)
         return self._later[stage]
 
     def find_speakers(self, stages: Iterable[Stage]) -> frozenset[PeerId]:

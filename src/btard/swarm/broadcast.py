@@ -74,7 +74,7 @@ class Expectation:
 
     def _judge(self, message: SignedMessage) -> bool:
         return (
-            message.sender in self.roster
+            message.sender in self.roster.members
             and message.roster == self.signed_roster
             and message.previous == self.previous
             and self.is_valid(message)

@@ -48,7 +48,7 @@ def _report_on_column(services: Services, work: Work, part: Part) -> dict[PeerId
     if not part.elements or not work.contributors:
         return {}
     assert work.directions is not None and work.aggregate is not None
-    rows = read_column(services, work, part)
+    rows = read_column(services, work)
     if len(rows) < len(work.contributors):
         return {}  # a restart lost some, and nobody gives them back: we name nobody
     aggregate = work.aggregate[part.start : part.stop]

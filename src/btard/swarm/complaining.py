@@ -87,8 +87,7 @@ def _publish_parts(services: Services, work: Work, complaints: Sequence[Complain
     asked = [item for item in complaints if item.accused == services.me]
     willing = {item.part for item in asked if services.conduct.sends_part(work.round, item.complainer)}
     for index in sorted(willing):
-        for peer in services.others(work):
-            services.parts.send(work.round, work.attempt, work.parts[index], peer)
+        services.parts.send(work.round, work.attempt, work.parts[index], services.others(work))
 
 
 async def _hear(

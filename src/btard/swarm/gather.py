@@ -94,14 +94,15 @@ class Parts:
         log.warning("an aggregate does not match its commitment", sender=short(sender), part=part.index)
         return False
 
-    def send(self, number: int, attempt: int, part: Part, peer: PeerId) -> None:
-        """Send a part to one member, unless a restart lost it and nobody could give it back."""
+    def send(self, number: int, attempt: int, part: Part, peers: Sequence[PeerId]) -> None:
+        """Send a part to members, unless a restart lost it and nobody could give it back."""
         aggregate = self._proven.get((number, attempt, part.index))
         if aggregate is None:
             log.warning("an aggregate that was lost in a restart is not sent", round=number, part=part.index)
             return
-        head = encode(PartHead(number, attempt, part.index))
-        self._hub.offer_bulk(peer, Kind.PART, head, as_bytes(aggregate), compute_send_patience(self._config))
+        head, patience_s = encode(PartHead(number, attempt, part.index)), compute_send_patience(self._config)
+        for peer in peers:
+            self._hub.offer_bulk(peer, Kind.PART, head, as_bytes(aggregate), patience_s)
 
     async def _serve(self, peer: PeerId, body: bytes) -> tuple[bytes, memoryview | None]:
         request = decode(body, PartHead)

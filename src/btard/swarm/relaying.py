@@ -73,7 +73,7 @@ async def _pass_on_part(
     services: Services, number: int, attempt: int, part: Part, root: bytes, recipient: PeerId
 ) -> None:
     if await _wait_for(services, lambda: services.parts.get(number, attempt, part, root) is not None):
-        services.parts.send(number, attempt, part, recipient)
+        services.parts.send(number, attempt, part, [recipient])
 
 
 async def _wait_for(services: Services, is_held: Callable[[], bool]) -> bool:

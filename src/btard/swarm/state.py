@@ -91,6 +91,7 @@ class Work:
         self._parts: tuple[Part, ...] | None = None
         self._contributors: tuple[Transcript, tuple[PeerId, ...]] | None = None
         self.directions: Directions | None = None
+        self.column: list[Tensor] | None = None
         self.sealed = False
         self.signatures: Sequence[SealSignature] = ()
         self.settled: set[Dispute] = set()
@@ -113,7 +114,7 @@ class Work:
         self.reason = digest(Context.TRANSCRIPT, self.reason, reason)
         self.commits = self.commits and self.commits.without(gone)
         self.aggregates = self.checks = self.reveals = self.confirms = None
-        self.aggregate = self.directions = self._parts = None
+        self.aggregate = self.directions = self.column = self._parts = None
         self.is_delayed = False
 
     def mark(self, pairs: frozenset[Pair], decided_in: int) -> None:
