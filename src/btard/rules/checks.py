@@ -48,7 +48,7 @@ def is_well_formed(reports: Sequence[Report], parts: int, projections: int) -> b
 
 def is_same_report(claimed: Report, own: Report, tau: float, slack: float = 1.0) -> bool:
     """Return whether a claim agrees with the recomputation from the same bits, up to rounding."""
-    return is_near_report(claimed, own, tau, 0.0, slack)
+    return claimed == own or is_near_report(claimed, own, tau, 0.0, slack)
 
 
 def is_near_report(claimed: Report, own: Report, tau: float, deviation: float, slack: float = 1.0) -> bool:

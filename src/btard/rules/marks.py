@@ -8,7 +8,7 @@ the swarm for nothing more often than it has partners (design section 5).
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from btard.identity import Context, PeerId, digest
@@ -31,9 +31,9 @@ class Marks:
 
     pairs: frozenset[Pair] = frozenset()
 
-    def with_pairs(self, pairs: Iterable[Pair]) -> "Marks":
+    def with_pairs(self, pairs: Collection[Pair]) -> "Marks":
         """These marks and more."""
-        return Marks(self.pairs | frozenset(pairs))
+        return Marks(self.pairs | frozenset(pairs)) if pairs else self
 
     def within(self, roster: Roster) -> "Marks":
         """The marks that remain when only the members of ``roster`` do."""

@@ -25,7 +25,7 @@ class Trace:
 
     def __init__(self, indices: Mapping[PeerId, int], file: TextIO | None) -> None:
         self._indices, self._file = indices, file
-        self._hasher = blake3()
+        self._hasher, self._unhashed = blake3(), bytearray()
         self._pairs: dict[tuple[PeerId, PeerId], bytes] = {}
         self._newest, self._content = Message(0, b""), b""
         self._now, self._stamp = -1.0, b""
@@ -34,7 +34,12 @@ class Trace:
     @property
     def digest(self) -> str:
         """The hex digest of all that was noted so far."""
+        self._hash()
         return self._hasher.hexdigest()
+
+    def _hash(self) -> None:
+        self._hasher.update(self._unhashed)
+        self._unhashed.clear()
 
     def note_delivery(self, sender: PeerId, receiver: PeerId, message: Message, now: float) -> None:
         """Note a message at the moment of its arrival, in seconds of virtual time."""
@@ -44,9 +49,9 @@ class Trace:
             self._newest, self._content = message, _describe(message)
         if now != self._now:
             self._now, self._stamp = now, b"%d " % round(now * 1_000_000)
-        self._hasher.update(self._stamp + pair + self._content)
+        self._unhashed += self._stamp + pair + self._content
         if message.payload is not None:
-            self._hasher.update(message.payload)
+            self._unhashed += message.payload
         if self._file is not None:
             one, other = map(int, pair.split())
             size = len(message.head) + len(message.payload or b"")
@@ -62,7 +67,8 @@ class Trace:
     def note(self, index: int, text: str) -> None:
         """Note something that happened at a peer."""
         line = f"{true_time():10.4f} {index:>3}    {text}\n"
-        self._hasher.update(line.encode())
+        self._unhashed += line.encode()
+        self._hash()
         if self._file is not None:
             self._file.write(line)
 

@@ -54,7 +54,7 @@ class Board:
         evidence against a sender always is, for it convicts. Whoever waits is woken by evidence, and by news.
         """
         stage, sender = slot = message.slot
-        held, cost = self._messages.get(stage), len(message.envelope) + MESSAGE_COST
+        held, cost = self._messages.get(stage), _compute_cost(message)
         known = None if held is None else held.get(sender)
         has_room = self._bytes[sender] + cost <= MAX_BYTES or is_due(stage)
         if known is None and has_room:

@@ -122,11 +122,11 @@ class Ledger:
             if not done.rowcount and self.stored_message(message.slot.stage) != message.envelope:
                 raise LocalProtocolError(f"{message.slot.stage} is signed already, with other bytes")
             self._mine[message.slot.stage] = message.envelope
-            news = [item for item in heard if item.digest not in self._heard]
+            news = {item.digest: item for item in heard if item.digest not in self._heard}
             if news:
-                newest = max([item.slot.stage.round for item in news])
-                self._heard.update(dict.fromkeys([item.digest for item in news], newest))
-                envelopes = encode([item.envelope for item in news])
+                newest = max([item.slot.stage.round for item in news.values()])
+                self._heard.update(dict.fromkeys(news, newest))
+                envelopes = encode([item.envelope for item in news.values()])
                 self._database.execute("INSERT INTO heard VALUES (?, ?)", (newest, envelopes))
 
     def stored_message(self, stage: Stage) -> bytes | None:
