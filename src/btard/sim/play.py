@@ -237,7 +237,7 @@ def rare_collections() -> Iterator[None]:
     """Look for garbage seldom: what a simulation allocates per message is freed by counting references."""
     before = gc.get_threshold()
     gc.freeze()
-    gc.set_threshold(400_000, 20, 100)
+    gc.set_threshold(1_000_000, 20, 100)
     try:
         yield
     finally:
