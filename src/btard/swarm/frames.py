@@ -6,6 +6,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from btard.rules.messages import MAX_ROSTER, Bytes32, Count, OptionalDigest, Position
+from btard.rules.seal import SealSignature
 
 
 class Kind(IntEnum):
@@ -31,6 +32,20 @@ class Kind(IntEnum):
     STANDING = 14
     CHECK_UP = 40
     JOIN_TICKET = 41
+    LINEAGE = 50
+    OFFER = 51
+    SEGMENT = 52
+    OUTLINE = 53
+    LEAVES = 54
+    CLAIMS = 55
+    CHUNKS = 56
+
+
+class SignedTuple(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A seal as its members signed it."""
+
+    seal: Annotated[bytes, Meta(max_length=128 * 1024)]
+    signatures: Annotated[tuple[SealSignature, ...], Meta(max_length=MAX_ROSTER)]
 
 
 class SliceHead(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

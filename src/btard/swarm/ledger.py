@@ -209,6 +209,15 @@ class Ledger:
         for (data,) in self._database.execute(query, (first, count)).fetchall():
             yield decode_seal(data)
 
+    def signed_seals_from(self, first: int, count: int) -> Iterator[Seal]:
+        """At most ``count`` stored seals over which there are signatures, from round ``first`` on."""
+        query = (
+            "SELECT seal FROM seals WHERE round >= ? AND EXISTS "
+            "(SELECT 1 FROM signatures WHERE signatures.round = seals.round) ORDER BY round LIMIT ?"
+        )
+        for (data,) in self._database.execute(query, (first, count)).fetchall():
+            yield decode_seal(data)
+
     def newest_seal(self) -> Seal | None:
         """The seal of the last finished round, or ``None`` before the genesis."""
         row = self._database.execute("SELECT seal FROM seals ORDER BY round DESC LIMIT 1").fetchone()

@@ -18,12 +18,13 @@ from btard.identity import PeerId, short
 from btard.net import Hub
 from btard.rules.config import RunConfig
 from btard.rules.messages import Count, Position, Stage
-from btard.rules.roster import Roster
-from btard.rules.seal import Seal, SealSignature, has_quorum
+from btard.rules.seal import Seal, SealSignature
+from btard.rules.succession import find_objection
 from btard.swarm.broadcast import Broadcast
-from btard.swarm.frames import Kind
+from btard.swarm.frames import Kind, SignedTuple
 from btard.swarm.ledger import Ledger
-from btard.wire import compute_seal_digest, decode, decode_seal, encode, encode_seal, find_valid_signatures
+from btard.swarm.lineage import find_signers
+from btard.wire import compute_seal_digest, decode, decode_seal, encode, encode_seal
 
 log = structlog.get_logger(__name__)
 
@@ -31,14 +32,6 @@ MAX_SEALS = 4
 """Seals in one answer: whoever is out is missing in the first or second after its own newest."""
 MAX_HELD = 256
 """Positions in one answer: twice what one member says in two rounds of some attempts."""
-SMALL_SIGNATURES = 256
-
-
-class SignedTuple(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """A seal as its members signed it."""
-
-    seal: Annotated[bytes, Meta(max_length=128 * 1024)]
-    signatures: Annotated[tuple[SealSignature, ...], Meta(max_length=SMALL_SIGNATURES)]
 
 
 class Question(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -123,11 +116,9 @@ def find_departure(
 
 def _follows(config: RunConfig, before: Seal, seal: Seal, signatures: Sequence[SealSignature]) -> bool:
     """Whether this is the next seal of the run, signed by more than half of the roster that made it."""
-    roster = Roster(tuple(PeerId(peer) for peer in before.roster))
-    if (seal.run_id, seal.round, seal.previous) != (config.run_id, before.round + 1, compute_seal_digest(before)):
-        return False
-    claimed = [item for item in signatures if item.signer in roster]
-    return has_quorum(frozenset(item.signer for item in find_valid_signatures(seal, claimed)), roster)
+    signers = find_signers(seal, signatures)
+    is_next = seal.round == before.round + 1
+    return is_next and find_objection(config, before, compute_seal_digest(before), seal, signers) is None
 
 
 def find_newest(stages: Iterable[Stage]) -> str:

@@ -1,0 +1,160 @@
+"""
+A newcomer asks members for the line of seals, believes what is signed, and stops where two lines are (attacks B9).
+
+Old keys can forge old history, so a line that lacks the seal which the ticket names is refused; and where two
+valid lines disagree nobody but the user can tell which is the run: both are shown.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+import trio
+
+from btard.errors import BtardError, NetworkError, Refused, RemoteProtocolError, RequestTimedOut, Unreachable
+from btard.identity import PeerId, short
+from btard.net import Hub
+from btard.rules.config import RunConfig
+from btard.swarm.compute import Compute
+from btard.swarm.frames import Kind
+from btard.swarm.lineage import (
+    FROM_GENESIS,
+    MAX_PAGE,
+    MAX_STEPS,
+    MAX_THROUGH,
+    Line,
+    LineAnswer,
+    LineQuestion,
+    Vouched,
+    open_genesis,
+    open_next,
+)
+from btard.wire import decode, encode
+
+log = structlog.get_logger(__name__)
+
+LINE_SECONDS = 120.0
+"""How long one member may take to tell the whole line; most take one page, and less than a second."""
+MAX_SOURCES = 16
+"""Members asked for the line: the first of those that there is a link to."""
+
+
+@dataclass(frozen=True)
+class Lines:
+    """What members told: the newest valid line, and why others' were refused, by member."""
+
+    line: Line
+    refusals: Mapping[PeerId, str]
+
+
+class LineAsker:
+    """Asks members of a run for its line."""
+
+    def __init__(self, config: RunConfig, hub: Hub, compute: Compute) -> None:
+        self._config, self._hub, self._compute = config, hub, compute
+        self._page_s = 2 * config.delay_s + 2 * MAX_PAGE / config.min_bandwidth + 10.0
+
+    async def find_line(self, sources: Sequence[PeerId], pin: bytes = b"") -> Lines:
+        """Return the newest line that members tell, through the seal with digest ``pin`` if one is given.
+
+        Raises:
+            Refused: all that came is not of this run, lacks the pinned seal, or is not signed; or there are two runs.
+            Unreachable: nobody answers.
+        """
+        told: dict[PeerId, Line] = {}
+        refusals: dict[PeerId, str] = {}
+        silent: dict[PeerId, str] = {}
+
+        async def ask(source: PeerId) -> None:
+            try:
+                told[source] = await self.follow(source, (pin,) if pin else ())
+            except RemoteProtocolError as error:
+                refusals[source] = str(error)
+                log.warning("a line of seals is refused", source=short(source), reason=str(error))
+            except NetworkError as error:
+                silent[source] = str(error)
+
+        async with trio.open_nursery() as nursery:
+            for source in sources[:MAX_SOURCES]:
+                nursery.start_soon(ask, source)
+        if not told:
+            raise _explain(refusals, silent)
+        line = max(told.values(), key=lambda each: (each.head.seal.round, each.head.digest))
+        for other in told.values():
+            await self._compare(line, other, pin)
+        return Lines(line, refusals)
+
+    async def follow(self, source: PeerId, through: Sequence[bytes]) -> Line:
+        """Return the verified line that one member tells, through the seals with these digests.
+
+        Raises:
+            RemoteProtocolError: its line is not one of this run, or lacks one of them; the message says why.
+            NetworkError: no answer.
+        """
+        with trio.move_on_after(LINE_SECONDS):
+            try:
+                line = await self._follow(source, tuple(through))
+            except RemoteProtocolError as error:
+                error.peer = source
+                raise
+            for digest in through:
+                if not line.contains(digest):
+                    raise RemoteProtocolError(f"its line does not contain the seal {digest.hex()}", source)
+            return line
+        raise RequestTimedOut(f"{short(source)} did not tell the line of seals within {LINE_SECONDS:.0f} s")
+
+    async def _follow(self, source: PeerId, through: tuple[bytes, ...]) -> Line:
+        assert len(through) <= MAX_THROUGH
+        line: list[Vouched] = []
+        while True:
+            after = line[-1].seal.round if line else FROM_GENESIS
+            answer = await self._ask(source, LineQuestion(after, through))
+            if not answer.is_known:
+                names = ", ".join(digest.hex() for digest in through)
+                raise RemoteProtocolError(f"it does not know the seal {names}" if names else "it has no seals")
+            if not answer.seals or len(line) + len(answer.seals) > MAX_STEPS:
+                raise RemoteProtocolError(
+                    f"its line of seals has no end: {len(line)} so far, the last of round {after}"
+                )
+            line = await self._compute.run(lambda: self._extend(line, answer))  # noqa: B023 - awaited before both change
+            if line[-1].seal.round >= answer.newest:
+                return Line(source, tuple(line))
+
+    async def _ask(self, source: PeerId, question: LineQuestion) -> LineAnswer:
+        reply = await self._hub.request(source, Kind.LINEAGE, encode(question), timeout_s=self._page_s)
+        answer: LineAnswer = decode(reply.head, LineAnswer)
+        return answer
+
+    def _extend(self, line: Sequence[Vouched], answer: LineAnswer) -> list[Vouched]:
+        longer = list(line)
+        for item in answer.seals:
+            longer.append(open_next(self._config, longer[-1], item) if longer else open_genesis(self._config, item))
+        return longer
+
+    async def _compare(self, line: Line, other: Line, pin: bytes) -> None:
+        """Return if both lines are of one run.
+
+        Raises:
+            Refused: nothing shows that they are.
+        """
+        if line.agrees_with(self._config, other.head):
+            return
+        try:  # the rosters between them have too few members in common: ask for a line through both
+            await self.follow(line.source, [digest for digest in (pin, other.head.digest) if digest])
+        except (RemoteProtocolError, NetworkError) as error:
+            raise Refused(
+                "there are two runs with this ticket, each with valid signatures: "
+                f"{_describe(line)}; and {_describe(other)} ({error}). Ask somebody you trust for the digest of a "
+                "recent seal, and join with --trust-seal DIGEST"
+            ) from None
+
+
+def _describe(line: Line) -> str:
+    return f"round {line.head.seal.round}, seal {line.head.digest.hex()}, told by {short(line.source)}"
+
+
+def _explain(refusals: Mapping[PeerId, str], silent: Mapping[PeerId, str]) -> BtardError:
+    words = "; ".join(f"{short(source)}: {reason}" for source, reason in sorted({**silent, **refusals}.items()))
+    if refusals:
+        return Refused(f"no member tells a valid line of seals: {words}")
+    return Unreachable(f"nobody tells the line of seals: {words or 'there is no link to any member'}")
