@@ -281,6 +281,10 @@ class Ledger:
         row = self._database.execute(query, (round_number,)).fetchone()
         return row and (bool(row[0]), None if row[1] is None else bytes(row[1]))
 
+    def update_rounds(self) -> list[int]:
+        """The rounds whose aggregates are kept, in order."""
+        return [row[0] for row in self._database.execute("SELECT round FROM updates ORDER BY round").fetchall()]
+
     def forget_updates(self, last_round: int) -> None:
         """Drop aggregates up to a round, with the next message."""
         with self._lazily:

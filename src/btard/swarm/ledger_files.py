@@ -5,6 +5,7 @@ Every file appears under its name only when it is whole and on the disk.
 """
 
 import fcntl
+import mmap
 import os
 import sqlite3
 from pathlib import Path
@@ -162,6 +163,15 @@ def write_file(directory: Path, name: str, data: bytes | memoryview) -> None:
         os.fsync(file.fileno())
     partial.replace(directory / name)
     _sync_directory(directory)
+
+
+def map_file(path: Path) -> memoryview | None:
+    """Return the bytes of a file that is never changed, read as they are used; ``None`` if it is not there."""
+    try:
+        with path.open("rb") as file:
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    except (OSError, ValueError):  # not there, or empty
+        return None
 
 
 def _sync_directory(directory: Path) -> None:

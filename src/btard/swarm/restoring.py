@@ -34,6 +34,15 @@ from btard.wire import open_message
 log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True)
+class StoredState:
+    """A state on disk: the raw float32 bytes of x and of the optimizer's buffers, mapped and not read."""
+
+    step: int
+    parameters: memoryview
+    buffers: Mapping[str, memoryview]
+
+
 class Snapshots(Protocol):
     """The checkpoints of a peer, by the number of rounds that led to them; training keeps them."""
 
@@ -42,6 +51,9 @@ class Snapshots(Protocol):
 
     def load(self, finished: int) -> tuple[Tensor, OptimizerState] | None:
         """Return x after ``finished`` rounds and the optimizer's memory; ``None`` if it is damaged."""
+
+    def map(self, finished: int) -> StoredState | None:
+        """Return the state after ``finished`` rounds unread and unchecked; ``None`` if it is not there."""
 
 
 class NoSnapshots:
@@ -52,6 +64,9 @@ class NoSnapshots:
         return ()
 
     def load(self, finished: int) -> None:
+        """Return nothing."""
+
+    def map(self, finished: int) -> None:
         """Return nothing."""
 
 

@@ -236,10 +236,16 @@ def compute_state_root(parameters: Tensor, chunk_size: int) -> bytes:
 
 def compute_full_state_root(parameters: Tensor, optimizer: OptimizerState, chunk_size: int) -> bytes:
     """Return the digest of x, the optimizer's buffers by name, and its step, signed in every K-th seal."""
-    roots = [compute_state_root(parameters, chunk_size)]
-    for name, buffer in sorted(optimizer.buffers.items()):
-        roots += [name.encode(), compute_state_root(buffer, chunk_size)]
-    return digest(Context.STATE, optimizer.step.to_bytes(8, "little"), *roots)
+    buffers = {name: compute_state_root(buffer, chunk_size) for name, buffer in optimizer.buffers.items()}
+    return combine_state_roots(optimizer.step, compute_state_root(parameters, chunk_size), buffers)
+
+
+def combine_state_roots(step: int, parameters: bytes, buffers: Mapping[str, bytes]) -> bytes:
+    """Return the digest of a full state from the Merkle roots of x and of the optimizer's buffers."""
+    roots = [parameters]
+    for name, root in sorted(buffers.items()):
+        roots += [name.encode(), root]
+    return digest(Context.STATE, step.to_bytes(8, "little"), *roots)
 
 
 def empty_part() -> Tensor:

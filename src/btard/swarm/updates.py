@@ -14,7 +14,7 @@ from torch import Tensor
 from btard.errors import ConfigError
 from btard.swarm.compute import Compute
 from btard.swarm.ledger import SMALL_BLOB, Ledger
-from btard.swarm.ledger_files import UPDATES_DIRECTORY, write_file
+from btard.swarm.ledger_files import UPDATES_DIRECTORY, map_file, write_file
 from btard.swarm.state import as_bytes, read_values
 
 
@@ -75,6 +75,18 @@ class Updates:
         if data is None or len(data) != 4 * elements:
             return None
         return Update(read_values(memoryview(bytearray(data))), is_applied)
+
+    def map(self, number: int) -> memoryview | None:
+        """The raw bytes of the ĝ of a round, read as they are used; ``None`` if it is not here."""
+        found = self._ledger.find_update(number)
+        if found is None:
+            return None
+        return map_file(self._directory / _file_name(number)) if found[1] is None else memoryview(found[1])
+
+    def is_applied(self, number: int) -> bool | None:
+        """Whether x moved by the ĝ of a round; ``None`` if it is not here."""
+        found = self._ledger.find_update(number)
+        return found and found[0]
 
     def forget(self, last_round: int) -> None:
         """Drop every ĝ up to a round."""

@@ -20,6 +20,8 @@ from torch import Tensor
 
 from btard.errors import ConfigError
 from btard.identity import Context, digest
+from btard.swarm.ledger_files import map_file
+from btard.swarm.restoring import StoredState
 from btard.training.optimizer import OptimizerState
 
 log = structlog.get_logger(__name__)
@@ -119,6 +121,38 @@ class CheckpointSnapshots:
             log.warning("a checkpoint is not used", reason=str(error))
             return None
         return checkpoint.parameters, checkpoint.state
+
+    def map(self, finished: int) -> StoredState | None:
+        """Return what the file of so many rounds holds, unread and unchecked; ``None`` if there is no such file."""
+        return map_checkpoint(self.directory / f"round-{finished:06d}.safetensors")
+
+
+def map_checkpoint(path: Path) -> StoredState | None:
+    """Return the content of ``path`` without reading it; ``None`` if it is not a checkpoint of btard.
+
+    A safetensors file is eight bytes of length, a JSON header with every tensor's place, and the tensors.
+    """
+    mapped = map_file(path)
+    if mapped is None:
+        return None
+    try:
+        start = 8 + int.from_bytes(mapped[:8], "little")
+        header = json.loads(bytes(mapped[8:start]))
+        step = int(json.loads(header.pop("__metadata__")[HEADER])["step"])
+        tensors = {name: _slice(mapped[start:], entry) for name, entry in header.items()}
+        parameters = tensors.pop(PARAMETERS)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        log.warning("a checkpoint is not used", reason=f"{path} is damaged ({error!r})")
+        return None
+    return StoredState(step, parameters, {name.removeprefix(BUFFER): view for name, view in tensors.items()})
+
+
+def _slice(tensors: memoryview, entry: Mapping[str, object]) -> memoryview:
+    match entry:
+        case {"dtype": "F32", "data_offsets": [int(begin), int(end)]} if 0 <= begin <= end <= len(tensors):
+            return tensors[begin:end]
+        case _:
+            raise ValueError(f"{entry} is no float32 tensor")
 
 
 def _match(path: Path) -> re.Match[str] | None:

@@ -1,0 +1,224 @@
+"""
+A vector from several members at once: every chunk is checked against its leaf as it arrives.
+
+Pieces are written where they belong (``assembly.py``) while nobody but their source writes there. What fails its
+leaf convicts its source alone, which is asked no more; its pieces go to the others.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import trio
+from torch import Tensor
+
+from btard.errors import NetworkError, RemoteProtocolError
+from btard.identity import PeerId
+from btard.net import Hub
+from btard.rules.config import RunConfig
+from btard.rules.merkle import MerkleTree
+from btard.swarm.assembly import Assembly
+from btard.swarm.compute import Compute
+from btard.swarm.frames import Kind
+from btard.swarm.pieces import Claim, PieceBoard
+from btard.swarm.sources import Sources
+from btard.swarm.transfer_frames import (
+    MAX_LEAVES,
+    PIECE_BYTES,
+    ChunksAnswer,
+    RangeQuestion,
+    Status,
+    count_piece_chunks,
+)
+from btard.wire import decode, encode
+
+T = TypeVar("T")
+IN_FLIGHT = 2
+"""Pieces asked of one source at a time: one is under way while the other is on the disk or being checked."""
+MAX_BUSY = 32
+"""Answers in a row that a source is busy, before it is asked no more."""
+
+
+@dataclass(frozen=True)
+class Vector:
+    """A vector that some sources say they hold, by the round that it belongs to and its Merkle root."""
+
+    round: int
+    root: bytes
+    elements: int
+
+
+@dataclass
+class Meter:
+    """Bytes that came over the network, and those that were there before; ``report`` is called whenever they change."""
+
+    report: Callable[[], None] = lambda: None
+    received: int = 0
+    kept: int = 0
+    needed: int = 0
+    begun: float = field(default_factory=trio.current_time)
+
+
+@dataclass(eq=False)
+class _Delivery:
+    """Memory that waits for the chunks of one question."""
+
+    target: memoryview
+    is_here: bool = False
+
+
+class VectorFetcher:
+    """Fetches vectors through one hub."""
+
+    def __init__(self, config: RunConfig, hub: Hub, compute: Compute, sources: Sources, meter: Meter) -> None:
+        self._config, self.hub, self.compute = config, hub, compute
+        self.sources, self._meter = sources, meter
+        self._chunk_bytes = 4 * config.chunk_size
+        self._deliveries: dict[tuple[PeerId, bytes], _Delivery] = {}
+        hub.bulk[Kind.CHUNKS] = self
+
+    async def ask_first(self, holders: Sequence[PeerId], ask: Callable[[PeerId], Awaitable[T]], what: str) -> T:
+        """See ``Sources.ask_first``; a member may have to hash what it serves before it answers."""
+        limit_s = 60.0 + 2 * self.compute_hashing_bound()
+        return await self.sources.ask_first(holders, ask, what, pause_s=self._config.delay_s / 2, limit_s=limit_s)
+
+    # --- leaves ---
+
+    async def fetch_leaves(self, vector: Vector, source: PeerId) -> bytes:
+        """Return the digests of all chunks of a vector, end to end, from one member; they have its root.
+
+        Raises:
+            RemoteProtocolError: they have another one: the source lied, if it named the root and the length itself.
+            NetworkError: no answer.
+        """
+        count = -(-vector.elements // self._config.chunk_size)
+        leaves = bytearray(32 * count)
+        for first in range(0, count, MAX_LEAVES):
+            stop = min(first + MAX_LEAVES, count)
+            question = RangeQuestion(vector.round, vector.root, first, stop)
+            target = memoryview(leaves)[32 * first : 32 * stop]
+            await self._ask_leaves(source, question, target)
+        split = [bytes(leaves[start : start + 32]) for start in range(0, len(leaves), 32)]
+        root = await self.compute.run(lambda: MerkleTree.build(split, vector.elements).root)
+        if root != vector.root:
+            raise RemoteProtocolError("its leaf digests do not give the root of the vector", source)
+        return bytes(leaves)
+
+    async def _ask_leaves(self, source: PeerId, question: RangeQuestion, target: memoryview) -> None:
+        def sink(_body: bytes, size: int) -> memoryview | None:
+            return target if size == len(target) else None
+
+        timeout_s = self.compute_hashing_bound() + self._compute_bound(len(target))
+        reply = await self.hub.request(source, Kind.LEAVES, encode(question), timeout_s=timeout_s, sink=sink)
+        if reply.payload is None:
+            raise RemoteProtocolError("it does not have the leaf digests of a vector that it offered", source)
+
+    def compute_hashing_bound(self) -> float:
+        """Return the seconds that a member may take to hash what it serves, at 100 MB/s, and to answer."""
+        return 2 * self._config.delay_s + 10.0 + 4 * 4 * self._config.elements / 1e8
+
+    def _compute_bound(self, size: int) -> float:
+        return 3 * self._config.delay_s + 2 * size / self._config.min_bandwidth
+
+    # --- chunks ---
+
+    async def fetch(self, vector: Vector, leaves: bytes, path: Path, holders: Sequence[PeerId]) -> Tensor:
+        """Return a vector, whole and right, from the file ``path``; what that held before is not asked for again.
+
+        Raises:
+            RemoteProtocolError, Unreachable: none of ``holders`` is left.
+            ConfigError: there is no room for it.
+        """
+        assembly = Assembly(path, vector.elements, leaves, self._chunk_bytes)
+        kept = await self.compute.run(assembly.open)
+        self._meter.kept += kept
+        self._meter.report()
+        try:
+            await self._fill(vector, assembly, holders)
+            return assembly.read()
+        finally:
+            assembly.close()
+
+    async def _fill(self, vector: Vector, assembly: Assembly, holders: Sequence[PeerId]) -> None:
+        pieces = assembly.find_missing(count_piece_chunks(self._chunk_bytes))
+        board = PieceBoard(pieces, shortest_s=self._config.delay_s / 2)
+        async with trio.open_nursery() as nursery:
+            for source in holders:
+                for _ in range(IN_FLIGHT):
+                    nursery.start_soon(self._work, vector, assembly, board, source, nursery.cancel_scope)
+        if not assembly.is_complete:
+            raise self.sources.explain(f"the vector {vector.root.hex()[:16]} of round {vector.round}")
+
+    async def _work(
+        self, vector: Vector, assembly: Assembly, board: PieceBoard, source: PeerId, everything: trio.CancelScope
+    ) -> None:
+        """Fetch pieces from one source until all are here, or it is asked no more."""
+        while self.sources.is_live(source) and (claim := await board.take(source)) is not None:
+            is_right = False
+            with claim.scope:
+                is_right = self.sources.is_live(source) and await self._try_piece(vector, assembly, claim)
+            if claim.is_lost:
+                self.sources.strike(source)
+            elif is_right:
+                assembly.keep(claim.chunks)
+                self._meter.received += len(assembly.view(claim.chunks))
+                self._meter.report()
+                board.finish(claim)
+            else:
+                board.give_back(claim)
+        if board.is_done:
+            everything.cancel()
+
+    async def _try_piece(self, vector: Vector, assembly: Assembly, claim: Claim) -> bool:
+        try:
+            await self._receive(vector, assembly, claim)
+        except RemoteProtocolError as error:
+            self.sources.drop(claim.source, str(error), lied=True)
+            return False
+        except NetworkError as error:
+            self.sources.drop(claim.source, str(error))
+            return False
+        if await self.compute.run(partial(assembly.is_right, claim.chunks)):
+            return True
+        self.sources.drop(claim.source, f"a chunk of round {vector.round} is not the sealed one", lied=True)
+        return False
+
+    async def _receive(self, vector: Vector, assembly: Assembly, claim: Claim) -> None:
+        """Have what the source sends for a piece in the assembly's memory, and let nobody write there afterwards."""
+        chunks, source = claim.chunks, claim.source
+        head = encode(RangeQuestion(vector.round, vector.root, chunks.start, chunks.stop))
+        delivery = self._deliveries[source, head] = _Delivery(assembly.view(chunks))
+        try:
+            await self._ask_chunks(source, head, delivery)
+        finally:
+            del self._deliveries[source, head]
+            self.hub.drop_bulk(source, delivery.target)
+
+    async def _ask_chunks(self, source: PeerId, head: bytes, delivery: _Delivery) -> None:
+        timeout_s = self._compute_bound(IN_FLIGHT * max(PIECE_BYTES, len(delivery.target)))
+        for _ in range(MAX_BUSY):
+            reply = await self.hub.request(source, Kind.CHUNKS, head, timeout_s=timeout_s)
+            answer: ChunksAnswer = decode(reply.head, ChunksAnswer)
+            if delivery.is_here:
+                return
+            if answer.status is Status.SENT:
+                raise RemoteProtocolError("it sent other bytes than it was asked for", source)
+            if answer.status is Status.GONE:
+                raise NetworkError("it does not have this any more")
+            await trio.sleep(self._config.delay_s / 4)
+        raise NetworkError("it has been busy for too long")
+
+    def sink(self, peer: PeerId, head: bytes, size: int) -> memoryview | None:
+        """Memory for chunks that were asked for; None for everything else."""
+        delivery = self._deliveries.get((peer, head))
+        if delivery is None or delivery.is_here or size != len(delivery.target):
+            return None
+        return delivery.target
+
+    def done(self, peer: PeerId, head: bytes, payload: memoryview) -> None:
+        """Note that chunks are here; they are not checked yet."""
+        delivery = self._deliveries.get((peer, head))
+        if delivery is not None and delivery.target is payload:
+            delivery.is_here = True

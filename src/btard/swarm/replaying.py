@@ -1,0 +1,109 @@
+"""
+From a snapshot to the newest seal: the aggregates of the rounds between, each step checked against its seal.
+
+No seal names an aggregate. So the members' claims name it, the one of most members first, and the step shows
+whether it was the right one: x must be what the seal says, and the optimizer's memory at every K-th. Between two
+of these a claim of most members that moves only the memory would pass; the next full seal shows it.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import structlog
+from torch import Tensor
+
+from btard.errors import NetworkError, RemoteProtocolError
+from btard.identity import PeerId
+from btard.rules.config import RunConfig
+from btard.rules.seal import Seal
+from btard.swarm.fetching_vectors import Vector, VectorFetcher
+from btard.swarm.frames import Kind
+from btard.swarm.state import compute_full_state_root, compute_state_root
+from btard.swarm.transfer_frames import MAX_ANSWER, Claim, Claims, RoundsQuestion
+from btard.swarm.workload import OptimizerState, Workload
+from btard.wire import decode, encode
+
+log = structlog.get_logger(__name__)
+
+Votes = Mapping[Claim, Sequence[PeerId]]
+
+
+class Replay:
+    """The way from one sealed state to a later one."""
+
+    def __init__(self, config: RunConfig, workload: Workload, vectors: VectorFetcher, directory: Path) -> None:
+        self._config, self._workload, self._vectors = config, workload, vectors
+        self._sources, self._directory = vectors.sources, directory
+        self._seals: Sequence[Seal] = ()
+        self._votes: Mapping[int, Votes] = {}
+
+    async def prepare(self, seals: Sequence[Seal], holders: Sequence[PeerId]) -> int:
+        """Learn who claims which aggregates of the rounds that these seals end; return their bytes."""
+        self._seals = seals
+        self._votes = await self._collect_claims(holders) if seals else {}
+        moves = sum(any(claim.is_applied for claim in votes) for votes in self._votes.values())
+        return 4 * self._config.elements * moves
+
+    async def _collect_claims(self, holders: Sequence[PeerId]) -> Mapping[int, Votes]:
+        first, count = self._seals[0].round, len(self._seals)
+        question = encode(RoundsQuestion(first, first + count - 1))
+        timeout_s = self._vectors.compute_hashing_bound() + count * 4 * self._config.elements / 1e8
+
+        async def ask(source: PeerId) -> Claims:
+            reply = await self._vectors.hub.request(source, Kind.CLAIMS, question, timeout_s=timeout_s)
+            answer: Claims = decode(reply.head, Claims, limit=MAX_ANSWER)
+            return answer
+
+        answers = await self._sources.ask_all(holders, ask)
+        votes: dict[int, dict[Claim, list[PeerId]]] = defaultdict(lambda: defaultdict(list))
+        for source in (each for each in holders if each in answers):
+            for number, claim in enumerate(answers[source].claims[:count], first):
+                if len(claim.root) == 32:
+                    votes[number][claim].append(source)
+        return votes
+
+    async def run(self, parameters: Tensor, optimizer: OptimizerState) -> tuple[Tensor, OptimizerState]:
+        """Return the state that the last seal names, from the one before the first.
+
+        Raises:
+            RemoteProtocolError, Unreachable: no claim about some round's aggregate leads to its seal.
+        """
+        for seal in self._seals:
+            parameters, optimizer = await self._pass(seal, parameters, optimizer)
+        return parameters, optimizer
+
+    async def _pass(self, seal: Seal, parameters: Tensor, optimizer: OptimizerState) -> tuple[Tensor, OptimizerState]:
+        votes = self._votes.get(seal.round, {})
+        for claim, claimers in sorted(votes.items(), key=lambda item: len(item[1]), reverse=True):
+            live = [source for source in claimers if self._sources.is_live(source)]
+            try:
+                after = await self._step(seal.round, claim, live, parameters, optimizer)
+            except (RemoteProtocolError, NetworkError) as error:
+                log.warning("an aggregate cannot be had", round=seal.round, reason=str(error))
+                continue
+            if await self._vectors.compute.run(lambda: self._is_sealed(seal, *after)):  # noqa: B023 - awaited at once
+                return after
+            for source in live:
+                self._sources.drop(source, f"its aggregate of round {seal.round} does not lead to the seal", lied=True)
+        raise self._sources.explain(f"the aggregate of round {seal.round}")
+
+    async def _step(
+        self, number: int, claim: Claim, claimers: Sequence[PeerId], parameters: Tensor, optimizer: OptimizerState
+    ) -> tuple[Tensor, OptimizerState]:
+        if not claim.is_applied:
+            return parameters, optimizer
+        vector, path = Vector(number, claim.root, self._config.elements), self._directory / f"update-{number}.bin"
+        leaves = await self._vectors.ask_first(
+            claimers, lambda source: self._vectors.fetch_leaves(vector, source), f"the aggregate of round {number}"
+        )
+        aggregate = await self._vectors.fetch(vector, leaves, path, claimers)
+        after = await self._vectors.compute.run(lambda: self._workload.step(parameters, aggregate, optimizer))
+        path.unlink(missing_ok=True)
+        return after
+
+    def _is_sealed(self, seal: Seal, parameters: Tensor, optimizer: OptimizerState) -> bool:
+        chunk_size = self._config.chunk_size
+        if seal.full_state and compute_full_state_root(parameters, optimizer, chunk_size) != seal.full_state:
+            return False
+        return compute_state_root(parameters, chunk_size) == seal.state

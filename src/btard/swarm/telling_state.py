@@ -1,0 +1,262 @@
+"""
+A member hands its snapshots and the aggregates since to whoever asks, who may be anybody.
+
+What it must not become: a way to make us busy or full. Vectors are hashed once, in a thread beside the rounds;
+chunks are sent straight from the files, to `PLACES` peers at a time, and a reader that does not take them loses
+its place. Control messages of the rounds overtake all of it on every link.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+import trio
+
+from btard.identity import PeerId
+from btard.net import Hub
+from btard.rules.config import RunConfig
+from btard.rules.merkle import MerkleTree, compute_leaves
+from btard.rules.seal import Seal
+from btard.swarm.compute import Compute
+from btard.swarm.frames import Kind
+from btard.swarm.ledger import Ledger
+from btard.swarm.lineage import MAX_PAGE
+from btard.swarm.restoring import Snapshots, StoredState
+from btard.swarm.state import combine_state_roots
+from btard.swarm.transfer_frames import (
+    MAX_CLAIMS,
+    MAX_LEAVES,
+    MAX_QUESTION,
+    MAX_SEGMENT,
+    MAX_SNAPSHOTS,
+    MAX_TENSORS,
+    ChunksAnswer,
+    Claim,
+    Claims,
+    Offer,
+    Outline,
+    OutlineQuestion,
+    RangeQuestion,
+    RoundsQuestion,
+    Segment,
+    Status,
+    TensorEntry,
+    count_piece_chunks,
+)
+from btard.swarm.updates import Updates
+from btard.wire import decode, encode, encode_seal
+
+log = structlog.get_logger(__name__)
+
+PLACES = 8
+"""Transfers under way at once, to all peers together."""
+PLACES_PER_PEER = 3
+PAGE = 4096
+"""Bytes that the system reads at a time: touching one in each has the rest in memory."""
+
+
+@dataclass(frozen=True)
+class Hashed:
+    """A vector of ours as it is served: its length, its leaf digests end to end, and its Merkle root."""
+
+    elements: int
+    leaves: bytes
+    root: bytes
+
+
+def hash_vector(data: memoryview, chunk_bytes: int) -> Hashed:
+    """Return the leaves and root of a vector of raw float32 bytes."""
+    leaves = compute_leaves(data, 0, chunk_bytes)
+    return Hashed(len(data) // 4, b"".join(leaves), MerkleTree.build(leaves, len(data) // 4).root)
+
+
+class StateTeller:
+    """Serves what one peer has on disk. ``compute`` is a thread of its own: rounds do not wait for it."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        hub: Hub,
+        ledger: Ledger,
+        snapshots: Snapshots,
+        updates: Updates,
+        compute: Compute,
+    ) -> None:
+        self._config, self._hub, self._ledger = config, hub, ledger
+        self._snapshots, self._updates, self._compute = snapshots, updates, compute
+        self._chunk_bytes = 4 * config.chunk_size
+        self._states: dict[int, Mapping[str, Hashed]] = {}
+        self._aggregates: dict[int, Hashed] = {}
+        self._hashing, self._places = trio.Lock(), trio.Semaphore(PLACES)
+        self._served: dict[PeerId, int] = {}
+        hub.serve[Kind.OFFER] = self._serve_offer
+        hub.serve[Kind.SEGMENT] = self._serve_segment
+        hub.serve[Kind.OUTLINE] = self._serve_outline
+        hub.serve[Kind.CLAIMS] = self._serve_claims
+        hub.serve[Kind.LEAVES] = self._serve_leaves
+        hub.serve[Kind.CHUNKS] = self._serve_chunks
+
+    # --- what there is ---
+
+    async def _serve_offer(self, peer: PeerId, body: bytes) -> tuple[bytes, None]:
+        await trio.lowlevel.checkpoint()
+        return encode(Offer(tuple(self._find_offered()))), None
+
+    def _find_offered(self) -> Sequence[int]:
+        """The snapshots that a seal names in full, and after which no aggregate is missing; 0 is x_0, which all know.
+
+        The newest aggregate may still be on its way to the disk: it is there before anybody signs its seal.
+        """
+        newest = self._ledger.newest_seal()
+        if newest is None:
+            return []
+        held = set(self._ledger.update_rounds())
+        number = newest.round if newest.round in held else newest.round - 1
+        while number in held:
+            number -= 1
+        rounds = [finished for finished in self._snapshots.rounds() if finished >= number]
+        offered = [each for each in rounds if (seal := self._find_seal(each)) and seal.full_state]
+        return [*([] if number else [0]), *offered][-MAX_SNAPSHOTS:]
+
+    def _find_seal(self, number: int) -> Seal | None:
+        return next((seal for seal in self._ledger.seals_from(number, 1) if seal.round == number), None)
+
+    async def _serve_segment(self, peer: PeerId, body: bytes) -> tuple[bytes, None]:
+        await trio.lowlevel.checkpoint()
+        question: RoundsQuestion = decode(body, RoundsQuestion, limit=MAX_QUESTION)
+        page: list[bytes] = []
+        count = min(MAX_SEGMENT, max(0, question.last + 1 - question.first))
+        for seal in self._ledger.seals_from(question.first, count):
+            if sum(map(len, page)) < MAX_PAGE and seal.round == question.first + len(page):
+                page.append(encode_seal(seal))
+        return encode(Segment(tuple(page))), None
+
+    async def _serve_outline(self, peer: PeerId, body: bytes) -> tuple[bytes, None]:
+        question: OutlineQuestion = decode(body, OutlineQuestion, limit=MAX_QUESTION)
+        hashed = await self._hash_state(question.round)
+        stored = self._snapshots.map(question.round) if hashed else None
+        if not hashed or stored is None:
+            return encode(Outline(0, None, ())), None
+        entries = [TensorEntry(name, item.elements, item.root) for name, item in sorted(hashed.items())]
+        return encode(Outline(stored.step, entries[0], tuple(entries[1:]))), None  # x has the empty name
+
+    async def _serve_claims(self, peer: PeerId, body: bytes) -> tuple[bytes, None]:
+        await trio.lowlevel.checkpoint()
+        question: RoundsQuestion = decode(body, RoundsQuestion, limit=MAX_QUESTION)
+        rounds = range(question.first, min(question.last + 1, question.first + MAX_CLAIMS))
+        claims = []
+        for number in rounds:
+            hashed = await self._hash_aggregate(number)
+            is_applied = bool(self._updates.is_applied(number))
+            claims.append(Claim(is_applied, hashed.root if hashed else b""))
+        return encode(Claims(tuple(claims))), None
+
+    # --- hashing, once for each vector ---
+
+    async def _hash_state(self, number: int) -> Mapping[str, Hashed]:
+        """The vectors of a snapshot by name, x under the empty one; nothing if it is not what its seal names."""
+        async with self._hashing:
+            if number not in self._states:
+                if number not in self._find_offered():
+                    return {}
+                stored = await self._compute.run(lambda: self._snapshots.map(number))
+                hashed = await self._compute.run(lambda: self._hash_all(stored)) if stored else {}
+                if not self._is_sealed(number, stored, hashed):
+                    log.error("a snapshot is not what its seal names; it is not handed out", round=number)
+                    hashed = {}
+                kept = set(self._snapshots.rounds())
+                self._states = {key: item for key, item in self._states.items() if key in kept} | {number: hashed}
+            return self._states[number]
+
+    def _hash_all(self, stored: StoredState) -> Mapping[str, Hashed]:
+        vectors = {"": stored.parameters, **stored.buffers}
+        return {name: hash_vector(data, self._chunk_bytes) for name, data in vectors.items()}
+
+    def _is_sealed(self, number: int, stored: StoredState | None, hashed: Mapping[str, Hashed]) -> bool:
+        seal = self._find_seal(number)
+        if stored is None or seal is None or len(hashed) > MAX_TENSORS:
+            return False
+        buffers = {name: item.root for name, item in hashed.items() if name}
+        return combine_state_roots(stored.step, hashed[""].root, buffers) == seal.full_state
+
+    async def _hash_aggregate(self, number: int) -> Hashed | None:
+        async with self._hashing:
+            if number not in self._aggregates:
+                data = self._updates.map(number)
+                if data is None or len(data) != 4 * self._config.elements:
+                    return None
+                hashed = await self._compute.run(lambda: hash_vector(data, self._chunk_bytes))
+                kept = set(self._ledger.update_rounds())
+                self._aggregates = {key: item for key, item in self._aggregates.items() if key in kept}
+                self._aggregates[number] = hashed
+            return self._aggregates[number]
+
+    # --- vectors ---
+
+    async def _find_vector(self, number: int, root: bytes) -> tuple[str | None, Hashed] | None:
+        """The name, None for an aggregate, and the digests of the vector that has this root."""
+        for name, hashed in (await self._hash_state(number)).items():
+            if hashed.root == root:
+                return name, hashed
+        aggregate = await self._hash_aggregate(number)
+        return (None, aggregate) if aggregate and aggregate.root == root else None
+
+    async def _serve_leaves(self, peer: PeerId, body: bytes) -> tuple[bytes, memoryview | None]:
+        question: RangeQuestion = decode(body, RangeQuestion, limit=MAX_QUESTION)
+        found = await self._find_vector(question.round, question.root)
+        if found is None or question.stop - question.first > MAX_LEAVES:
+            return b"", None
+        return b"", memoryview(found[1].leaves)[32 * question.first : 32 * question.stop]
+
+    async def _serve_chunks(self, peer: PeerId, body: bytes) -> tuple[bytes, None]:
+        question: RangeQuestion = decode(body, RangeQuestion, limit=MAX_QUESTION)
+        if self._served.get(peer, 0) >= PLACES_PER_PEER:
+            return encode(ChunksAnswer(Status.BUSY)), None
+        self._served[peer] = self._served.get(peer, 0) + 1
+        try:
+            return encode(ChunksAnswer(await self._send_chunks(peer, question))), None
+        finally:
+            self._served[peer] -= 1
+            if not self._served[peer]:
+                del self._served[peer]
+
+    async def _send_chunks(self, peer: PeerId, question: RangeQuestion) -> Status:
+        found = await self._find_vector(question.round, question.root)
+        count = question.stop - question.first
+        if found is None or not 0 < count <= count_piece_chunks(self._chunk_bytes):
+            return Status.GONE
+        with trio.move_on_after(self._config.delay_s) as patience:
+            await self._places.acquire()
+        if patience.cancelled_caught:
+            return Status.BUSY
+        try:
+            return await self._send(peer, question, found[0])
+        finally:
+            self._places.release()
+
+    async def _send(self, peer: PeerId, question: RangeQuestion, name: str | None) -> Status:
+        aggregate = self._updates.map(question.round) if name is None else None
+        piece = await self._compute.run(lambda: self._read(question, name, aggregate))
+        if not piece:
+            return Status.GONE
+        with trio.move_on_after(self._compute_patience(len(piece))):
+            await self._hub.send_bulk(peer, Kind.CHUNKS, encode(question), piece)
+        return Status.SENT
+
+    def _read(self, question: RangeQuestion, name: str | None, aggregate: memoryview | None) -> memoryview | None:
+        """Have the chunks in memory, where the system keeps them and may take them back."""
+        data = aggregate if name is None else self._map_tensor(question.round, name)
+        if data is None:
+            return None
+        piece = data[question.first * self._chunk_bytes : question.stop * self._chunk_bytes]
+        bytes(piece[::PAGE])
+        return piece
+
+    def _map_tensor(self, number: int, name: str) -> memoryview | None:
+        stored = self._snapshots.map(number)
+        if stored is None:
+            return None
+        return stored.buffers.get(name) if name else stored.parameters
+
+    def _compute_patience(self, size: int) -> float:
+        return 2 * self._config.delay_s + 4 * size / self._config.min_bandwidth
