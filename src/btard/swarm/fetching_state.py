@@ -145,7 +145,9 @@ class StateFetcher:
     async def fetch(self) -> FetchedState:
         """See ``fetch_state``."""
         offers = await self._collect_offers()
-        for base in self._rank(offers):
+        for attempt, base in enumerate(self._rank(offers)):
+            if attempt:
+                self._sources.forgive()
             try:
                 return await self._fetch_from(base, offers[base])
             except (RemoteProtocolError, NetworkError) as error:
@@ -171,8 +173,8 @@ class StateFetcher:
             return decode(reply.head, Offer, limit=MAX_ANSWER)
 
         holders: dict[int, list[PeerId]] = defaultdict(list)
-        answers = await self._sources.ask_all(self._sources.live, ask)
-        for source in self._sources.live:
+        answers = await self._sources.ask_all(self._sources.live, ask, grace_s=2 * self._config.delay_s)
+        for source in (each for each in self._sources.live if each in answers):
             for number in sorted(set(answers[source].snapshots)):
                 if self._is_useful(number):
                     holders[number].append(source)

@@ -55,7 +55,7 @@ class Replay:
             answer: Claims = decode(reply.head, Claims, limit=MAX_ANSWER)
             return answer
 
-        answers = await self._sources.ask_all(holders, ask)
+        answers = await self._sources.ask_all(holders, ask, grace_s=4 * self._config.delay_s)
         votes: dict[int, dict[Claim, list[PeerId]]] = defaultdict(lambda: defaultdict(list))
         for source in (each for each in holders if each in answers):
             for number, claim in enumerate(answers[source].claims[:count], first):

@@ -52,21 +52,37 @@ class Sources:
             self.faults[peer] = Fault(reason, lied)
             log.warning("a source is no longer asked", source=short(peer), reason=reason, lied=lied)
 
+    def forgive(self) -> None:
+        """Ask those again who did not lie: what they did not have of one thing they may have of another."""
+        for peer in [peer for peer, fault in self.faults.items() if not fault.lied]:
+            del self.faults[peer]
+            self._strikes.pop(peer, None)
+            self._live.append(peer)
+
     def strike(self, peer: PeerId) -> None:
         """Note that ``peer`` was too slow once more; the last source is never too slow."""
         self._strikes[peer] = self._strikes.get(peer, 0) + 1
         if self._strikes[peer] >= MAX_STRIKES and len(self._live) > 1:
             self.drop(peer, "it is much slower than the others")
 
-    async def ask_all(self, peers: Sequence[PeerId], ask: Callable[[PeerId], Awaitable[T]]) -> Mapping[PeerId, T]:
-        """Return the answers of those who give one; the others are dropped."""
+    async def ask_all(
+        self, peers: Sequence[PeerId], ask: Callable[[PeerId], Awaitable[T]], *, grace_s: float
+    ) -> Mapping[PeerId, T]:
+        """Return the answers; whoever gives a wrong one or none is dropped.
+
+        Once more than half have answered, the others have ``grace_s`` seconds left, after which they are only late.
+        """
         answers: dict[PeerId, T] = {}
+        live = [peer for peer in peers if self.is_live(peer)]
 
         async def keep(peer: PeerId) -> None:
             answers[peer] = await ask(peer)
+            if 2 * len(answers) > len(live):
+                scope = nursery.cancel_scope
+                scope.deadline = min(scope.deadline, trio.current_time() + grace_s)
 
         async with trio.open_nursery() as nursery:
-            for peer in filter(self.is_live, peers):
+            for peer in live:
                 nursery.start_soon(self._try, peer, keep)
         return answers
 

@@ -1,0 +1,98 @@
+"""A vector in a file: only what has its hash is held, however it came there."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from btard.errors import ConfigError
+from btard.rules.merkle import compute_leaves
+from btard.swarm.assembly import Assembly
+from btard.swarm.state import as_bytes
+
+VALUES = torch.arange(1, 101, dtype=torch.float32)  # ten chunks of ten, the last one whole
+CHUNK_BYTES = 40
+
+
+def make(path: Path, values: torch.Tensor = VALUES) -> Assembly:
+    """The assembly of a vector of which nothing is here but its leaves."""
+    leaves = b"".join(compute_leaves(as_bytes(values), 0, CHUNK_BYTES))
+    return Assembly(path / "deep" / "vector.bin", values.numel(), leaves, CHUNK_BYTES)
+
+
+def write(assembly: Assembly, chunks: range, values: torch.Tensor = VALUES) -> None:
+    """Have chunks arrive."""
+    assembly.view(chunks)[:] = as_bytes(values)[chunks.start * CHUNK_BYTES : chunks.stop * CHUNK_BYTES]
+
+
+def test_it_is_complete_when_every_chunk_was_kept(tmp_path: Path) -> None:
+    """What is missing is told in pieces of bounded length, around what is held."""
+    assembly = make(tmp_path)
+    assert assembly.open() == 0
+    assert list(assembly.find_missing(4)) == [range(4), range(4, 8), range(8, 10)]
+    for chunks in (range(3, 5), range(9, 10)):
+        write(assembly, chunks)
+        assert assembly.is_right(chunks)
+        assembly.keep(chunks)
+    assert list(assembly.find_missing(4)) == [range(3), range(5, 9)]
+    write(assembly, range(10))
+    assembly.keep(range(10))
+    assert assembly.is_complete
+    assert torch.equal(assembly.read(), VALUES)
+    assembly.close()
+
+
+def test_what_is_in_the_file_is_believed_for_its_hash(tmp_path: Path) -> None:
+    """A later process finds the right chunks and no others, though nobody wrote down which they are."""
+    first = make(tmp_path)
+    first.open()
+    write(first, range(2, 6))
+    first.view(range(4, 5))[3] ^= 1
+    first.close()
+    second = make(tmp_path)
+    assert second.open() == 3 * CHUNK_BYTES
+    assert list(second.find_missing(10)) == [range(2), range(4, 5), range(6, 10)]
+    second.close()
+
+
+def test_a_file_of_another_length_is_begun_anew(tmp_path: Path) -> None:
+    """It belongs to something else."""
+    first = make(tmp_path)
+    first.open()
+    write(first, range(10))
+    first.close()
+    shorter = make(tmp_path, VALUES[:-5])
+    assert shorter.open() == 0
+    assert shorter.view(range(9, 10)).nbytes == 20
+    shorter.close()
+
+
+def test_what_was_read_does_not_change_the_file(tmp_path: Path) -> None:
+    """The tensor is ours, also after the file is closed and gone."""
+    assembly = make(tmp_path)
+    assembly.open()
+    write(assembly, range(10))
+    assembly.keep(range(10))
+    values = assembly.read()
+    values += 1
+    assert assembly.is_right(range(10))
+    assembly.close()
+    assembly._path.unlink()
+    assert torch.equal(values, VALUES + 1)
+
+
+def test_a_vector_of_no_numbers(tmp_path: Path) -> None:
+    """It is complete at once."""
+    assembly = make(tmp_path, torch.empty(0))
+    assert assembly.open() == 0
+    assert assembly.is_complete
+    assert assembly.read().shape == (0,)
+    assembly.close()
+
+
+def test_no_room(tmp_path: Path) -> None:
+    """The error says how much is needed, before anything is asked for."""
+    huge = Assembly(tmp_path / "vector.bin", 2**58, bytes(32), 2**60)
+    with pytest.raises(ConfigError, match=f"the state needs {2**60} bytes there"):
+        huge.open()
+    huge.close()

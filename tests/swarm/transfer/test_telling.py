@@ -1,0 +1,147 @@
+"""A member hands out what its seals name, to a bounded number at a time, and nothing else."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import trio
+from tests.swarm.transfer.scenes import Scene, open_scene
+from tests.swarm.transfer.sealed_run import CHUNK, SealedRun
+
+from btard.errors import ConnectionLost
+from btard.swarm.frames import Kind
+from btard.swarm.state import compute_state_root
+from btard.swarm.telling_state import PLACES_PER_PEER
+from btard.swarm.transfer_frames import (
+    ChunksAnswer,
+    Claims,
+    Offer,
+    Outline,
+    OutlineQuestion,
+    RangeQuestion,
+    RoundsQuestion,
+    Segment,
+    Status,
+)
+from btard.wire import decode, encode
+
+Clock = trio.testing.MockClock
+
+
+class Box:
+    """Takes every chunk that is sent, when it may."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    def sink(self, peer, head, size):
+        return memoryview(bytearray(size))
+
+    def done(self, peer, head, payload) -> None:
+        self.sizes.append(len(payload))
+
+
+async def ask(scene: Scene, kind: Kind, body: bytes) -> bytes:
+    """The first member's answer."""
+    return (await scene.hub.request(scene.sources[0], kind, body, timeout_s=30.0)).head
+
+
+async def ask_offer(scene: Scene) -> tuple[int, ...]:
+    """What the first member offers."""
+    return decode(await ask(scene, Kind.OFFER, b""), Offer).snapshots
+
+
+async def test_offered_are_snapshots_with_everything_since(tmp_path: Path, autojump_clock: Clock) -> None:
+    """A snapshot before a missing aggregate leads nowhere."""
+    run = SealedRun(rounds=14)
+    async with open_scene(run, tmp_path, members=1) as scene:
+        assert await ask_offer(scene) == (0, 4, 8, 12)
+        scene.ledgers[0].forget_updates(6)
+        assert await ask_offer(scene) == (8, 12)
+        scene.ledgers[0].forget_updates(8)
+        assert await ask_offer(scene) == (8, 12)
+        scene.ledgers[0].forget_updates(13)
+        assert await ask_offer(scene) == ()
+
+
+async def test_the_newest_aggregate_may_be_on_its_way_to_the_disk(tmp_path: Path, autojump_clock: Clock) -> None:
+    """It will be there before its seal is signed, so the snapshots before it lead on."""
+    async with open_scene(SealedRun(rounds=6), tmp_path, members=1) as scene:
+        scene.ledgers[0]._database.execute("DELETE FROM updates WHERE round = 6")
+        assert await ask_offer(scene) == (0, 4)
+
+
+async def test_a_spoiled_snapshot_is_not_handed_out(tmp_path: Path, autojump_clock: Clock) -> None:
+    """An honest member with a bad disk does not become a liar."""
+    run = SealedRun()
+    parameters, optimizer = run.snapshots.held[8]
+    run.snapshots.held[8] = parameters + 1, optimizer
+    async with open_scene(run, tmp_path, members=2) as scene:
+        answer = decode(await ask(scene, Kind.OUTLINE, encode(OutlineQuestion(8))), Outline)
+        assert answer.parameters is None
+        fetched = await scene.fetch()
+    assert fetched.base == 4
+    assert not any(fault.lied for fault in fetched.faults.values())
+    assert torch.equal(fetched.parameters, run.states[10][0])
+
+
+async def test_questions_beyond_what_there_is(tmp_path: Path, autojump_clock: Clock) -> None:
+    """They get empty answers: other rounds, other roots, ranges upside down or too long."""
+    run = SealedRun()
+    root = compute_state_root(run.states[8][0], CHUNK)
+    async with open_scene(run, tmp_path, members=1) as scene:
+        box = scene.hub.bulk[Kind.CHUNKS] = Box()
+        for question in (
+            RangeQuestion(8, b"x" * 32, 0, 1),
+            RangeQuestion(9, root, 0, 1),
+            RangeQuestion(8, root, 5, 5),
+            RangeQuestion(8, root, 6, 5),
+            RangeQuestion(8, root, 0, 2**40),
+            RangeQuestion(8, root, 1000, 1001),
+        ):
+            answer = decode(await ask(scene, Kind.CHUNKS, encode(question)), ChunksAnswer)
+            assert answer.status is Status.GONE
+        assert box.sizes == []
+        for rounds, count in ((RoundsQuestion(9, 2), 0), (RoundsQuestion(3, 2**50), 8), (RoundsQuestion(2**50, 0), 0)):
+            assert len(decode(await ask(scene, Kind.SEGMENT, encode(rounds)), Segment).seals) == count
+        claims = decode(await ask(scene, Kind.CLAIMS, encode(RoundsQuestion(9, 2**50))), Claims).claims
+        assert [bool(claim.root) for claim in claims[:3]] == [True, True, False]
+        assert len(claims) == 256
+
+
+@pytest.mark.parametrize("kind", [Kind.SEGMENT, Kind.OUTLINE, Kind.CLAIMS, Kind.LEAVES, Kind.CHUNKS, Kind.LINEAGE])
+async def test_nonsense_ends_the_link(kind: Kind, tmp_path: Path, autojump_clock: Clock) -> None:
+    """And nothing else."""
+    async with open_scene(SealedRun(), tmp_path, members=1) as scene:
+        with pytest.raises(ConnectionLost):
+            await ask(scene, kind, b"\xc1nonsense")
+
+
+async def test_one_peer_has_few_places(tmp_path: Path, autojump_clock: Clock) -> None:
+    """Of more questions at once than a peer has places the rest is told that we are busy."""
+    run = SealedRun()
+    root = compute_state_root(run.states[8][0], CHUNK)
+    teller_wait = trio.Event()
+    async with open_scene(run, tmp_path, members=1) as scene:
+        scene.hub.bulk[Kind.CHUNKS] = box = Box()
+        hub, statuses = scene.members[0], []
+        send = hub.send_bulk
+
+        async def wait_and_send(*arguments) -> None:
+            await teller_wait.wait()
+            await send(*arguments)
+
+        hub.send_bulk = wait_and_send  # type: ignore[method-assign]
+
+        async def ask_chunk(number: int) -> None:
+            body = encode(RangeQuestion(8, root, number, number + 1))
+            statuses.append(decode(await ask(scene, Kind.CHUNKS, body), ChunksAnswer).status)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(PLACES_PER_PEER + 1):
+                nursery.start_soon(ask_chunk, number)
+            await trio.testing.wait_all_tasks_blocked()
+            assert statuses == [Status.BUSY]
+            teller_wait.set()
+        assert statuses[1:] == [Status.SENT] * PLACES_PER_PEER
+        assert box.sizes == [4 * CHUNK] * PLACES_PER_PEER
