@@ -1,8 +1,11 @@
 """
-A vector that arrives in pieces, in a file that a crash does not empty.
+A vector that arrives in pieces, in memory, and in a file that a crash does not empty.
 
 What is in the file is believed for its hash and for nothing else: after a restart it is hashed again, so there
 is no record of what had arrived, none to keep in step with the data, and none to be damaged.
+
+The file is written past the system's cache where it lets us: a second copy of the state in memory costs more
+than the disk does.
 """
 
 import mmap
@@ -17,19 +20,22 @@ from btard.errors import ConfigError
 from btard.rules.merkle import compute_leaf
 from btard.swarm.state import empty_part
 
+BLOCK = 4096
+"""What disks write at a time: sizes and places of direct writes are multiples of it."""
+
 
 class Assembly:
-    """``elements`` float32 numbers whose chunks have these leaf digests, end to end; memory is the file's."""
+    """``elements`` float32 numbers whose chunks have these leaf digests, end to end."""
 
     def __init__(self, path: Path, elements: int, leaves: bytes, chunk_bytes: int) -> None:
         self._path, self._elements, self._leaves, self._chunk_bytes = path, elements, leaves, chunk_bytes
         self._size = 4 * elements
         self._has = bytearray(len(leaves) // 32)
-        self._file = -1
-        self._data = memoryview(bytearray())
+        self._file = self._direct = -1
+        self._data = memoryview(b"")
 
     def open(self) -> int:
-        """Map the file, made first at its full size if there is none; return the bytes of it that are right already.
+        """Open the file, made first at its full size if there is none; return the bytes of it that are right already.
 
         Raises:
             ConfigError: there is no room for it.
@@ -42,36 +48,64 @@ class Assembly:
                 os.ftruncate(self._file, 0)
                 os.posix_fallocate(self._file, 0, self._size)
         except OSError as error:
-            reason = error.strerror or error
-            raise ConfigError(
-                f"cannot write {self._path}: {reason}; the state needs {self._size} bytes there: free space"
-            ) from None
+            raise self._explain(error) from None
+        self._direct = self._open_direct()
         if self._size:
-            self._data = memoryview(mmap.mmap(self._file, self._size))
+            self._data = memoryview(mmap.mmap(-1, self._size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
         if was_there:
             self._look_through()
         return sum(self._count_bytes(index) for index, has in enumerate(self._has) if has)
 
+    def _explain(self, error: OSError) -> ConfigError:
+        reason = error.strerror or error
+        return ConfigError(f"cannot write {self._path}: {reason}; the state needs {self._size} bytes there: free space")
+
+    def _open_direct(self) -> int:
+        """A descriptor past the cache; the ordinary one where the file system has no such thing."""
+        try:
+            return os.open(self._path, os.O_WRONLY | os.O_CLOEXEC | os.O_DIRECT)
+        except (OSError, AttributeError):
+            return self._file
+
     def _look_through(self) -> None:
         for index in range(len(self._has)):
-            self._has[index] = self.is_right(range(index, index + 1))
+            os.preadv(self._file, [self.view(range(index, index + 1))], index * self._chunk_bytes)
+            self._has[index] = self._is_right(index)
+
+    def _is_right(self, index: int) -> bool:
+        return compute_leaf(index, self.view(range(index, index + 1))) == self._leaves[32 * index : 32 * index + 32]
 
     def _count_bytes(self, index: int) -> int:
         return min(self._chunk_bytes, self._size - index * self._chunk_bytes)
+
+    def count_bytes(self, chunks: range) -> int:
+        """The bytes of some chunks."""
+        return sum(map(self._count_bytes, chunks))
 
     def view(self, chunks: range) -> memoryview:
         """The memory of some chunks, to be written."""
         return self._data[chunks.start * self._chunk_bytes : chunks.stop * self._chunk_bytes]
 
-    def is_right(self, chunks: range) -> bool:
-        """Return whether what is in the file are these chunks."""
-        return all(
-            compute_leaf(index, self.view(range(index, index + 1))) == self._leaves[32 * index : 32 * index + 32]
-            for index in chunks
-        )
+    def save(self, chunks: range) -> bool:
+        """Have what is in memory of some chunks in the file if they are right; else return False.
+
+        Raises:
+            ConfigError: the disk does not take them.
+        """
+        if not all(map(self._is_right, chunks)):
+            return False
+        data, offset = self.view(chunks), chunks.start * self._chunk_bytes
+        try:
+            while data:
+                is_aligned = len(data) % BLOCK == 0 and offset % BLOCK == 0
+                written = os.pwrite(self._direct if is_aligned else self._file, data, offset)
+                data, offset = data[written:], offset + written
+        except OSError as error:
+            raise self._explain(error) from None
+        return True
 
     def keep(self, chunks: range) -> None:
-        """Count chunks that are right as held."""
+        """Count chunks that were saved as held."""
         self._has[chunks.start : chunks.stop] = b"\x01" * len(chunks)
 
     @property
@@ -89,15 +123,12 @@ class Assembly:
             start = self._has.find(b"\x00", stop)
 
     def read(self) -> Tensor:
-        """The whole vector, float32 of shape (elements,); changes of it do not reach the file."""
+        """The whole vector, float32 of shape (elements,): the memory that it arrived in."""
         assert self.is_complete
-        if not self._elements:
-            return empty_part()
-        return torch.frombuffer(mmap.mmap(self._file, self._size, access=mmap.ACCESS_COPY), dtype=torch.float32)
+        return torch.frombuffer(self._data, dtype=torch.float32) if self._elements else empty_part()
 
     def close(self) -> None:
-        """Let go of the file; tensors that were read stay as they are."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
-            self._data = memoryview(bytearray())
+        """Let go of the file; what was read stays."""
+        for descriptor in {self._file, self._direct} - {-1}:
+            os.close(descriptor)
+        self._file = self._direct = -1

@@ -1,8 +1,8 @@
 """
 A vector from several members at once: every chunk is checked against its leaf as it arrives.
 
-Pieces are written where they belong (``assembly.py``) while nobody but their source writes there. What fails its
-leaf convicts its source alone, which is asked no more; its pieces go to the others.
+A piece arrives where it belongs in memory, while nobody but its source writes there, and is saved once it is right
+(``assembly.py``). What fails its leaf convicts its source alone, which is asked no more; its pieces go to others.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -163,7 +163,7 @@ class VectorFetcher:
                 self.sources.strike(source)
             elif is_right:
                 assembly.keep(claim.chunks)
-                self._meter.received += len(assembly.view(claim.chunks))
+                self._meter.received += assembly.count_bytes(claim.chunks)
                 self._meter.report()
                 board.finish(claim)
             else:
@@ -173,28 +173,28 @@ class VectorFetcher:
 
     async def _try_piece(self, vector: Vector, assembly: Assembly, claim: Claim) -> bool:
         try:
-            await self._receive(vector, assembly, claim)
+            await self._receive(vector, claim, assembly.view(claim.chunks))
         except RemoteProtocolError as error:
             self.sources.drop(claim.source, str(error), lied=True)
             return False
         except NetworkError as error:
             self.sources.drop(claim.source, str(error))
             return False
-        if await self.compute.run(partial(assembly.is_right, claim.chunks)):
+        if await self.compute.run(partial(assembly.save, claim.chunks)):
             return True
         self.sources.drop(claim.source, f"a chunk of round {vector.round} is not the sealed one", lied=True)
         return False
 
-    async def _receive(self, vector: Vector, assembly: Assembly, claim: Claim) -> None:
-        """Have what the source sends for a piece in the assembly's memory, and let nobody write there afterwards."""
+    async def _receive(self, vector: Vector, claim: Claim, target: memoryview) -> None:
+        """Have what the source sends for a piece in ``target``, and let nobody write there afterwards."""
         chunks, source = claim.chunks, claim.source
         head = encode(RangeQuestion(vector.round, vector.root, chunks.start, chunks.stop))
-        delivery = self._deliveries[source, head] = _Delivery(assembly.view(chunks))
+        delivery = self._deliveries[source, head] = _Delivery(target)
         try:
             await self._ask_chunks(source, head, delivery)
         finally:
             del self._deliveries[source, head]
-            self.hub.drop_bulk(source, delivery.target)
+            self.hub.drop_bulk(source, target)
 
     async def _ask_chunks(self, source: PeerId, head: bytes, delivery: _Delivery) -> None:
         timeout_s = self._compute_bound(IN_FLIGHT * max(PIECE_BYTES, len(delivery.target)))

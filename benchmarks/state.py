@@ -1,0 +1,322 @@
+"""
+How fast does a state reach a joiner? --megabytes of it from --sources peers over encrypted links on loopback.
+
+    raw       the same bytes over one bare trio stream between two processes, in the same run
+    cold      the first joiner: the peers hash the snapshot for it, at once and in --sources processes
+    warm      the next joiner, of the same peers
+    resumed   a joiner that is killed with SIGKILL half way, and started again: what is fetched twice
+
+Every peer is a process of its own with a real ledger and a real checkpoint; so is the joiner. The seconds of a joiner
+are those from its first question for the state to the last chunk checked; making links and following the seals is not
+in them.
+"""
+
+import json
+import multiprocessing
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from functools import partial
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Annotated, Any
+
+import structlog
+import torch
+import trio
+import typer
+from torch import Tensor
+from typer import Option
+
+from benchmarks.channel import measure, receive_raw, send_raw
+from btard.identity import Context, Identity, digest
+from btard.net import Address, Hub, Terms, open_tcp
+from btard.rules.config import RunConfig
+from btard.rules.seal import Seal, SealSignature
+from btard.swarm.asking_lineage import LineAsker
+from btard.swarm.compute import ThreadCompute
+from btard.swarm.fetching_state import Memory, Progress, fetch_state
+from btard.swarm.ledger import Ledger
+from btard.swarm.state import compute_full_state_root, compute_state_root
+from btard.swarm.telling_lineage import LineTeller
+from btard.swarm.telling_state import StateTeller
+from btard.swarm.updates import Updates
+from btard.swarm.workload import OptimizerState
+from btard.training.checkpoints import CheckpointSnapshots, save_checkpoint
+from btard.training.optimizer import OptimizerState as StoredOptimizer
+from btard.wire import compute_seal_digest, sign_seal
+
+VECTORS = 3  # x and the two of Adam
+CHUNK = 65_536
+NEWEST = 4
+LOOPBACK = Address("127.0.0.1", 0)
+PATIENCE_S = 300.0
+
+
+class StillTask:
+    """A job of which the joiner only needs the state."""
+
+    def __init__(self, elements: int) -> None:
+        self.elements = elements
+
+    def initial_parameters(self) -> Tensor:
+        return torch.zeros(self.elements)
+
+    def initial_optimizer(self) -> OptimizerState:
+        return Memory()
+
+    def gradient(self, parameters: Tensor, seed: bytes) -> Tensor:
+        raise NotImplementedError
+
+    def step(self, parameters: Tensor, aggregate: Tensor, state: OptimizerState) -> tuple[Tensor, OptimizerState]:
+        raise NotImplementedError
+
+
+def make_identities(sources: int) -> list[Identity]:
+    """The members' keys, the founder's first."""
+    return [Identity(digest(Context.RUN_SEED, bytes([index]))) for index in range(sources)]
+
+
+def make_config(megabytes: int, sources: int) -> RunConfig:
+    """A run whose state has so many megabytes (10^6 bytes)."""
+    founder = make_identities(sources)[0].peer_id.hex()
+    elements = megabytes * 1_000_000 // (4 * VECTORS)
+    return RunConfig(
+        founder=founder, genesis_size=sources, elements=elements, chunk_size=CHUNK, state_interval=NEWEST, delay_s=2.0
+    )
+
+
+def write_run(directory: Path, config: RunConfig, sources: int) -> None:
+    """Write every member's ledger and checkpoint of the newest round."""
+    generator = torch.Generator().manual_seed(1)
+    x, mean, square = (torch.randn(config.elements, generator=generator) for _ in range(VECTORS))
+    optimizer = StoredOptimizer(NEWEST, {"mean": mean, "square": square})
+    seals = make_seals(config, make_identities(sources), x, optimizer)
+    for index, identity in enumerate(make_identities(sources)):
+        place = directory / f"peer-{index}"
+        with Ledger.create(place, config, identity.peer_id) as ledger:
+            for seal, signatures in seals:
+                ledger.record_seal(seal)
+                ledger.record_signatures(seal.round, signatures)
+        save_checkpoint(place / "checkpoints", NEWEST, x, optimizer, {})
+
+
+def make_seals(
+    config: RunConfig, identities: list[Identity], x: Tensor, optimizer: StoredOptimizer
+) -> list[tuple[Seal, list[SealSignature]]]:
+    """Seal 0 and those of the rounds up to the newest, which names the state."""
+    roster = tuple(sorted(each.peer_id for each in identities))
+    root, full = compute_state_root(x, CHUNK), compute_full_state_root(x, optimizer, CHUNK)
+    seals: list[tuple[Seal, list[SealSignature]]] = []
+    for number in range(NEWEST + 1):
+        is_last, previous = number == NEWEST, compute_seal_digest(seals[-1][0]) if seals else b""
+        transcript = bytes(32) if number else b""
+        named = full if is_last else b""
+        seal = Seal(config.run_id, number, 0, transcript, root, named, roster, (), previous, bytes(32), 1)
+        signers = identities if number else identities[:1]
+        seals.append((seal, [SealSignature(each.peer_id, sign_seal(each, seal)) for each in signers]))
+    return seals
+
+
+# --- the processes ---
+
+
+def run_source(directory: Path, config: RunConfig, sources: int, index: int, ports: Connection) -> None:
+    """Be a member that serves until it is killed."""
+    torch.set_num_threads(1)
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+    trio.run(serve, directory / f"peer-{index}", config, make_identities(sources)[index], ports)
+
+
+async def serve(place: Path, config: RunConfig, identity: Identity, ports: Connection) -> None:
+    """Answer newcomers, from the member's directory."""
+    terms = Terms(config.run_id)
+    with Ledger.create(place, config, identity.peer_id) as ledger:
+        async with open_tcp(identity, terms, LOOPBACK) as transport:
+            hub = Hub(transport, identity.peer_id)
+            LineTeller(hub, ledger)
+            snapshots, updates = CheckpointSnapshots(place / "checkpoints"), Updates(place, ledger, ThreadCompute())
+            StateTeller(config, hub, ledger, snapshots, updates, ThreadCompute())
+            ports.send(transport.address.port)
+            await hub.run()
+
+
+def run_joiner(directory: Path, config: RunConfig, sources: int, ports: list[int], results: Connection) -> None:
+    """Be the joiner: fetch the state into the directory, report progress and the end."""
+    torch.set_num_threads(1)
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+    trio.run(join, directory, config, sources, ports, results)
+
+
+async def join(directory: Path, config: RunConfig, sources: int, ports: list[int], results: Connection) -> None:
+    """Follow the seals, fetch the state, say how long it took."""
+    identity, task = Identity.generate(), StillTask(config.elements)
+    members = [each.peer_id for each in make_identities(sources)]
+    reported = 0
+
+    def report(progress: Progress) -> None:
+        nonlocal reported
+        if progress.done >= reported + progress.total // 50:
+            reported = progress.done
+            results.send(("progress", progress.done / progress.total))
+
+    async with open_tcp(identity, Terms(config.run_id), LOOPBACK) as transport, trio.open_nursery() as nursery:
+        hub = Hub(transport, identity.peer_id)
+        await nursery.start(hub.run)
+        for member, port in zip(members, ports, strict=True):
+            await hub.connect(member, Address("127.0.0.1", port))
+        compute = ThreadCompute()
+        line = (await LineAsker(config, hub, compute).find_line(members)).line
+        begun, cpu = time.perf_counter(), os.times()
+        state = await fetch_state(config, hub, task, line, members, directory, compute, report)
+        seconds, used = time.perf_counter() - begun, os.times()
+        is_right = compute_full_state_root(state.parameters, state.optimizer, CHUNK) == line.head.seal.full_state
+        results.send(
+            (
+                "done",
+                {
+                    "seconds": seconds,
+                    "cpu_s": {"user": used.user - cpu.user, "system": used.system - cpu.system},
+                    "received": state.received,
+                    "kept": state.kept,
+                    "faults": len(state.faults),
+                    "is_right": is_right,
+                    "peak_mb": read_peak_mb(),
+                },
+            )
+        )
+        nursery.cancel_scope.cancel()
+
+
+def read_peak_mb() -> dict[str, float]:
+    """This process's memory, in 10^6 bytes: what is its own, and what mirrors files."""
+    lines = Path("/proc/self/status").read_text("ascii").splitlines()
+    fields = {line.split(":")[0]: line.split() for line in lines}
+    return {name: int(fields[name][1]) * 1024 / 1e6 for name in ("RssAnon", "RssFile")}
+
+
+# --- the measurements ---
+
+
+def start_joiner(directory: Path, config: RunConfig, sources: int, ports: list[int]) -> tuple[BaseProcess, Connection]:
+    """Start a joiner; return its process and what it reports to."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=run_joiner, args=(directory, config, sources, ports, theirs))
+    process.start()
+    theirs.close()
+    return process, ours
+
+
+def wait_done(process: BaseProcess, results: Connection) -> dict[str, Any]:
+    """Return what a joiner says at its end."""
+    while True:
+        if not results.poll(PATIENCE_S):
+            raise TimeoutError("the joiner says nothing")
+        kind, value = results.recv()
+        if kind == "done":
+            process.join()
+            return dict(value)
+
+
+def kill_half_way(directory: Path, config: RunConfig, sources: int, ports: list[int]) -> float:
+    """Start a joiner and kill it once half is there; return how far it was."""
+    process, results = start_joiner(directory, config, sources, ports)
+    while True:
+        if not results.poll(PATIENCE_S):
+            raise TimeoutError("the joiner says nothing")
+        kind, value = results.recv()
+        if kind == "done":
+            raise RuntimeError("the joiner was done before it could be killed")
+        if value >= 0.5 and process.pid is not None:
+            os.kill(process.pid, signal.SIGKILL)
+            process.join()
+            return float(value)
+
+
+def measure_joins(directory: Path, config: RunConfig, sources: int, ports: list[int]) -> dict[str, Any]:
+    """The first joiner, the next one, and one that is killed half way."""
+    found = {}
+    for name in ("cold", "warm"):
+        found[name] = wait_done(*start_joiner(directory / name, config, sources, ports))
+    killed_at = kill_half_way(directory / "resumed", config, sources, ports)
+    found["resumed"] = wait_done(*start_joiner(directory / "resumed", config, sources, ports))
+    total = found["warm"]["received"]
+    found["resumed"]["killed_at"] = killed_at
+    found["resumed"]["fetched_twice"] = max(0, round(killed_at * total) + found["resumed"]["received"] - total)
+    return found
+
+
+def run_all(megabytes: int, sources: int) -> dict[str, Any]:
+    """Start the members, measure, end them."""
+    config, context = make_config(megabytes, sources), multiprocessing.get_context("spawn")
+    directory = Path(tempfile.mkdtemp(prefix="btard-state-"))
+    processes: list[BaseProcess] = []
+    try:
+        write_run(directory, config, sources)
+        raw = [measure(receive_raw, send_raw, 16 << 20, megabytes // 16) for _ in range(3)]
+        ports = []
+        for index in range(sources):
+            ours, theirs = context.Pipe(duplex=False)
+            process = context.Process(target=run_source, args=(directory, config, sources, index, theirs))
+            process.start()
+            processes.append(process)
+            ports.append(ours.recv())
+        found = measure_joins(directory, config, sources, ports)
+        raw += [measure(receive_raw, send_raw, 16 << 20, megabytes // 16) for _ in range(3)]
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+        shutil.rmtree(directory)
+    return {"raw_gb_s": raw, **found}
+
+
+def main(
+    megabytes: Annotated[int, Option(help="size of the state, in 10^6 bytes")] = 400,
+    sources: Annotated[int, Option(help="peers that serve it")] = 4,
+    json_path: Annotated[Path | None, Option("--json", help="write the result here")] = None,
+) -> None:
+    """Measure, print, and fail if a joiner gets less than a third of the raw speed."""
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+    found = run_all(megabytes, sources)
+    raw = sorted(found["raw_gb_s"])[len(found["raw_gb_s"]) // 2]
+    print(f"raw       {raw:.2f} GB/s (median of {', '.join(f'{each:.2f}' for each in found['raw_gb_s'])})")
+    for name in ("cold", "warm", "resumed"):
+        each = found[name]
+        speed = each["received"] / each["seconds"] / 1e9
+        each["gb_s"], each["ratio"] = speed, speed / raw
+        print(
+            f"{name:9} {each['received'] / 1e6:.0f} MB in {each['seconds']:.2f} s: {speed:.2f} GB/s, "
+            f"{speed / raw:.2f} of raw; {each['kept'] / 1e6:.0f} MB were there; right: {each['is_right']}; "
+            f"CPU {each['cpu_s']['user']:.2f} s user, {each['cpu_s']['system']:.2f} s system"
+        )
+    again = found["resumed"]["fetched_twice"]
+    print(f"killed at {found['resumed']['killed_at']:.0%}: {again / 1e6:.1f} MB fetched twice")
+    found |= {"machine": describe_machine(), "command": " ".join(["python", "-m", "benchmarks.state", *sys.argv[1:]])}
+    if json_path is not None:
+        json_path.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    is_right = all(found[name]["is_right"] for name in ("cold", "warm", "resumed"))
+    sys.exit(0 if is_right and found["warm"]["ratio"] >= 1 / 3 and found["cold"]["ratio"] >= 1 / 3 else 1)
+
+
+def describe_machine() -> dict[str, Any]:
+    """Where it was measured, and how busy that was."""
+    commit = partial(subprocess.run, capture_output=True, text=True, check=False)(["git", "rev-parse", "HEAD"])
+    return {
+        "cores": os.cpu_count(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "load_1min": os.getloadavg()[0],
+        "commit": commit.stdout.strip(),
+    }
+
+
+if __name__ == "__main__":
+    typer.run(main)
