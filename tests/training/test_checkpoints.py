@@ -142,3 +142,32 @@ def test_snapshots_are_the_checkpoints_that_are_whole(tmp_path: Path) -> None:
     assert (found[0].tolist(), found[1].step) == ([16.0] * 3, 16)
     (tmp_path / "round-000032.safetensors").write_bytes(b"damaged")
     assert snapshots.load(32) is None
+
+
+def test_a_mapped_checkpoint_is_what_was_saved(tmp_path: Path) -> None:
+    """Step, parameters and buffers are the file's own bytes, and nothing is read that is no checkpoint."""
+    path = save(tmp_path, 16)
+    snapshots = CheckpointSnapshots(tmp_path)
+    mapped = snapshots.map(16)
+    assert mapped is not None
+    assert mapped.step == STATE.step
+    assert bytes(mapped.parameters) == X.numpy().tobytes()
+    assert {name: bytes(view) for name, view in mapped.buffers.items()} == {
+        name: buffer.numpy().tobytes() for name, buffer in STATE.buffers.items()
+    }
+    assert snapshots.map(32) is None
+    whole = path.read_bytes()
+    for damaged in (b"", whole[:4], whole[:60], b"\xff" * 8 + whole[8:], whole[:8] + b"[]" + whole[10:]):
+        path.write_bytes(damaged)
+        assert snapshots.map(16) is None
+
+
+@pytest.mark.parametrize(
+    "entry", ["{}", '{"dtype":"F64","data_offsets":[0,8]}', '{"dtype":"F32","data_offsets":[0,999]}']
+)
+def test_a_header_that_leads_elsewhere(entry: str, tmp_path: Path) -> None:
+    """Tensors of another type or outside the file are not mapped."""
+    header = '{"__metadata__":{"btard":"{\\"step\\":1}"},"parameters":' + entry + "}"
+    data = len(header).to_bytes(8, "little") + header.encode() + bytes(16)
+    (tmp_path / "round-000016.safetensors").write_bytes(data)
+    assert CheckpointSnapshots(tmp_path).map(16) is None
