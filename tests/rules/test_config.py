@@ -61,6 +61,9 @@ OTHER = {
     "ticket_bits": 12,
     "ticket_memory_kib": 4096,
     "ticket_window": 32,
+    "admission": "closed",
+    "probation": 16,
+    "check_rate": 0.25,
     "defence": "none",
 }
 

@@ -42,6 +42,8 @@ class Context(StrEnum):
     HELD = "btard 1 messages held"
     EVIDENCE = "btard 1 evidence"
     NODE_ID = "btard 1 dht node id"
+    LOT = "btard 1 lot of a join ticket"
+    SAMPLE = "btard 1 directions of a candidate's sample"
     CONTACT = "btard 1 dht contact key"
     IDENTITY_WORK = "btard 1 identity work"
     JOIN_TICKET = "btard 1 join ticket"

@@ -65,6 +65,9 @@ class RunConfig:
     min_bandwidth: int = _documented("bytes per second a member must sustain; bounds waits for bulk data", 1_000_000)
     state_interval: int = _documented("rounds between checkpoints and full-state seals (K)", 16)
     exemption: int = _documented("rounds for which a column that proved right is not opened again (W)", 8)
+    admission: str = _documented("open: strangers may join midway; closed: the genesis roster is all there is", "open")
+    probation: int = _documented("rounds that a candidate works, checked and uncounted, before it is a member (T)", 32)
+    check_rate: float = _documented("share of a candidate's rounds in which a drawn member redoes its gradient", 0.5)
     min_roster: int = _documented("below this many members the swarm stops", 2)
     identity_bits: int = _documented("zero bits that a newcomer's key must earn once; each doubles the work", 20)
     ticket_bits: int = _documented("zero bits of a join ticket: 2^bits evaluations of Argon2id on average", 13)
@@ -126,9 +129,13 @@ def _canonical(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
+_WORDS = {"admission": ("open", "closed"), "defence": ("btard", "none")}
+
+
 def find_problems(config: RunConfig) -> list[str]:
     """Return what makes a configuration unusable, each with the remedy."""
     positive = "genesis_size rounds tau delta epsilon delay_s max_gradient_s min_bandwidth state_interval"
+    positive += " probation check_rate"
     natural = ("elements", "chunk_size", "exemption", "min_roster")
     problems = [f"{name} must be above 0" for name in positive.split() if not getattr(config, name) > 0]
     problems += [f"{name} must not be negative" for name in natural if getattr(config, name) < 0]
@@ -156,8 +163,11 @@ def find_problems(config: RunConfig) -> list[str]:
         problems.append(f"elements is at most {MAX_ELEMENTS}: a part of a larger vector fits in no message")
     if config.tolerance < 1e-4:
         problems.append("tolerance must be at least 1e-4: less would convict honest hardware")
-    if config.defence not in {"btard", "none"}:
-        problems.append("defence is btard or none")
+    if config.check_rate > 1:
+        problems.append("check_rate is a share: at most 1")
+    problems += [
+        f"{name} is {' or '.join(words)}" for name, words in _WORDS.items() if getattr(config, name) not in words
+    ]
     if config.founder and not _is_peer_id(config.founder):
         problems.append("founder must be 64 hex digits")
     return problems

@@ -6,7 +6,8 @@ Rules of this file
 1. Which disputes open follows from agreed transcripts alone, in an order that all peers share.
 2. A verdict is a count over the agreed votes: conviction needs more than half of the roster.
 3. Somebody always pays: an accusation or naming that is not upheld costs its author its place,
-   so accusing is never free.
+   so accusing is never free. Only a charge against a candidate costs nothing unless more than half find
+   the candidate's sample true: not all may be able to redo what it did three rounds ago.
 """
 
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ class DisputeKind(StrEnum):
     GRADIENT = "gradient"
     REPORT = "report"
     COLUMN = "column"
+    SAMPLE = "sample"
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ class Dispute:
     GRADIENT: did ``accused`` commit to its honest gradient and report on it truly? ``accuser`` is
     a validator. REPORT: is the accused's report on ``part`` what its slice gives? The accuser is
     that part's aggregator. COLUMN: is the aggregate of ``part`` right, and every report on it?
-    The accused is the aggregator, and nobody accuses.
+    The accused is the aggregator, and nobody accuses. SAMPLE: is what the accused, a candidate, said of its
+    gradient in that round true? The accuser was drawn to redo it.
     """
 
     kind: DisputeKind
@@ -99,19 +102,25 @@ def settle(dispute: Dispute, opinions: Sequence[Opinion], roster: Roster) -> Rul
         )
 
     banned, removed = upheld("guilty"), upheld("silent")
-    if dispute.accuser is not None and dispute.accused not in banned and dispute.accuser not in (*banned, *removed):
-        banned = tuple(sorted({*banned, dispute.accuser}))
+    payer = None if dispute.kind is DisputeKind.SAMPLE else dispute.accuser
+    if payer is not None and dispute.accused not in banned and payer not in (*banned, *removed):
+        banned = tuple(sorted({*banned, payer}))
     candidates = sorted({part for opinion in opinions for part in opinion.parts})
     parts = tuple(part for part in candidates if sum(part in opinion.parts for opinion in opinions) >= roster.majority)
     return Ruling(dispute, banned, tuple(peer for peer in removed if peer not in banned), parts)
 
 
 def settle_all(disputes: Sequence[Dispute], votes: Transcript, roster: Roster) -> tuple[Ruling, ...]:
-    """Return the rulings of all open disputes; a vote that answers another number of disputes does not count."""
+    """Return the rulings of all open disputes by the votes of ``roster``.
+
+    A vote that answers another number of disputes does not count.
+    """
     counted = [
         message.payload.opinions
         for message in votes.messages
-        if isinstance(message.payload, Vote) and len(message.payload.opinions) == len(disputes)
+        if message.sender in roster
+        and isinstance(message.payload, Vote)
+        and len(message.payload.opinions) == len(disputes)
     ]
     return tuple(
         settle(dispute, [opinions[index] for opinions in counted], roster) for index, dispute in enumerate(disputes)

@@ -74,6 +74,16 @@ def _shuffle(items: Sequence[PeerId], stream: _Stream) -> list[PeerId]:
     return order
 
 
+def draw_member(q: bytes, purpose: bytes, about: PeerId, roster: Roster) -> PeerId:
+    """Return one member of the roster, each as likely as the others."""
+    return roster.members[_Stream(q, purpose + about).below(len(roster))]
+
+
+def draw_share(q: bytes, purpose: bytes, about: PeerId) -> float:
+    """Return a uniform number in [0, 1), the same on every machine."""
+    return _Stream(q, purpose + about).below(2**53) / 2**53
+
+
 def compute_part_order(q: bytes, roster: Roster, remaining: Roster) -> tuple[PeerId, ...]:
     """Return the aggregators in the order of their parts: a permutation of the round's first roster.
 

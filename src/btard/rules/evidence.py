@@ -42,6 +42,7 @@ class Cause(StrEnum):
     WITHHOLDING = "withholding"
     TOO_MANY_MARKS = "too-many-marks"
     OTHER_STATE = "other-state"
+    INCOMPATIBLE = "incompatible"
     GOODBYE = "goodbye"
 
 
@@ -184,6 +185,23 @@ class MarksProof(Proof, frozen=True, tag=7):
     agrees: Envelopes
 
 
+class ChargeProof(Proof, frozen=True, tag=9):
+    """By majority: the agreed votes about a candidate's sample of ``round``, which ``accuser`` was drawn to redo.
+
+    Charge ``index`` of those that the COMMITs make is the one described. ``reason`` is the digest of why earlier
+    attempts ended: hashed with the COMMITs it is what the publications follow.
+    """
+
+    round: Count
+    accused: Bytes32
+    accuser: OptionalDigest
+    index: Count
+    reason: OptionalDigest
+    commits: Envelopes
+    publications: Envelopes
+    votes: Envelopes
+
+
 AnyProof = (
     ConclusionProof
     | EquivocationProof
@@ -194,6 +212,7 @@ AnyProof = (
     | AttestProof
     | StateProof
     | MarksProof
+    | ChargeProof
 )
 
 

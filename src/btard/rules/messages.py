@@ -17,7 +17,7 @@ from typing import Annotated, NamedTuple
 
 from msgspec import Meta, Struct
 
-from btard.identity import Context, PeerId, digest, short
+from btard.identity import Context, JoinTicket, PeerId, digest, short
 
 MAX_ROSTER = 256
 MAX_PROJECTIONS = 64
@@ -26,6 +26,9 @@ MAX_SUPPLIED = 2 * MAX_ROSTER
 MAX_MARKED = 1024
 """Pairs that a VIEW calls marked, the lowest ones: f members with f partners each are no more at 64 members."""
 MAX_UNRELAYED = 2 * MAX_ROSTER
+MAX_TICKETS = 2
+"""Join tickets in one COMMIT: those of the lowest rank that its sender has verified."""
+MAX_CANDIDATES = MAX_ROSTER // 4
 NOTHING = b""
 """The ``previous`` of a message that follows no transcript."""
 
@@ -97,6 +100,34 @@ class Verdict(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     guilty: bool
 
 
+class Report(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """k projections and a norm, float64: of the clipped difference on one part, or of a candidate's whole gradient."""
+
+    projections: Annotated[tuple[float, ...], Meta(max_length=MAX_PROJECTIONS)]
+    norm: float
+
+
+class Sample(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What a candidate says of its gradient in the round before, as it told the sender."""
+
+    candidate: Bytes32
+    report: Report
+
+
+class Quotes(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What a member passes on of strangers and candidates, who say nothing in transcripts themselves (attacks B8).
+
+    ``charged`` are candidates whose gradient the sender was drawn to redo and found false.
+    """
+
+    tickets: Annotated[tuple[JoinTicket, ...], Meta(max_length=MAX_TICKETS)] = ()
+    samples: Annotated[tuple[Sample, ...], Meta(max_length=MAX_CANDIDATES)] = ()
+    charged: Annotated[tuple[Bytes32, ...], Meta(max_length=MAX_CANDIDATES)] = ()
+
+
+NO_QUOTES = Quotes()
+
+
 class Commit(Payload, frozen=True, tag=1):
     """What a member stands for this round, before anyone has seen a gradient.
 
@@ -110,6 +141,7 @@ class Commit(Payload, frozen=True, tag=1):
     state: Bytes32
     seal: Signature
     goodbye: bool
+    quotes: Quotes = NO_QUOTES
 
 
 class Unrelayed(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -137,13 +169,6 @@ class Reveal(Payload, frozen=True, tag=3):
 
     nonce: Bytes32
     missing: Numbers
-
-
-class Report(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """For one part: k projections of the clipped difference and the norm of g_i[j] - ĝ[j], float64."""
-
-    projections: Annotated[tuple[float, ...], Meta(max_length=MAX_PROJECTIONS)]
-    norm: float
 
 
 class Check(Payload, frozen=True, tag=4):
