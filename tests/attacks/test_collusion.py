@@ -19,7 +19,7 @@ FOUND = {Cause.FALSE_REPORT, Cause.WRONG_AGGREGATE}
 @pytest.mark.parametrize("seed", [0, 1])
 async def test_covered_up_aggregate_is_found_by_validators(autojump_clock, tmp_path, seed):
     """Coverers know the directions when they lie, not who will be checked: one is caught, then its aggregator."""
-    scenario = await run_scenario(tmp_path, {1: "collude", 2: "collude"}, size=8, rounds=30, seed=seed)
+    scenario = await run_scenario(tmp_path, {1: "collude", 2: "collude"}, size=8, rounds=60, seed=seed)
     scenario.require_sound()
     for index in (1, 2):
         assert scenario.departure(index).cause in FOUND

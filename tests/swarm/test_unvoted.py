@@ -60,7 +60,7 @@ async def test_a_ledger_whose_only_evidence_are_conclusions_convinces_by_them_al
     watcher, departure = await run_unvoted(tmp_path, monkeypatch)
     contents = read_contents(tmp_path / "peer-0")
     assert {type(item.proof) for item in contents.departures} == {ConclusionProof}
-    chain = Chain(contents.config, contents.seals, contents.departures, contents.evidence)
+    chain = Chain(contents.config, contents.seals, contents.departures, contents.evidence, contents.owner)
     proof, peers = departure.proof, watcher.hostile.peers
     assert isinstance(proof, ConclusionProof)
     check_conclusion(chain, departure, proof)

@@ -16,12 +16,14 @@ from btard.identity import Context, Identity, PeerId, digest
 from btard.net import Address, Delivery, Hub, MemoryNetwork, MemoryTransport, Terms, deliver_at_once
 from btard.rules.config import RunConfig
 from btard.rules.evidence import DepartureKind
+from btard.sim.joining import KeptStates, make_stranger
 from btard.sim.power import RUNNING, PowerLoss
 from btard.swarm.compute import InlineCompute
 from btard.swarm.conduct import Conduct
 from btard.swarm.events import Departed, Event, RoundDone
 from btard.swarm.goodbye import Goodbye
 from btard.swarm.peer import Membership, find_cause, run_peer
+from btard.swarm.restoring import NoSnapshots
 from btard.swarm.state import State, compute_state_root
 from btard.swarm.workload import Workload
 
@@ -90,6 +92,8 @@ class StaticDirectory:
 class SimulatedSwarm:
     """The peers of one simulation; ``conducts``, ``delivery``, ``crash`` and ``stop`` let the caller interfere.
 
+    ``joins`` are strangers, numbered after the genesis roster, and when each comes, in virtual seconds.
+
     With ``keeps_errors`` whatever ends a peer is its outcome; else a bug of ours ends the simulation.
     """
 
@@ -106,15 +110,18 @@ class SimulatedSwarm:
         leave_after: Mapping[int, int] | None = None,
         on_end: Callable[[PeerOutcome], None] = lambda outcome: None,
         keeps_errors: bool = False,
+        joins: Mapping[int, float] | None = None,
     ) -> None:
-        size = int(str(config.get("genesis_size", 8)))
+        self._joins, self._kept = dict(joins or {}), {index: KeptStates() for index in joins or {}}
+        members = int(str(config.get("genesis_size", 8)))
+        size = members + len(self._joins)
         seeds = [digest(Context.EXPAND, b"simulated identity", f"{seed}/{index}".encode()) for index in range(size)]
         self.identities = [Identity(item) for item in seeds]
         workload = make_workload()
         self.config = RunConfig(
             **{  # type: ignore[arg-type]
                 "founder": self.identities[0].peer_id.hex(),
-                "genesis_size": size,
+                "genesis_size": members,
                 "elements": workload.elements,
                 "chunk_size": 8,
                 "delay_s": 1.0,
@@ -170,6 +177,7 @@ class SimulatedSwarm:
 
     async def _run_one(self, outcome: PeerOutcome, transport: MemoryTransport) -> None:
         RUNNING.set(outcome.index)
+        await trio.sleep(self._joins.get(outcome.index, 0.0))
         await self._live(outcome, transport)
         while (restart_s := self._returns.pop(outcome.index, None)) is not None:
             await trio.sleep(restart_s)
@@ -204,22 +212,25 @@ class SimulatedSwarm:
             outcome.events.append(event)
             self._watch(outcome.index, event)
 
+        workload, data_dir, kept = self._make_workload(), self.data_dir(outcome.index), self._kept.get(outcome.index)
         member = Membership(
             identity,
             self.config,
-            self._make_workload(),
-            self.data_dir(outcome.index),
+            workload,
+            data_dir,
             self.conducts.get(outcome.index, Conduct()),
             InlineCompute(),
             observe,
             gradient_ms=100,
+            application=make_stranger(self.config, identity, hub, workload, data_dir, kept) if kept else None,
+            snapshots=kept or NoSnapshots(),
             goodbye=Goodbye(self._leave_after.get(outcome.index)),
         )
         member.data_dir.mkdir(parents=True, exist_ok=True)
         async with trio.open_nursery() as nursery:
             await nursery.start(hub.run)
             try:
-                if not member.is_founder and not outcome.restarts:
+                if not member.is_founder and (kept or not outcome.restarts):
                     await hub.connect(*await self._find_founder(directory))
                 outcome.state = await run_peer(member, hub, directory)
             except BtardError as error:

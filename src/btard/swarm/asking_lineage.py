@@ -109,9 +109,11 @@ class LineAsker:
         while True:
             after = line[-1].seal.round if line else FROM_GENESIS
             answer = await self._ask(source, LineQuestion(after, through))
+            if not answer.is_known and not through:
+                raise Unreachable(f"{short(source)} has no seals yet")
             if not answer.is_known:
                 names = ", ".join(digest.hex() for digest in through)
-                raise RemoteProtocolError(f"it does not know the seal {names}" if names else "it has no seals")
+                raise RemoteProtocolError(f"it does not know the seal {names}")
             if not answer.seals or len(line) + len(answer.seals) > MAX_STEPS:
                 raise RemoteProtocolError(
                     f"its line of seals has no end: {len(line)} so far, the last of round {after}"

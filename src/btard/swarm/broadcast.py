@@ -105,6 +105,7 @@ class Broadcast:
         self.on_signing: Callable[[], None] = lambda: None
         self.unknown: set[Stage] = set()
         self.lost: set[PeerId] = set()
+        self.arriving: frozenset[PeerId] = frozenset()
         hub.on_control[Kind.MESSAGE] = self._receive
         hub.on_control[Kind.CERTIFICATE] = self._receive_certificate
         hub.on_control[Kind.GENESIS] = self._receive_genesis
@@ -341,13 +342,18 @@ class Broadcast:
         return is_commitment or any(item.stage == stage for item in (place.last, place.current) if item is not None)
 
     def is_member(self, peer: PeerId) -> bool:
-        """Return whether ``peer`` belongs to the roster; before we know it, to the one in the founder's seal."""
-        return peer in (self.place.roster.members or self._genesis.members)
+        """Return whether ``peer`` belongs to the roster, or to that of the next round.
+
+        Before we know it, to the one in the founder's seal.
+        """
+        return peer in (self.place.roster.members or self._genesis.members) or peer in self.arriving
 
     def _may_speak(self, stage: Stage, sender: PeerId) -> bool:
-        """Members may; before we know the roster, only the first thing they say."""
+        """Members may, and newcomers in rounds to come; before we know the roster, only the first thing they say."""
         members = self.place.roster.members
-        return sender in members if members else stage == FIRST and sender in self._genesis
+        if not members:
+            return stage == FIRST and sender in self._genesis
+        return sender in members or (sender in self.arriving and stage.round > self.place.round)
 
     def _receive(self, peer: PeerId, envelope: bytes) -> None:
         if self.is_member(peer):  # a stranger's signatures are not worth the time to verify them

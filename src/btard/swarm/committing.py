@@ -23,7 +23,9 @@ async def commit(services: Services, work: Work, *, is_closing: bool = False) ->
             Phase.COMMIT,
             payload,
             wait_s=services.deadlines.commit(work.round),
-            is_valid=lambda message: is_valid_commit(message, work.validators, is_closing=is_closing),
+            is_valid=lambda message: is_valid_commit(
+                message, work.validators, work.state.newcomers, is_closing=is_closing
+            ),
         )
     work.chain = compute_opening_chain(work)
 
@@ -34,7 +36,7 @@ async def _prepare_commit(services: Services, work: Work, *, is_closing: bool) -
         return await _restore_commit(services, work, said)
     if services.me in work.validators:
         work.verdicts = work.verdicts or await _validate(services, work)
-    elif not (is_closing or services.is_leaving(work)) and work.gradient is None:
+    elif not (is_closing or services.is_leaving(work) or services.me in work.state.newcomers) and work.gradient is None:
         await _compute_own_gradient(services, work)
     own = work.gradient
     return Commit(
@@ -44,6 +46,7 @@ async def _prepare_commit(services: Services, work: Work, *, is_closing: bool) -
         state=work.state.seal.state,
         seal=sign_seal(services.identity, work.state.seal),
         goodbye=is_closing or services.is_leaving(work),
+        quotes=services.reception.quote(work.state),
     )
 
 

@@ -20,10 +20,10 @@ class Compute(Protocol):
 
 
 class ThreadCompute:
-    """Runs work in worker threads, one at a time: a peer is given one core."""
+    """Runs work in worker threads, one at a time unless told otherwise: a peer is given one core."""
 
-    def __init__(self) -> None:
-        self._limiter = trio.CapacityLimiter(1)
+    def __init__(self, places: int = 1) -> None:
+        self._limiter = trio.CapacityLimiter(places)
 
     async def run(self, work: Callable[[], T]) -> T:
         """Return ``work()``, run in a thread."""

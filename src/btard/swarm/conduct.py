@@ -5,7 +5,7 @@ The swarm calls these and knows nothing more: whoever runs a modified client run
 and it is the protocol's business to find that out.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import trio
 from torch import Tensor
@@ -73,6 +73,14 @@ class Conduct:
     def verdict(self, round_number: int, target: PeerId, guilty: bool) -> bool:
         """Return the verdict to sign about a validator's target."""
         return guilty
+
+    def sample(self, round_number: int, compute: Callable[[], Report]) -> Report:
+        """Return what to say, as a candidate, of our gradient, which ``compute`` works out."""
+        return compute()
+
+    def charge(self, round_number: int, candidate: PeerId, compute: Callable[[], bool]) -> bool:
+        """Return whether to charge a candidate that we were drawn to check, which ``compute`` finds out."""
+        return compute()
 
     def namings(
         self, round_number: int, false_reporters: tuple[PeerId, ...], contributors: tuple[PeerId, ...]

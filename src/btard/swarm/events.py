@@ -103,6 +103,32 @@ class GradientOverflow:
     in_a_row: int
 
 
+@dataclass(frozen=True)
+class Admitted:
+    """We are on probation since this round."""
+
+    round: int
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """As a candidate we have worked in a round; ``worked`` of ``needed`` rounds counted before it."""
+
+    round: int
+    worked: int
+    needed: int
+
+
+@dataclass(frozen=True)
+class Promoted:
+    """Probation is over: we are a member from this round on."""
+
+    round: int
+
+
+Joining = Admitted | Sampled | Promoted
+"""What happens to a stranger on its way into the roster."""
+
 Event = (
     RunStarted
     | Resumed
@@ -114,6 +140,7 @@ Event = (
     | Stranded
     | GradientOverflow
     | GradientDiffers
+    | Joining
 )
 Observer = Callable[[Event], None]
 

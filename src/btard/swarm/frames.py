@@ -5,7 +5,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from btard.rules.messages import MAX_ROSTER, Bytes32, Count, OptionalDigest, Position
+from btard.rules.messages import MAX_ROSTER, Bytes32, Count, OptionalDigest, Position, Report
 from btard.rules.seal import SealSignature
 
 
@@ -39,6 +39,34 @@ class Kind(IntEnum):
     LEAVES = 54
     CLAIMS = 55
     CHUNKS = 56
+    SAMPLE = 61
+    HANDOVER = 62
+    UPDATE = 63
+
+
+class SampleHead(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What a candidate says of its gradient in a round."""
+
+    round: Count
+    report: Report
+
+
+class Receipt(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """The answer to a ticket: the number of a ``ticket_desk.Reply``."""
+
+    reply: Annotated[int, Meta(ge=0, le=10)]
+
+
+class UpdateRequest(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Asks for the aggregate of a finished round; the answer's head is an UpdateHead, or empty."""
+
+    round: Count
+
+
+class UpdateHead(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Whether x moved by the aggregate that is the payload."""
+
+    is_applied: bool
 
 
 class SignedTuple(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

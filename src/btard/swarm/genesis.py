@@ -140,6 +140,7 @@ class Founder:
             previous=NOTHING,
             q=digest(Context.VALIDATORS, self._config.run_id, self._state, *sorted(self._promised)),
             gradient_ms=max(1, *self._promised.values()),
+            ticket_bits=self._config.ticket_bits,
         )
         return SignedSeal(seal, sign_seal(self._identity, seal))
 

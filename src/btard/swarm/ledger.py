@@ -24,6 +24,7 @@ from btard.rules.config import RunConfig
 from btard.rules.evidence import Departure
 from btard.rules.messages import SignedMessage, Stage
 from btard.rules.seal import Seal, SealSignature
+from btard.swarm.frames import SignedTuple
 from btard.swarm.ledger_files import (
     EVIDENCE_DIRECTORY,
     LEDGER_FILE,
@@ -139,6 +140,7 @@ class Ledger:
     def record_seal(self, seal: Seal) -> None:
         """Store the tuple of a finished round: the next one, or the newest anew while nobody has signed it.
 
+        The first one is that of the genesis; after a line, that with which we became a member.
         On disk with the next message.
 
         A seal that is stored already changes nothing.
@@ -148,7 +150,7 @@ class Ledger:
         """
         row = (seal.round, encode_seal(seal))
         with self._lazily:
-            following = self._database.execute("SELECT coalesce(max(round), -1) + 1 FROM seals").fetchone()[0]
+            following = self._find_following(seal)
             if seal.round == following:
                 self._database.execute("INSERT INTO seals VALUES (?, ?)", row)
             elif row not in self._database.execute("SELECT * FROM seals WHERE round = ?", row[:1]).fetchall():
@@ -156,6 +158,12 @@ class Ledger:
                     message = f"seal {seal.round} is out of turn or signed already; {following} is next"
                     raise LocalProtocolError(message)
                 self._database.execute("REPLACE INTO seals VALUES (?, ?)", row)
+
+    def _find_following(self, seal: Seal) -> int:
+        """The round of the next seal, which may be any where we know a line and no seal yet."""
+        query = "SELECT (SELECT max(round) + 1 FROM seals), EXISTS (SELECT 1 FROM line)"
+        following, is_midway = self._database.execute(query).fetchone()
+        return (seal.round if is_midway else 0) if following is None else int(following)
 
     def record_signatures(self, round_number: int, signatures: Sequence[SealSignature]) -> None:
         """Store members' signatures over a round's seal; those known already change nothing.
@@ -212,10 +220,12 @@ class Ledger:
     def signed_seals_from(self, first: int, count: int) -> Iterator[Seal]:
         """At most ``count`` stored seals over which there are signatures, from round ``first`` on."""
         query = (
-            "SELECT seal FROM seals WHERE round >= ? AND EXISTS "
-            "(SELECT 1 FROM signatures WHERE signatures.round = seals.round) ORDER BY round LIMIT ?"
+            "SELECT round, seal FROM seals WHERE round >= ?1 AND EXISTS "
+            "(SELECT 1 FROM signatures WHERE signatures.round = seals.round) UNION ALL "
+            "SELECT round, seal FROM line WHERE round >= ?1 AND round < (SELECT min(round) FROM seals) "
+            "ORDER BY round LIMIT ?2"
         )
-        for (data,) in self._database.execute(query, (first, count)).fetchall():
+        for _, data in self._database.execute(query, (first, count)).fetchall():
             yield decode_seal(data)
 
     def newest_seal(self) -> Seal | None:
@@ -226,7 +236,18 @@ class Ledger:
     def signatures(self, round_number: int) -> tuple[SealSignature, ...]:
         """The stored signatures over a round's seal, by signer."""
         query = "SELECT signer, signature FROM signatures WHERE round = ? ORDER BY signer"
-        return tuple(SealSignature(*row) for row in self._database.execute(query, (round_number,)).fetchall())
+        rows = self._database.execute(query, (round_number,)).fetchall()
+        told = self._database.execute("SELECT signatures FROM line WHERE round = ?", (round_number,)).fetchone()
+        if told and not rows:
+            signatures: tuple[SealSignature, ...] = decode(told[0], tuple[SealSignature, ...])
+            return signatures
+        return tuple(SealSignature(*row) for row in rows)
+
+    def record_line(self, line: Iterable[SignedTuple]) -> None:
+        """Store the seals by which a newcomer came to know the run, from the genesis on, for those after us."""
+        with self._now:
+            rows = [(decode_seal(item.seal).round, item.seal, encode(item.signatures)) for item in line]
+            self._database.executemany("INSERT OR REPLACE INTO line VALUES (?, ?, ?)", rows)
 
     def departures(self) -> Iterator[Departure]:
         """Everyone who left, in the order of rounds."""

@@ -19,7 +19,7 @@ LEDGER_FILE = "ledger.sqlite3"
 LOCK_FILE = "lock"
 EVIDENCE_DIRECTORY = "evidence"
 UPDATES_DIRECTORY = "updates"
-FORMAT = b"btard ledger 3"
+FORMAT = b"btard ledger 4"
 TABLES = {
     "meta": "CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT",
     "messages": (
@@ -31,6 +31,7 @@ TABLES = {
         "CREATE TABLE signatures (round INTEGER, signer BLOB, signature BLOB NOT NULL,"
         " PRIMARY KEY (round, signer)) STRICT"
     ),
+    "line": "CREATE TABLE line (round INTEGER PRIMARY KEY, seal BLOB NOT NULL, signatures BLOB NOT NULL) STRICT",
     "departures": (
         "CREATE TABLE departures (round INTEGER, peer BLOB, kind TEXT, departure BLOB NOT NULL,"
         " PRIMARY KEY (round, peer, kind)) STRICT"
@@ -187,3 +188,16 @@ def remove_leftovers(directory: Path) -> None:
     for name in (EVIDENCE_DIRECTORY, UPDATES_DIRECTORY):
         for partial in (directory / name).glob("*.bin.partial"):
             partial.unlink(missing_ok=True)
+
+
+def put_aside(directory: Path, newest: int) -> None:
+    """Rename a closed ledger whose peer is out of the run, so that a new one can begin; its evidence stays beside it.
+
+    Raises:
+        ConfigError: it cannot be renamed.
+    """
+    try:
+        (directory / LEDGER_FILE).rename(directory / f"ledger-until-round-{newest}.sqlite3")
+        _sync_directory(directory)
+    except OSError as error:
+        raise ConfigError(f"cannot put the old ledger in {directory} aside: {error.strerror or error}") from None

@@ -65,13 +65,21 @@ class Links:
     ) -> None:
         self._hub, self._me, self._directory, self._roster = hub, me, directory, roster
         self._patience_s = patience_s
+        self._kept: set[PeerId] = {me}
+        self._nursery: trio.Nursery | None = None
 
     async def run(self) -> None:
         """Keep links to all other members until cancelled."""
-        async with trio.open_nursery() as nursery:
-            for peer in self._roster().members:
-                if peer != self._me:
-                    nursery.start_soon(self._keep, peer)
+        async with trio.open_nursery() as self._nursery:
+            self.follow()
+            await trio.sleep_forever()
+
+    def follow(self) -> None:
+        """Keep links to those also who have become members meanwhile."""
+        for peer in self._roster().members if self._nursery else ():
+            if peer not in self._kept and self._nursery:
+                self._kept.add(peer)
+                self._nursery.start_soon(self._keep, peer)
 
     async def _keep(self, peer: PeerId) -> None:
         if peer < self._me:
@@ -85,6 +93,7 @@ class Links:
                 await self._dial(peer)
                 attempt += 1
             await trio.sleep(RETRY_S[min(attempt, len(RETRY_S) - 1)])
+        self._kept.discard(peer)
 
     async def _dial(self, peer: PeerId) -> None:
         try:

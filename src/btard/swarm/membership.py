@@ -6,6 +6,7 @@ from pathlib import Path
 
 from btard.identity import Identity
 from btard.rules.config import RunConfig
+from btard.swarm.application import Application
 from btard.swarm.compute import Compute
 from btard.swarm.conduct import Conduct
 from btard.swarm.events import Observer
@@ -18,8 +19,9 @@ from btard.swarm.workload import Workload
 class Membership:
     """How a peer takes part in a run: who it is, what it trains, and where it keeps its ledger.
 
-    ``snapshots`` are what a restart replays from; ``disk`` runs writes beside ``compute``; ``reach_founder``
-    returns once there is a link to the founder, by default from where the directory says it is.
+    ``snapshots`` are what a restart replays from; ``disk`` runs writes beside ``compute``, ``aside`` what is
+    worked out about candidates; ``reach_founder`` returns once there is a link to the founder, by default from
+    where the directory says it is. With an ``application`` we join a run that has begun.
     """
 
     identity: Identity
@@ -34,6 +36,8 @@ class Membership:
     snapshots: Snapshots = field(default_factory=NoSnapshots)
     disk: Compute | None = None
     reach_founder: Callable[[], Awaitable[None]] | None = None
+    aside: Compute | None = None
+    application: Application | None = None
 
     @property
     def is_founder(self) -> bool:

@@ -10,21 +10,28 @@ from functools import partial
 
 import trio
 
-from btard.errors import Banned, BtardError, ConfigError, Removed
+from btard.errors import Banned, BtardError, ConfigError, Refused, Removed
 from btard.identity import PeerId
 from btard.net import Hub
 from btard.rules.config import RunConfig
 from btard.rules.roster import Roster
 from btard.rules.seal import SealSignature
+from btard.swarm.application import Application
+from btard.swarm.candidacy import Candidacy
 from btard.swarm.events import Resumed, RunStarted
 from btard.swarm.genesis import Founder, SignedSeal, ask_for_genesis, make_hello, serve_genesis
+from btard.swarm.handover import Handovers
 from btard.swarm.ledger import Ledger
+from btard.swarm.ledger_files import put_aside
 from btard.swarm.links import Directory, Links, dial_founder
 from btard.swarm.membership import Membership
 from btard.swarm.plain import PlainRun
 from btard.swarm.restoring import Start, restore
-from btard.swarm.rounds import Rounds, Transfers
+from btard.swarm.rounds import Rounds
 from btard.swarm.state import State, Work, compute_state_root
+from btard.swarm.telling_lineage import LineTeller
+from btard.swarm.telling_state import StateTeller
+from btard.swarm.transfers import Transfers
 from btard.swarm.updates import Updates
 from btard.wire import compute_seal_digest
 
@@ -32,6 +39,8 @@ __all__ = ["Membership", "find_cause", "run_peer"]
 
 ENDINGS: dict[str, type[BtardError]] = {"Banned": Banned, "Removed": Removed}
 """How one's part in a run ends for good, as the ledger names it."""
+RETURNING = {"Removed", "left"}
+"""After which one may come back as a stranger, with a new ticket and full probation."""
 
 
 async def run_peer(member: Membership, hub: Hub, directory: Directory) -> State:
@@ -46,7 +55,7 @@ async def run_peer(member: Membership, hub: Hub, directory: Directory) -> State:
         ConfigError: the data directory is no place to go on from; nothing was signed.
         Unreachable: neither the founder before genesis nor more than half of the members after a restart answer.
     """
-    with Ledger.create(member.data_dir, member.config, member.identity.peer_id) as ledger:
+    with open_ledger(member) as ledger:
         try:
             async with trio.open_nursery() as nursery:
                 state = await _take_part(member, hub, directory, ledger, nursery)
@@ -57,6 +66,24 @@ async def run_peer(member: Membership, hub: Hub, directory: Directory) -> State:
                 ledger.record_ending(type(cause).__name__, str(cause))
             raise cause from None
         return state
+
+
+def open_ledger(member: Membership) -> Ledger:
+    """Return the ledger of the data directory; a new one where we were removed or left, and may come back.
+
+    What was signed before belongs to rounds that are over for certain: more than half went on without us.
+
+    Raises:
+        ConfigError: the directory is no place to go on from.
+    """
+    ledger = Ledger.create(member.data_dir, member.config, member.identity.peer_id)
+    kind, _ = ledger.ending() or ("", "")
+    if member.application is None or kind not in RETURNING:
+        return ledger
+    newest = ledger.newest_seal()
+    ledger.close()
+    put_aside(member.data_dir, newest.round if newest else 0)
+    return Ledger.create(member.data_dir, member.config, member.identity.peer_id)
 
 
 def find_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -80,22 +107,39 @@ async def _take_part(
     nursery.start_soon(member.conduct.accompany, hub)
     if member.config.defence == "none":
         return await _run_plain(member, hub, directory, ledger, nursery)
+    LineTeller(hub, ledger)
     kind, reason = ledger.ending() or ("", "")
     if kind in ENDINGS:
         raise ENDINGS[kind](reason)
     updates = Updates(member.data_dir, ledger, member.disk or member.compute)
+    StateTeller(member.config, hub, ledger, member.snapshots, updates, member.aside or member.compute)
     start = await member.compute.run(lambda: restore(member.config, member.workload, ledger, updates, member.snapshots))
     if start is None:
-        state = await begin(member, hub, directory, ledger)
-        start = Start(Work(member.config, state, None))
-        member.observe(RunStarted(state.roster.members))
+        start = await _come_in(member, hub, directory, ledger, transfers, nursery)
+        member.observe(RunStarted(start.work.roster.members))
     else:
         work = start.work
-        serve_genesis(hub, find_genesis(ledger, member.config))
+        if (first := next(ledger.seals())).round == 0:
+            serve_genesis(hub, SignedSeal(first, find_founders_signature(ledger, member.config)))
         member.observe(Resumed(work.round, work.attempt, work.roster.members, work.state))
     if kind:
         return start.work.state
     return await Rounds(member, hub, directory, ledger, nursery, transfers, updates, start).run()
+
+
+async def _come_in(
+    member: Membership, hub: Hub, directory: Directory, ledger: Ledger, transfers: Transfers, nursery: trio.Nursery
+) -> Start:
+    """Return our first start: with all others at the genesis, or midway, where the run has begun without us."""
+    may_be_late = member.config.admission == "open" and not member.is_founder and ledger.newest_seal() is None
+    application = member.application if may_be_late else None
+    if application is None or not await application.has_begun():
+        try:
+            return Start(Work(member.config, await begin(member, hub, directory, ledger), None))
+        except Refused:  # it may have begun meanwhile
+            if application is None or not await application.has_begun():
+                raise
+    return await join_midway(member, hub, directory, ledger, transfers, nursery, application)
 
 
 async def begin(member: Membership, hub: Hub, directory: Directory, ledger: Ledger) -> State:
@@ -138,8 +182,40 @@ async def meet(member: Membership, hub: Hub, directory: Directory, ledger: Ledge
 
 def find_genesis(ledger: Ledger, config: RunConfig) -> SignedSeal:
     """Return seal 0 as the founder signed it, from the ledger."""
-    signature = next(item.signature for item in ledger.signatures(0) if item.signer == config.founder_id)
-    return SignedSeal(next(ledger.seals()), signature)
+    return SignedSeal(next(ledger.seals()), find_founders_signature(ledger, config))
+
+
+def find_founders_signature(ledger: Ledger, config: RunConfig) -> bytes:
+    """Return the founder's signature over seal 0, from the ledger."""
+    return next(item.signature for item in ledger.signatures(0) if item.signer == config.founder_id)
+
+
+async def join_midway(
+    member: Membership,
+    hub: Hub,
+    directory: Directory,
+    ledger: Ledger,
+    transfers: Transfers,
+    nursery: trio.Nursery,
+    application: Application,
+) -> Start:
+    """Return where we begin as a member of a run that began without us, once probation is over.
+
+    Raises:
+        Banned, Removed: it ended otherwise.
+        Refused, Unreachable: nobody shows that the run is the ticket's, or gives us its state.
+    """
+    seal = await application.find_seal()
+    handovers = Handovers(member.config, hub, Roster(tuple(PeerId(peer) for peer in seal.roster)))
+    links = Links(hub, member.identity.peer_id, directory, lambda: handovers.roster, 0.0)
+    nursery.start_soon(links.run)
+    candidacy = Candidacy(member, hub, transfers, application, handovers, links.follow)
+    start = await candidacy.run()
+    application.keep_state(start.work.state)
+    ledger.record_line(application.find_line())
+    ledger.record_seal(start.work.state.seal)
+    ledger.sync()
+    return start
 
 
 async def _run_plain(

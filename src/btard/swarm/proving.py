@@ -13,6 +13,7 @@ from btard.identity import Context, digest, short
 from btard.rules.disputes import Dispute, DisputeKind
 from btard.rules.evidence import (
     AttestProof,
+    ChargeProof,
     ColumnProof,
     CommitOpening,
     ConfirmOpening,
@@ -63,6 +64,13 @@ def prove_votes(work: Work, dispute: Dispute, index: int, hearing: Hearing) -> V
     )
 
 
+def prove_charge(work: Work, dispute: Dispute, index: int, hearing: Hearing) -> ChargeProof:
+    """Return the proof of what the votes on charge ``index`` against a candidate decided."""
+    transcripts = map(_envelopes, (hearing.asked, hearing.published, hearing.answers))
+    accuser = dispute.accuser or b""
+    return ChargeProof(dispute.round, dispute.accused, accuser, index, work.reason, *transcripts)
+
+
 def _show_confirms(work: Work, dispute: Dispute, confirms: Transcript) -> ConfirmOpening:
     is_column = dispute.kind is DisputeKind.COLUMN
     return ConfirmOpening(
@@ -74,7 +82,8 @@ def _show_confirms(work: Work, dispute: Dispute, confirms: Transcript) -> Confir
 
 def _show_commits(work: Work, dispute: Dispute, commits: Transcript) -> CommitOpening:
     previous = work.previous
-    assert previous is not None and previous.round == dispute.round
+    if previous is None:  # a newcomer has not seen the round that this is about, and has no voice in it
+        return CommitOpening(work.reason, _envelopes(commits), (), (), 0)
     opened = _find_opened(work, previous.round)
     checks = () if opened is None else _envelopes(previous.checks)
     return CommitOpening(work.reason, _envelopes(commits), _envelopes(previous.commits), checks, opened or 0)

@@ -6,17 +6,20 @@ vectors. It is stored with the first message signed in the attempt; what the att
 and collects is worked out again.
 """
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from msgspec import Meta, Struct
 from torch import Tensor
 
 from btard.identity import PeerId
+from btard.rules.admission import Check
+from btard.rules.admission import Work as CandidateWork
 from btard.rules.config import RunConfig
 from btard.rules.disputes import Dispute, DisputeKind
 from btard.rules.draws import Assignment
 from btard.rules.marks import Marks, Pair, make_pair, sort_pairs
-from btard.rules.messages import Bytes32, Count, OptionalDigest
+from btard.rules.messages import Bytes32, Count, OptionalDigest, Report
 from btard.rules.roster import Roster
 from btard.rules.seal import Seal, SealSignature
 from btard.swarm.state import State, Work
@@ -37,6 +40,15 @@ class DisputeRecord(Struct, frozen=True, array_like=True, forbid_unknown_fields=
     accused: Bytes32
     accuser: OptionalDigest
     part: Annotated[int, Meta(ge=-1)]
+
+
+class CheckRecord(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Who redoes which candidate's gradient of a round, and what the candidate says of it."""
+
+    checker: Bytes32
+    candidate: Bytes32
+    round: Count
+    report: Report
 
 
 class WorkRecord(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -62,6 +74,10 @@ class WorkRecord(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tru
     later_pairs: Pairs
     awaited_pairs: Pairs
     serial: Count
+    newcomers: Members
+    checks: tuple[CheckRecord, ...]
+    due: tuple[CheckRecord, ...]
+    dismissed: Members
 
     @property
     def round(self) -> int:
@@ -93,6 +109,10 @@ def encode_work(work: Work, serial: int) -> bytes:
         sort_pairs(work.later_pairs),
         sort_pairs(work.awaited_pairs),
         serial,
+        tuple(sorted(state.newcomers)),
+        _record_checks(state.checks),
+        _record_checks(state.due),
+        tuple(sorted(work.dismissed)),
     )
     return encode(record)
 
@@ -110,6 +130,16 @@ def decode_work(data: bytes) -> WorkRecord:
 def _record_dispute(dispute: Dispute) -> DisputeRecord:
     part = -1 if dispute.part is None else dispute.part
     return DisputeRecord(dispute.kind, dispute.round, dispute.accused, dispute.accuser or b"", part)
+
+
+def _record_checks(checks: Sequence[Check]) -> tuple[CheckRecord, ...]:
+    return tuple(CheckRecord(item.checker, item.work.candidate, item.work.round, item.work.report) for item in checks)
+
+
+def _open_checks(records: Sequence[CheckRecord]) -> tuple[Check, ...]:
+    return tuple(
+        Check(PeerId(item.checker), CandidateWork(PeerId(item.candidate), item.round, item.report)) for item in records
+    )
 
 
 def _open_dispute(record: DisputeRecord) -> Dispute:
@@ -133,6 +163,9 @@ def open_state(record: WorkRecord, parameters: Tensor, optimizer: OptimizerState
         assignments=tuple(Assignment(PeerId(one), PeerId(other)) for one, other in record.assignments),
         exempt=dict(record.exempt),
         marks=Marks(_open_pairs(record.first_marks)),
+        newcomers=frozenset(map(PeerId, record.newcomers)),
+        checks=_open_checks(record.checks),
+        due=_open_checks(record.due),
     )
 
 
@@ -144,6 +177,7 @@ def open_work(config: RunConfig, record: WorkRecord, state: State, previous: Wor
     work.sealed, work.signatures = record.is_sealed, record.signatures
     work.settled, work.reopen = {_open_dispute(item) for item in record.settled}, list(record.reopen)
     work.marks = Marks(_open_pairs(record.marks))
+    work.dismissed = frozenset(map(PeerId, record.dismissed))
     work.later_pairs, work.awaited_pairs = _open_pairs(record.later_pairs), _open_pairs(record.awaited_pairs)
     return work
 

@@ -75,13 +75,17 @@ Vectors = tuple[Tensor, OptimizerState]
 
 @dataclass(frozen=True)
 class Start:
-    """Where a peer goes on, and every message of the last two rounds that it had sent or built on before a restart."""
+    """Where a peer goes on, and every message of the last two rounds that it had sent or built on before a restart.
+
+    ``is_entry`` is the first round of a newcomer.
+    """
 
     work: Work
     is_restart: bool = False
     serial: int = 0
     own: tuple[SignedMessage, ...] = ()
     heard: tuple[SignedMessage, ...] = ()
+    is_entry: bool = False
 
 
 def restore(
@@ -120,7 +124,7 @@ def replay(
     Raises:
         ConfigError: neither a snapshot nor x_0 leads there.
     """
-    wanted = range(max(0, record.round - 2), record.round)
+    wanted = range(max(next(ledger.seals()).round, record.round - 2), record.round)
     for finished, vectors in _find_bases(config, workload, ledger, snapshots, wanted.start):
         states = _step_through(config, workload, updates, {finished: vectors}, record.round - 1)
         found = states.get(record.round - 1)

@@ -17,9 +17,12 @@ from functools import partial
 
 from torch import Tensor
 
+from btard.rules.admission import Admission, decide_admission, draw_checks, find_works
+from btard.rules.admission import Work as CandidateWork
 from btard.rules.config import RunConfig
 from btard.rules.draws import combine_nonces, draw_round_validators
 from btard.rules.messages import Commit, Transcript
+from btard.rules.roster import Roster
 from btard.rules.seal import Seal
 from btard.swarm.aggregation import aggregate, reveal
 from btard.swarm.checking import Verified, check, confirm, verify
@@ -45,6 +48,7 @@ async def run_round(services: Services, work: Work) -> State:
     await settle_previous(services, work)
     await part_with_leavers(services, work)
     await part_with_overmarked(services, work)
+    expect_newcomers(services, work)
     await refetch_slices(services, work)
     await aggregate(services, work)
     keep_signatures(services, work)
@@ -70,12 +74,16 @@ async def update(services: Services, work: Work, verified: Verified) -> State:
     parameters, optimizer = await _step(services, work)
     keep_update(services, work, is_applied=optimizer is not work.state.optimizer)
     q = combine_nonces(verified.confirms)
-    seal = await services.compute.run(lambda: build_seal(config, work, verified.confirms, q, parameters, optimizer))
+    works, admission = admit(config, work)
+    roster = Roster.of((*work.roster.members, *admission.promoted))
+    seal = await services.compute.run(
+        lambda: build_seal(config, work, verified.confirms, q, parameters, optimizer, admission)
+    )
     services.ledger.record_seal(seal)
     return State(
         round=work.round + 1,
         attempt=work.attempt,
-        roster=work.roster,
+        roster=roster,
         parameters=parameters,
         optimizer=optimizer,
         seal=seal,
@@ -84,8 +92,25 @@ async def update(services: Services, work: Work, verified: Verified) -> State:
         banned=work.banned,
         assignments=draw_round_validators(config, q, work.roster, work.contributors, verified.loud),
         exempt=verified.exempt,
-        marks=work.next_marks,
+        marks=work.next_marks.within(roster),
+        newcomers=frozenset(admission.promoted),
+        checks=draw_checks(config, q, work.roster, works),
+        due=work.state.checks,
     )
+
+
+def expect_newcomers(services: Services, work: Work) -> None:
+    """Listen from now on to those who will be members in the next round: they may be there before us."""
+    if work.state.seal.candidates:
+        services.broadcast.arriving = frozenset(admit(services.config, work)[1].promoted)
+
+
+def admit(config: RunConfig, work: Work) -> tuple[tuple[CandidateWork, ...], Admission]:
+    """Return what candidates have done, and who is on probation or a member by this round's COMMITs."""
+    assert work.commits is not None
+    seal, gone = work.state.seal, work.banned | work.dismissed
+    works = find_works(config, seal, work.commits, work.roster)
+    return works, decide_admission(config, seal, work.commits, work.roster, gone, works)
 
 
 def keep_update(services: Services, work: Work, *, is_applied: bool) -> None:
@@ -110,7 +135,13 @@ async def _step(services: Services, work: Work) -> tuple[Tensor, OptimizerState]
 
 
 def build_seal(
-    config: RunConfig, work: Work, confirms: Transcript, q: bytes, parameters: Tensor, optimizer: OptimizerState
+    config: RunConfig,
+    work: Work,
+    confirms: Transcript,
+    q: bytes,
+    parameters: Tensor,
+    optimizer: OptimizerState,
+    admission: Admission,
 ) -> Seal:
     """Return the tuple that the members sign in their next COMMIT."""
     is_full = work.round % config.state_interval == 0
@@ -121,9 +152,12 @@ def build_seal(
         transcript=confirms.digest,
         state=compute_state_root(parameters, config.chunk_size),
         full_state=compute_full_state_root(parameters, optimizer, config.chunk_size) if is_full else b"",
-        roster=work.roster.members,
+        roster=tuple(sorted((*work.roster.members, *admission.promoted))),
         banned=tuple(sorted(work.banned)),
         previous=work.state.seal_digest,
         q=q,
         gradient_ms=work.state.seal.gradient_ms,
+        candidates=admission.candidates,
+        admitted=admission.admitted,
+        ticket_bits=admission.ticket_bits,
     )

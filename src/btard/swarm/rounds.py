@@ -1,62 +1,34 @@
 """The loop over rounds, and how a peer finds its place in it: at the start, after a restart, in a new attempt."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import structlog
 import trio
 
 from btard.errors import Banned, LocalProtocolError, Removed, Undecided, Unreachable
-from btard.identity import PeerId
 from btard.net import Hub
 from btard.rules.seal import Seal
-from btard.swarm.broadcast import Broadcast
 from btard.swarm.catching_up import catch_up, recall
 from btard.swarm.events import RoundDone
 from btard.swarm.exchange import Exchange, NewAttempt, Stalls
-from btard.swarm.gather import Parts
 from btard.swarm.ledger import Ledger
 from btard.swarm.links import PATIENCE_S, Directory, Links
 from btard.swarm.membership import Membership
+from btard.swarm.reception import Reception
 from btard.swarm.records import encode_work
 from btard.swarm.recovery import Recovery
 from btard.swarm.restoring import Start
 from btard.swarm.round import close_run, run_round
-from btard.swarm.scatter import Slices
 from btard.swarm.services import WARM_UP_S, Deadlines, Services
 from btard.swarm.standing import Standing
 from btard.swarm.state import State, Work
+from btard.swarm.transfers import Transfers
 from btard.swarm.updates import Updates
 
 log = structlog.get_logger(__name__)
 
 COMPANY_PATIENCE_S = 600.0
 """How long a restarted peer waits for more than half of the members: all may be starting again, by hand."""
-
-
-@dataclass(frozen=True)
-class Transfers:
-    """The services that receive: messages, slices, aggregates."""
-
-    broadcast: Broadcast
-    slices: Slices
-    parts: Parts
-
-    @classmethod
-    def open(cls, member: Membership, hub: Hub, ledger: Ledger) -> "Transfers":
-        """Begin to receive what belongs to round 1."""
-        config = member.config
-        broadcast = Broadcast(config, member.identity, hub, ledger, member.conduct)
-        notify = broadcast.board.signal
-        conduct = member.conduct
-
-        def offers(number: int, peer: PeerId) -> bool:
-            return conduct.sends_slice(number, peer) and conduct.publishes_slice(number)
-
-        slices = Slices(config, hub, notify, offers, broadcast.is_member)
-        transfers = cls(broadcast, slices, Parts(config, hub, notify, broadcast.is_member))
-        transfers.slices.begin_round(0, config.genesis_size)
-        transfers.parts.begin_attempt(0, 0, config.genesis_size)
-        return transfers
 
 
 class Rounds:
@@ -81,6 +53,17 @@ class Rounds:
         self._standing = Standing(config, hub, ledger, self._broadcast)
         self._deadlines = Deadlines.of(config, start.work.state.seal.gradient_ms)
         stalls = Stalls(delay_s)
+        self._reception = Reception(
+            config,
+            member.identity.peer_id,
+            hub,
+            member.workload,
+            member.conduct,
+            member.aside or member.compute,
+            ledger,
+            updates,
+            nursery.start_soon,
+        )
         self._services = Services(
             config,
             member.identity,
@@ -94,18 +77,20 @@ class Rounds:
             transfers.parts,
             self._deadlines.after_restart() if start.is_restart else self._deadlines,
             updates,
+            self._reception,
             member.observe,
             nursery.start_soon,
             member.goodbye,
         )
         self._has_left = False
         self._noted: object = None
+        patience_s = 0.0 if start.is_restart else PATIENCE_S
+        place = self._broadcast.place
+        self._links = links = Links(hub, member.identity.peer_id, directory, lambda: place.roster, patience_s)
         self._move_to(self._work)
         self._begin_round()
         self._broadcast.place.serial = start.serial
         self._broadcast.on_signing = self._note_place
-        patience_s = 0.0 if start.is_restart else PATIENCE_S
-        links = Links(hub, member.identity.peer_id, directory, lambda: self._broadcast.place.roster, patience_s)
         hub.on_connected, hub.on_lost = self._broadcast.resend, self._broadcast.lost.add
         for task in (self._recovery.run, stalls.run, links.run):
             nursery.start_soon(task)
@@ -121,7 +106,8 @@ class Rounds:
             return self._work.state
         if self._start.is_restart:
             await recall(self._services, self._start)
-        await self._ask_around()
+        if not self._start.is_entry:
+            await self._ask_around()
         self._nursery.start_soon(self._watch_standing)
         if self._start.is_restart:
             self._nursery.start_soon(catch_up, self._services, self._hub)
@@ -130,6 +116,8 @@ class Rounds:
     async def _find_company(self) -> bool:
         """Wait for links: to all before round 1, to more than half after a restart; False where the run is over."""
         others, limit_s = self._broadcast.others, WARM_UP_S
+        if self._start.is_entry:  # more than half handed over our place a moment ago
+            return True
         if not self._start.is_restart:
             with trio.move_on_after(limit_s):
                 await self._hub.wait_connected(others)
@@ -202,6 +190,7 @@ class Rounds:
         self._services = replace(self._services, deadlines=self._deadlines)
         self._move_to(self._work)
         self._begin_round()
+        self._reception.hand_over(self._work)
         self._forget_updates(work.round)
 
     async def _close(self) -> State:
@@ -243,6 +232,7 @@ class Rounds:
         roster = work.roster.without(change.leaving)
         if len(roster) < self._config.min_roster:
             raise Undecided(f"only {len(roster)} members are left, fewer than min_roster; the swarm stops")
+        self._work.dismissed |= {peer for peer in change.removed if peer not in work.roster}
         self._work.begin_attempt(roster, work.banned | set(change.banned), work.attempt + 1, change.reason)
         self._move_to(self._work)
 
@@ -257,6 +247,9 @@ class Rounds:
         self._services.slices.begin_round(work.round, len(work.roster))
         self._broadcast.board.forget(work.round - 1, work.attempt)
         self._broadcast.lost.clear()
+        self._broadcast.arriving = frozenset()
+        self._reception.begin_round(work.state)
+        self._links.follow()
 
     def _note_place(self) -> None:
         """Have our place in the run on disk with the message that is signed there."""

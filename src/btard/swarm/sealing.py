@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from btard.errors import Undecided
 from btard.identity import PeerId
+from btard.rules.admission import find_charges
 from btard.rules.disputes import Dispute, DisputeKind, find_accusations
 from btard.rules.evidence import Cause, DepartureKind, StateProof
 from btard.rules.messages import Commit
@@ -27,7 +28,7 @@ async def settle_previous(services: Services, work: Work) -> None:
         seal_previous(work, common)
         work.sealed = True
     await _part_with_strangers(services, work, common)
-    for disputes in (find_open_accusations(work), find_open_columns(work)[:1]):
+    for disputes in (find_open_accusations(work), find_open_columns(work)[:1], find_open_charges(work)):
         if disputes:
             await rule_on(services, work, disputes, serial=0)
 
@@ -46,6 +47,18 @@ def find_open_columns(work: Work) -> list[Dispute]:
     parts = [work.previous.parts[index] for index in work.reopen]
     columns = [Dispute(DisputeKind.COLUMN, work.previous.round, part.aggregator, part=part.index) for part in parts]
     return [dispute for dispute in columns if dispute not in work.settled]
+
+
+def find_open_charges(work: Work) -> list[Dispute]:
+    """Return the charges against candidates by those who were drawn to check them, unless settled by now."""
+    assert work.commits is not None
+    gone = work.banned | work.dismissed
+    charges = [
+        Dispute(DisputeKind.SAMPLE, check.work.round, check.work.candidate, check.checker)
+        for check in find_charges(work.commits, work.state.due)
+        if check.work.candidate not in gone
+    ]
+    return [dispute for dispute in charges if dispute not in work.settled]
 
 
 async def part_with_leavers(services: Services, work: Work) -> None:
@@ -71,12 +84,15 @@ async def part_with_leavers(services: Services, work: Work) -> None:
 def seal_previous(work: Work, common: bytes) -> None:
     """Collect the signatures over the previous round's tuple, if our own state is the common one.
 
+    Newcomers do not sign the seal that admits them: they only repeat what others told them.
+
     Raises:
         Undecided: too few signatures.
     """
     seal = work.state.seal
     if common == seal.state:
-        claimed = tuple(SealSignature(peer, commit.seal) for peer, commit in _read_commits(work).items())
+        commits = _read_commits(work)
+        claimed = tuple(SealSignature(peer, commits[peer].seal) for peer in commits if peer not in work.state.newcomers)
         work.signatures = _require_quorum(work, find_valid_signatures(seal, claimed))
 
 
@@ -125,8 +141,9 @@ def keep_signatures(services: Services, work: Work) -> None:
 
 
 def _require_quorum(work: Work, signed: Sequence[SealSignature]) -> Sequence[SealSignature]:
-    if work.previous is None:
+    if work.previous is None and not work.state.newcomers:
         return ()  # seal 0 is the founder's alone
-    if not has_quorum(frozenset(item.signer for item in signed), work.previous.state.roster):
+    makers = work.previous.state.roster if work.previous else work.electorate
+    if not has_quorum(frozenset(item.signer for item in signed), makers):
         raise Undecided(f"round {work.round - 1}: its seal has no majority of signatures; the swarm stops")
     return signed

@@ -16,6 +16,7 @@ from btard.swarm.exchange import IN_FLIGHT, Exchange
 from btard.swarm.gather import Parts
 from btard.swarm.goodbye import Goodbye
 from btard.swarm.ledger import Ledger
+from btard.swarm.reception import Reception
 from btard.swarm.scatter import Slices
 from btard.swarm.state import Work
 from btard.swarm.updates import Updates
@@ -88,6 +89,7 @@ class Services:
     parts: Parts
     deadlines: Deadlines
     updates: Updates
+    reception: Reception
     observe: Observer
     spawn: Callable[..., None]
     goodbye: Goodbye = field(default_factory=Goodbye)

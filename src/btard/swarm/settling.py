@@ -18,7 +18,7 @@ from btard.rules.parts import Part
 from btard.rules.validity import is_valid_vote
 from btard.swarm.events import DisputeOpened
 from btard.swarm.exchange import NewAttempt
-from btard.swarm.proving import Hearing, prove_column, prove_votes
+from btard.swarm.proving import Hearing, prove_charge, prove_column, prove_votes
 from btard.swarm.pulling import pull_slice, send_whole
 from btard.swarm.refetching import await_returning
 from btard.swarm.services import Services
@@ -39,7 +39,7 @@ async def hold_disputes(services: Services, work: Work, disputes: Sequence[Dispu
     published = await services.exchange.run(
         work, Phase.DISPUTE_PUBLISH, DisputePublish(), wait_s=deadlines.check, serial=serial
     )
-    opinions = [await form_opinion(services, _work_of(work, dispute), work, dispute) for dispute in disputes]
+    opinions = [await form_opinion(services, work, dispute) for dispute in disputes]
     votes = await services.exchange.run(
         work,
         Phase.VOTE,
@@ -61,7 +61,7 @@ async def rule_on(services: Services, work: Work, disputes: Sequence[Dispute], s
             ones of the attempt.
     """
     hearing = await hold_disputes(services, work, disputes, serial)
-    rulings = settle_all(disputes, hearing.answers, work.roster)
+    rulings = settle_all(disputes, hearing.answers, work.roster if serial else work.electorate)
     banned = tuple(sorted({peer for ruling in rulings for peer in ruling.banned}))
     removed = tuple(sorted({peer for ruling in rulings for peer in ruling.removed} - set(banned)))
     decided = {item for index, item in enumerate(disputes) if is_conclusive(rulings[index], index, hearing, work)}
@@ -86,18 +86,15 @@ def is_conclusive(ruling: Ruling, index: int, hearing: Hearing, work: Work) -> b
     return bool(ruling.banned or ruling.removed) or seen >= work.roster.majority
 
 
-def _work_of(work: Work, dispute: Dispute) -> Work:
-    """The round that a dispute is about: this one, or the one before."""
-    if dispute.round == work.round:
-        return work
-    assert work.previous is not None and work.previous.round == dispute.round
-    return work.previous
+def _work_of(work: Work, dispute: Dispute) -> Work | None:
+    """The round that a dispute is about: this one, or the one before, which a newcomer has not seen."""
+    return work if dispute.round == work.round else work.previous
 
 
 async def _publish_for(services: Services, work: Work, dispute: Dispute) -> None:
     """Send everyone what a dispute asks of us: our own slice, or as aggregator the slices of those who left."""
     subject = _work_of(work, dispute)
-    if dispute.kind is DisputeKind.GRADIENT or dispute.part is None:
+    if dispute.part is None or subject is None:
         return
     part = subject.parts[dispute.part]
     if dispute.kind is DisputeKind.REPORT:
@@ -119,8 +116,13 @@ async def _forward(services: Services, work: Work, subject: Work, part: Part, co
         services.slices.forward(subject.round, root, part.chunks, peer)
 
 
-async def form_opinion(services: Services, subject: Work, work: Work, dispute: Dispute) -> Opinion:
-    """Look at a dispute with our own eyes."""
+async def form_opinion(services: Services, work: Work, dispute: Dispute) -> Opinion:
+    """Look at a dispute with our own eyes; whoever cannot says nothing."""
+    if dispute.kind is DisputeKind.SAMPLE:
+        return await services.reception.judge(work.state, dispute)
+    subject = _work_of(work, dispute)
+    if subject is None:
+        return Opinion((), (), ())
     if dispute.kind is DisputeKind.GRADIENT:
         finding = await inspect_in_compute(services, subject, dispute.accused, CONVICT)
         if finding.gradient is not None:
@@ -185,6 +187,8 @@ def judge(services: Services, subject: Work, column: Column, dispute: Dispute) -
 _CAUSES = {
     (DisputeKind.GRADIENT, True): Cause.FALSE_GRADIENT,
     (DisputeKind.GRADIENT, False): Cause.FALSE_ACCUSATION,
+    (DisputeKind.SAMPLE, True): Cause.FALSE_GRADIENT,
+    (DisputeKind.SAMPLE, False): Cause.FALSE_ACCUSATION,
     (DisputeKind.REPORT, True): Cause.FALSE_REPORT,
     (DisputeKind.REPORT, False): Cause.FALSE_NAMING,
 }
@@ -201,7 +205,8 @@ def name_cause(dispute: Dispute, peer: PeerId, false_parts: Sequence[int]) -> Ca
 
 def _record_ruling(services: Services, work: Work, ruling: Ruling, index: int, hearing: Hearing) -> None:
     dispute = ruling.dispute
-    by_majority = prove_votes(work, dispute, index, hearing)
+    prove = prove_charge if dispute.kind is DisputeKind.SAMPLE else prove_votes
+    by_majority = prove(work, dispute, index, hearing)
     for peer in ruling.banned:
         if peer in work.banned:
             continue  # convicted by an earlier dispute about the same lie
@@ -209,16 +214,20 @@ def _record_ruling(services: Services, work: Work, ruling: Ruling, index: int, h
         if cause is Cause.WRONG_AGGREGATE and _is_right_as_we_see(services, work, dispute):
             cause = Cause.FALSE_REPORT  # an aggregator that lied about its own slice
         by_column = cause in {Cause.FALSE_REPORT, Cause.WRONG_AGGREGATE} and dispute.part is not None
-        own = prove_column(services, _work_of(work, dispute), dispute) if by_column else None
+        subject = _work_of(work, dispute) if by_column else None
+        own = prove_column(services, subject, dispute) if subject else None
         proof, blobs = own or (by_majority, {})
         services.record(work, peer, DepartureKind.BAN, cause, proof, blobs)
+    cause = Cause.INCOMPATIBLE if dispute.kind is DisputeKind.SAMPLE else Cause.WITHHOLDING
     for peer in ruling.removed:
-        services.record(work, peer, DepartureKind.REMOVAL, Cause.WITHHOLDING, by_majority)
+        services.record(work, peer, DepartureKind.REMOVAL, cause, by_majority)
 
 
 def _is_right_as_we_see(services: Services, work: Work, dispute: Dispute) -> bool:
     """Whether we hold the whole opened column and its aggregate is right."""
     subject = _work_of(work, dispute)
+    if subject is None:
+        return False
     assert dispute.part is not None
     part = subject.parts[dispute.part]
     roots = map(subject.root_of, subject.contributors)

@@ -18,6 +18,7 @@ from torch import Tensor
 from btard.errors import LocalProtocolError
 from btard.identity import Context, PeerId, digest
 from btard.robust import Directions
+from btard.rules.admission import Check
 from btard.rules.checks import Reports
 from btard.rules.config import RunConfig
 from btard.rules.disputes import Dispute
@@ -38,6 +39,8 @@ class State:
 
     ``round`` is the next round to run, ``seal`` the tuple of the one before, whose draw q gave this
     round its seeds, part order and ``assignments`` (who validates whom of the previous round).
+    ``newcomers`` are members for the first time, without a gradient in this round and without a voice on earlier ones.
+    ``checks`` of candidates' samples are made in this round; those ``due`` may lead to charges in its COMMIT.
     """
 
     round: int
@@ -52,6 +55,9 @@ class State:
     assignments: tuple[Assignment, ...] = ()
     exempt: Mapping[int, int] = field(default_factory=dict)
     marks: Marks = field(default_factory=Marks)
+    newcomers: frozenset[PeerId] = frozenset()
+    checks: tuple[Check, ...] = ()
+    due: tuple[Check, ...] = ()
 
     @property
     def q(self) -> bytes:
@@ -75,6 +81,7 @@ class Work:
         self.config, self.state, self.previous = config, state, previous
         self.round = state.round
         self.roster, self.banned = state.roster, state.banned
+        self.dismissed: frozenset[PeerId] = frozenset()
         self.marks = state.marks
         self.gathered: frozenset[Pair] = frozenset()
         self.later_pairs: frozenset[Pair] = previous.awaited_pairs if previous else frozenset()
@@ -153,6 +160,11 @@ class Work:
             self.round: self.marks.with_pairs(decided),
             self.round + 1: self.next_marks.with_pairs(decided),
         }
+
+    @property
+    def electorate(self) -> Roster:
+        """The members that saw the rounds before this one, and decide what is disputed about them."""
+        return self.roster.without(self.state.newcomers)
 
     @property
     def relays(self) -> Relays:

@@ -46,7 +46,7 @@ class SealIndex:
 
     def read(self, number: int) -> Seal:
         """Return a signed seal by its round."""
-        return next(self._ledger.seals_from(number, 1))
+        return next(self._ledger.signed_seals_from(number, 1))
 
     def step(self, base: Seal, last: int) -> Seal | None:
         """Return the last seal up to round ``last`` that ``base``'s roster vouches for; None if there is none.

@@ -53,6 +53,7 @@ class Reply(IntEnum):
     OFTEN = 7
     BUSY = 8
     SHUT = 9
+    CLOSED = 10
 
 
 FALSE = frozenset({Reply.IDENTITY, Reply.WORK, Reply.FOREIGN})
@@ -63,6 +64,7 @@ _WORDS = {
     Reply.FOREIGN: "it is another key's",
     Reply.OFTEN: "too many tickets come from your network: wait a little",
     Reply.BUSY: "too many tickets are waiting: wait a little, or ask another member",
+    Reply.CLOSED: "this run admits nobody after its genesis",
     Reply.SHUT: f"{MAX_FALSE} false tickets came from your key: nobody listens for {SHUT_SECONDS / 60:.0f} minutes",
 }
 

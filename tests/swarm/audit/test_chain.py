@@ -65,7 +65,7 @@ def test_nobody_vanishes_and_nobody_appears(make_world: Any) -> None:
     """Every change of the roster needs a reason in the ledger."""
     world = make_world()
     world.seal(roster=(*world.start.members[:-1], b"\xff" * 32))
-    expect(world, "left without a departure", "joined without being admitted")
+    expect(world, "left without a departure", "joined without having been on probation")
 
 
 def test_who_left_is_gone(make_world: Any) -> None:
@@ -173,4 +173,4 @@ def test_stranger_cannot_leave(make_world: Any) -> None:
     stranger = Identity(b"?" * 32)
     world.depart(stranger.peer_id, GOODBYE, Cause.GOODBYE, None)
     world.seal()
-    expect(world, "was not a member")
+    expect(world, "was neither a member nor a candidate")

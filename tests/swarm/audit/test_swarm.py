@@ -68,7 +68,7 @@ async def test_member_that_complains_about_many_leaves_with_a_proof(
 
 async def test_accusation_shows_who_was_loud(autojump_clock: object, tmp_path: Path) -> None:
     """With a tiny norm bound columns are opened and prove right; the draw of validators is still derived."""
-    config = {"genesis_size": 7, "rounds": 5, "tau": 2.0, "delta": 0.01, "exemption": 1, "validators": 2}
+    config = {"genesis_size": 7, "rounds": 12, "tau": 2.0, "delta": 0.01, "exemption": 1, "validators": 2}
     swarm = SimulatedSwarm({**config, "max_byzantine": 2}, LinearTask, tmp_path)
     for index in (1, 3):
         me = swarm.identities[index].peer_id

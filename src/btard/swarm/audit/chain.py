@@ -3,7 +3,8 @@ Seals and rosters: an unbroken chain from the genesis on, and nobody gone withou
 
 Rules of this file
 
-1. The roster of a seal is that of the round after it: its predecessor's, less those who left.
+1. The roster of a seal is that of the round after it: its predecessor's, less those who left, with a candidate
+   that was promoted. A peer that joined midway has the seals from the one on that names it a member.
 2. Every seal but the newest has the signatures of more than half of the roster that made it. The
    newest may lack them: they arrive with the next round's COMMITs, and the peer may have died.
 3. A departure decided in an attempt takes effect in the next one.
@@ -16,23 +17,53 @@ from btard.identity import PeerId, short
 from btard.rules.config import RunConfig
 from btard.rules.evidence import Departure, DepartureKind
 from btard.rules.roster import Roster
-from btard.rules.seal import Seal, SealSignature, has_quorum
+from btard.rules.seal import Candidate, Seal, SealSignature, has_quorum
 from btard.swarm.audit.contents import Evidence
 from btard.wire import compute_seal_digest, find_valid_signatures
 
 
 @dataclass(frozen=True)
 class Chain:
-    """The seals of rounds 0, 1, ... and all departures: who was a member when; and the blobs that proofs name."""
+    """The seals of consecutive rounds and all departures: who was a member when; and the blobs that proofs name.
+
+    ``owner`` is whose ledger it is.
+    """
 
     config: RunConfig
     seals: tuple[Seal, ...]
     departures: tuple[Departure, ...]
     evidence: Evidence
+    owner: PeerId
+
+    @property
+    def first(self) -> int:
+        """The round of the first seal: 0, or the one with which the owner became a member."""
+        return self.seals[0].round if self.seals else 0
+
+    @property
+    def newest(self) -> int:
+        """The round of the last seal, one less than the first without any."""
+        return self.first + len(self.seals) - 1
+
+    def seal_of(self, number: int) -> Seal | None:
+        """The seal of a round."""
+        return self.seals[number - self.first] if self.first <= number <= self.newest else None
 
     def seal_before(self, number: int) -> Seal | None:
         """The seal that a round starts from."""
-        return self.seals[number - 1] if 1 <= number <= len(self.seals) else None
+        return self.seal_of(number - 1)
+
+    def newcomers_in(self, number: int) -> frozenset[bytes]:
+        """The members whose first round it is: they did not see the one before."""
+        seal, before = self.seal_of(number - 1), self.seal_of(number - 2)
+        if seal is not None and before is not None:
+            return frozenset(seal.roster) - frozenset(before.roster)
+        return frozenset((self.owner,)) if number == self.first + 1 and self.first else frozenset()
+
+    def electorate_in(self, number: int, attempt: int) -> Roster | None:
+        """The members of an attempt that saw the round before: they decide what is disputed about it."""
+        roster = self.roster_in(number, attempt)
+        return roster and roster.without([PeerId(peer) for peer in self.newcomers_in(number)])
 
     def roster_before(self, number: int) -> Roster | None:
         """The roster at the start of a round, whose digest its COMMITs carry."""
@@ -45,7 +76,7 @@ class Chain:
         A peer that was a round behind learns what a recovery settled before it has the seal in between; if it left
         by that itself, or died, it never has.
         """
-        return self.seal_before(min(number, len(self.seals))) if number <= len(self.seals) + 1 else None
+        return self.seal_before(min(number, self.newest + 1)) if number <= self.newest + 2 else None
 
     def roster_in(self, number: int, attempt: int) -> Roster | None:
         """The roster of an attempt at a round: those who left in earlier attempts are gone."""
@@ -59,13 +90,13 @@ class Chain:
 
 def find_seal_problems(chain: Chain, signatures: Mapping[int, Sequence[SealSignature]]) -> Iterator[str]:
     """Yield what is wrong with the links, signatures, rosters and ban lists of the chain."""
-    for number, seal in enumerate(chain.seals):
+    for number, seal in enumerate(chain.seals, chain.first):
         signed = signatures.get(number, ())
-        problems = _check_next(chain, number, signed) if number else _check_genesis(chain, signed)
-        yield from (f"seal {number}: {problem}" for problem in problems)
+        check = _check_next if number > chain.first else _check_entry if number else _check_genesis
+        yield from (f"seal {number}: {problem}" for problem in check(chain, number, signed))
         if seal.round != number or seal.run_id != chain.config.run_id:
             yield f"seal {number}: it belongs to round {seal.round} or to another run"
-    for number in sorted(set(signatures) - set(range(len(chain.seals)))):
+    for number in sorted(set(signatures) - set(range(chain.first, chain.newest + 1))):
         yield f"seal {number}: it is missing, but there are signatures over it"
 
 
@@ -74,21 +105,31 @@ def is_sealed(chain: Chain, number: int, signatures: Mapping[int, Sequence[SealS
     signers = frozenset(item.signer for item in signatures.get(number, ()))
     if number == 0:
         return bytes.fromhex(chain.config.founder) in signers
-    roster = chain.roster_before(number)
+    roster = chain.roster_before(number) or chain.electorate_in(number + 1, chain.seals[0].attempt)
     return roster is not None and has_quorum(signers, roster)
 
 
-def _check_genesis(chain: Chain, signatures: Sequence[SealSignature]) -> Iterator[str]:
+def _check_genesis(chain: Chain, number: int, signatures: Sequence[SealSignature]) -> Iterator[str]:
     seal = chain.seals[0]
     if seal.attempt or seal.previous or seal.banned:
         yield "the genesis follows something or bans somebody"
     if not _is_sorted(seal.roster):
         yield "its roster is not sorted"
-    yield from _check_signatures(chain, 0, signatures, {*seal.roster, bytes.fromhex(chain.config.founder)})
+    yield from _check_signatures(chain, number, signatures, {*seal.roster, bytes.fromhex(chain.config.founder)})
+
+
+def _check_entry(chain: Chain, number: int, signatures: Sequence[SealSignature]) -> Iterator[str]:
+    """The seal with which the owner became a member: more than half of the others signed it, as far as we can tell."""
+    seal = chain.seals[0]
+    if not _is_sorted(seal.roster) or chain.owner not in seal.roster:
+        yield "the ledger does not begin with the genesis, nor with a seal that names its owner a member"
+    yield from _check_signatures(chain, number, signatures, {*seal.roster} - {chain.owner})
 
 
 def _check_next(chain: Chain, number: int, signatures: Sequence[SealSignature]) -> Iterator[str]:
-    before, seal = chain.seals[number - 1], chain.seals[number]
+    before, seal = chain.seal_of(number - 1), chain.seal_of(number)
+    assert before is not None
+    assert seal is not None
     if seal.previous != compute_seal_digest(before):
         yield "it does not follow the seal before it"
     if seal.attempt < before.attempt:
@@ -103,13 +144,15 @@ def _check_signatures(
     chain: Chain, number: int, signatures: Sequence[SealSignature], allowed: set[bytes]
 ) -> Iterator[str]:
     known = tuple(item for item in signatures if item.signer in allowed)
-    valid = frozenset(find_valid_signatures(chain.seals[number], known))
+    seal = chain.seal_of(number)
+    assert seal is not None
+    valid = frozenset(find_valid_signatures(seal, known))
     for item in signatures:
         if item.signer not in allowed:
             yield f"signed by {short(item.signer)}, who was not a member"
         elif item not in valid:
             yield f"the signature of {short(item.signer)} is not valid"
-    if number < len(chain.seals) - 1 and not is_sealed(chain, number, {number: signatures}):
+    if number < chain.newest and not is_sealed(chain, number, {number: signatures}):
         yield "it lacks the signatures of more than half" if number else "the founder did not sign it"
 
 
@@ -125,13 +168,26 @@ def _check_roster(chain: Chain, before: Seal, seal: Seal) -> Iterator[str]:
         yield f"peer {short(peer)} left without a departure"
     for peer in sorted(gone & set(seal.roster)):
         yield f"peer {short(peer)} left but is still in the roster"
+    candidates = {item.peer: item for item in before.candidates}
     for peer in sorted(set(seal.roster) - set(before.roster)):
-        yield f"peer {short(peer)} joined without being admitted"
+        if peer not in candidates or candidates[peer].worked + 1 < chain.config.probation:
+            yield f"peer {short(peer)} joined without having been on probation"
+    for item in seal.candidates:
+        known = candidates.get(item.peer)
+        if item not in _find_next(seal, known) or item.peer in seal.roster:
+            yield f"peer {short(item.peer)} is on probation in a way to which nothing leads"
     bans = {item.peer for item in left if item.kind is DepartureKind.BAN}
     for peer in sorted(set(before.banned) - set(seal.banned)):
         yield f"peer {short(peer)} is no longer banned"
     for peer in sorted((set(seal.banned) - set(before.banned)) ^ (bans - set(before.banned))):
         yield f"peer {short(peer)}: the ban list and the departures disagree"
+
+
+def _find_next(seal: Seal, known: Candidate | None) -> tuple[Candidate | None, ...]:
+    """What a candidate can be after a round: one that was admitted in it, or the same, with a round of work or not."""
+    if known is None:
+        return tuple(Candidate(item.peer, seal.round, 0) for item in seal.candidates)
+    return known, Candidate(known.peer, known.since, known.worked + 1)
 
 
 def find_departure_problems(chain: Chain, departure: Departure) -> Iterator[str]:
@@ -140,11 +196,12 @@ def find_departure_problems(chain: Chain, departure: Departure) -> Iterator[str]
     if before is None:
         yield "there is no seal before it"
         return
-    sealed = departure.round < len(chain.seals)
-    last = chain.seals[departure.round].attempt if sealed else departure.attempt
+    sealed = chain.seal_of(departure.round)
+    last = sealed.attempt if sealed else departure.attempt
     if not before.attempt <= departure.attempt <= last:
         yield f"attempt {departure.attempt} was not one of its round"
     if departure.peer in before.banned:
         yield "it was banned before"
-    elif departure.peer not in before.roster and departure.kind is not DepartureKind.BAN:
-        yield "it was not a member"
+    known = {*before.roster, *(item.peer for item in before.candidates)}
+    if departure.peer not in {*known, *before.banned} and departure.kind is not DepartureKind.BAN:
+        yield "it was neither a member nor a candidate"

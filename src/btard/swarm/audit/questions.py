@@ -7,6 +7,7 @@ Where something beyond that transcript counts, it is said below what stays a cla
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from btard.identity import Context, PeerId, digest
@@ -14,9 +15,9 @@ from btard.rules.checks import find_loud_contributors, find_part_to_open, is_wel
 from btard.rules.complaints import Complaint, find_gather_complaints, find_scatter_complaints
 from btard.rules.disputes import Dispute, DisputeKind, find_accusations, find_namings
 from btard.rules.draws import Assignment, draw_round_validators
-from btard.rules.evidence import AttestProof, CommitOpening, ConfirmOpening, VoteProof
+from btard.rules.evidence import AttestProof, ChargeProof, CommitOpening, ConfirmOpening, VoteProof
 from btard.rules.marks import compute_marks_digest
-from btard.rules.messages import Aggregate, Check, Phase, Publish, Report, Stage, Transcript
+from btard.rules.messages import Aggregate, Check, Phase, Publish, Report, Stage, Transcript, Vote
 from btard.rules.parts import Part
 from btard.rules.relays import Relays
 from btard.rules.validity import is_valid_reveal
@@ -72,7 +73,7 @@ def find_disputes(chain: Chain, votes: Transcript, proof: VoteProof) -> Sequence
     asked = _find_asked(chain, votes, proof.publications, Phase.DISPUTE_PUBLISH)
     if isinstance(proof.opening, CommitOpening):
         require(votes.stage.serial == 0, "the votes were cast after CONFIRM, not after COMMIT")
-        return _find_opened_by_commits(chain, votes.stage, proof, proof.opening, asked)
+        return _find_opened_by_commits(chain, votes, proof, proof.opening, asked)
     require(votes.stage.serial == 1, "the votes were cast after COMMIT, not after CONFIRM")
     return _find_opened_by_confirms(chain, votes.stage, proof, proof.opening, asked)
 
@@ -100,17 +101,35 @@ def _open_members(chain: Chain, envelopes: Sequence[bytes], where: Stage, phase:
     return transcript
 
 
+def open_charging(chain: Chain, votes: Transcript, proof: ChargeProof) -> Transcript:
+    """Return the COMMITs that opened the charges which votes answer.
+
+    Raises:
+        Unproven: the proof shows others.
+    """
+    require(votes.stage.serial == 0, "the votes were cast after CONFIRM, not after COMMIT")
+    asked = _find_asked(chain, votes, proof.publications, Phase.DISPUTE_PUBLISH)
+    return _open_asking(chain, votes.stage, proof.commits, proof.reason, asked)
+
+
+def _open_asking(chain: Chain, stage: Stage, envelopes: Sequence[bytes], reason: bytes, asked: bytes) -> Transcript:
+    commits = open_commits(chain, envelopes, stage.round)
+    shown = digest(Context.TRANSCRIPT, reason, commits.digest)
+    require(shown == asked, "the votes are about other commitments than those shown")
+    return commits
+
+
 # --- after COMMIT: accusations by validators, and the columns that these reopened ---
 
 
 def _find_opened_by_commits(
-    chain: Chain, stage: Stage, proof: VoteProof, opening: CommitOpening, asked: bytes
+    chain: Chain, votes: Transcript, proof: VoteProof, opening: CommitOpening, asked: bytes
 ) -> Sequence[Dispute]:
     """A column is opened only when every accusation is settled; for which false report stays a claim."""
-    about = stage.round - 1
-    commits = open_commits(chain, opening.commits, stage.round)
-    shown = digest(Context.TRANSCRIPT, opening.reason, commits.digest)
-    require(shown == asked, "the votes are about other commitments than those shown")
+    stage, about = votes.stage, votes.stage.round - 1
+    commits = _open_asking(chain, stage, opening.commits, opening.reason, asked)
+    if about == chain.first and about:
+        return _believe(proof, votes)
     accusations = find_accusations(commits, _draw(chain, about, opening), about)
     if proof.kind != DisputeKind.COLUMN:
         return accusations
@@ -119,15 +138,24 @@ def _find_opened_by_commits(
     return [_describe_column(_find_parts_of_seal(chain, about), about, proof)]
 
 
+def _believe(proof: VoteProof, votes: Transcript) -> Sequence[Dispute]:
+    """What was disputed about the round before the owner was a member stays a claim: it has none of its messages."""
+    counts = Counter(len(m.payload.opinions) for m in votes.messages if isinstance(m.payload, Vote))
+    accuser = PeerId(proof.accuser) if proof.accuser else None
+    described = Dispute(DisputeKind(proof.kind), proof.round, PeerId(proof.accused), accuser)
+    return [described] * counts.most_common(1)[0][0]
+
+
 def _draw(chain: Chain, number: int, opening: CommitOpening) -> tuple[Assignment, ...]:
     """Who validated whom of a round: the draw of its seal, over its contributors.
 
     That the column called opened was opened, and proved right, is a claim: no signature shows it.
     """
-    seal, members = chain.seal_before(number + 1), chain.roster_before(number + 1)
-    require(seal and members and number, f"round {number} has no validators")
+    seal, after = chain.seal_before(number + 1), chain.roster_before(number + 1)
+    require(seal and after and number, f"round {number} has no validators")
     assert seal is not None
-    assert members is not None
+    assert after is not None
+    members = after.without([PeerId(peer) for peer in chain.newcomers_in(number + 1)])
     commits = open_commits(chain, opening.earlier, number)
     require([message.sender for message in commits.messages] == list(members.members), "an earlier COMMIT is missing")
     contributors = find_contributors(commits)

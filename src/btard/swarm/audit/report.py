@@ -12,6 +12,7 @@ from btard.rules.evidence import (
     AttestProof,
     Cause,
     CertificateProof,
+    ChargeProof,
     ColumnProof,
     ConclusionProof,
     Departure,
@@ -28,7 +29,7 @@ from btard.swarm.audit.alone import check_equivocation, check_reveal
 from btard.swarm.audit.chain import Chain, find_departure_problems, find_seal_problems, is_sealed
 from btard.swarm.audit.column import check_column
 from btard.swarm.audit.contents import Contents, Unreadable, read_contents
-from btard.swarm.audit.hearing import check_attestations, check_votes
+from btard.swarm.audit.hearing import check_attestations, check_charge, check_votes
 from btard.swarm.audit.majority import check_marks, check_state
 from btard.swarm.audit.opening import Unproven
 from btard.swarm.audit.recoveries import check_certificate, check_conclusion
@@ -60,6 +61,7 @@ PROOF_RULES: Mapping[type, ProofRule] = {
     AttestProof: ProofRule(Standing.BY_MAJORITY, check_attestations),
     StateProof: ProofRule(Standing.BY_MAJORITY, check_state),
     MarksProof: ProofRule(Standing.BY_MAJORITY, check_marks),
+    ChargeProof: ProofRule(Standing.BY_MAJORITY, check_charge),
 }
 
 
@@ -76,15 +78,16 @@ _REMOVAL = frozenset({DepartureKind.REMOVAL})
 CAUSE_RULES: Mapping[Cause, CauseRule] = {
     Cause.EQUIVOCATION: CauseRule(_BAN, (EquivocationProof, CertificateProof, ConclusionProof)),
     Cause.BROKEN_REVEAL: CauseRule(_BAN, (RevealProof,)),
-    Cause.FALSE_GRADIENT: CauseRule(_BAN, (VoteProof,)),
+    Cause.FALSE_GRADIENT: CauseRule(_BAN, (VoteProof, ChargeProof)),
     Cause.FALSE_REPORT: CauseRule(_BAN, (ColumnProof, VoteProof)),
     Cause.WRONG_AGGREGATE: CauseRule(_BAN, (ColumnProof, VoteProof)),
-    Cause.FALSE_ACCUSATION: CauseRule(_BAN, (VoteProof,)),
+    Cause.FALSE_ACCUSATION: CauseRule(_BAN, (VoteProof, ChargeProof)),
     Cause.FALSE_NAMING: CauseRule(_BAN, (VoteProof,)),
     Cause.SILENCE: CauseRule(_REMOVAL, (CertificateProof, ConclusionProof)),
     Cause.WITHHOLDING: CauseRule(_REMOVAL, (AttestProof, VoteProof)),
     Cause.TOO_MANY_MARKS: CauseRule(_REMOVAL, (MarksProof, CertificateProof, ConclusionProof)),
     Cause.OTHER_STATE: CauseRule(_REMOVAL, (StateProof,)),
+    Cause.INCOMPATIBLE: CauseRule(_REMOVAL, (ChargeProof,)),
     Cause.GOODBYE: CauseRule(frozenset({DepartureKind.GOODBYE}), (type(None),)),
 }
 
@@ -114,7 +117,7 @@ def audit_ledger(path: Path) -> AuditResult:
         contents = read_contents(path)
     except Unreadable as error:
         return AuditResult(False, 0, 0, 0, 0, 0, 0, (str(error),))
-    chain = Chain(contents.config, _take_chain(contents), contents.departures, contents.evidence)
+    chain = Chain(contents.config, _take_chain(contents), contents.departures, contents.evidence, contents.owner)
     problems = [*contents.problems, *_find_problems(contents, chain)]
     proven: list[Standing] = []
     for departure in contents.departures:
@@ -127,12 +130,13 @@ def audit_ledger(path: Path) -> AuditResult:
 
 def _take_chain(contents: Contents) -> tuple[Seal, ...]:
     """The seals up to the first gap."""
-    return tuple(seal for number, seal in enumerate(contents.seals) if seal.round == number)
+    first = contents.seals[0].round if contents.seals else 0
+    return tuple(seal for number, seal in enumerate(contents.seals, first) if seal.round == number)
 
 
 def _find_problems(contents: Contents, chain: Chain) -> Iterator[str]:
     if len(chain.seals) < len(contents.seals):
-        yield f"seal {len(chain.seals)} is missing"
+        yield f"seal {chain.newest + 1} is missing"
     yield from find_seal_problems(chain, contents.signatures)
     yield from _check_messages(contents, chain)
     for departure in chain.departures:
@@ -196,7 +200,9 @@ def _build_result(contents: Contents, chain: Chain, proven: list[Standing], prob
 
 
 def _find_notes(contents: Contents, chain: Chain) -> Iterator[str]:
-    last = len(chain.seals) - 1
+    last = chain.newest
+    if chain.first:
+        yield f"this peer joined midway: its ledger begins with seal {chain.first}"
     if last < 0:
         yield "there is no seal yet: the run had not started"
     elif not is_sealed(chain, last, contents.signatures):

@@ -1,0 +1,32 @@
+"""What the swarm asks of a stranger that wants to join a run; training brings it."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from btard.identity import JoinTicket
+from btard.rules.seal import Seal
+from btard.swarm.frames import SignedTuple
+from btard.swarm.restoring import Vectors
+from btard.swarm.state import State
+
+
+class Application(Protocol):
+    """What a stranger brings: work for a ticket, and a way to the state that a seal names."""
+
+    async def has_begun(self) -> bool:
+        """Return whether members show that the run has begun, and not with us."""
+
+    async def find_seal(self) -> Seal:
+        """Return the newest seal of the run that we can be certain of."""
+
+    def find_line(self) -> Sequence[SignedTuple]:
+        """Return the seals by which ``find_seal`` came to the newest one, the genesis first."""
+
+    async def make_ticket(self, seal: Seal) -> JoinTicket:
+        """Return a ticket on the draw of ``seal``; takes minutes."""
+
+    async def fetch_state(self) -> tuple[int, Vectors]:
+        """Return the newest sealed round, x after it and the optimizer's memory, verified against sealed roots."""
+
+    def keep_state(self, state: State) -> None:
+        """Have on disk where we begin as a member: a restart replays from there."""

@@ -1,0 +1,261 @@
+"""
+On probation: a candidate follows the run, works in each of its rounds, and is a member one day (design section 6).
+
+It is outside every transcript. It believes what more than half of the members hand over alike, steps x by the
+aggregate that any member gives it, against the seal's state root, and tells all members a sample of its gradient.
+The handover that names it a newcomer is where it begins as a member.
+"""
+
+from collections.abc import Callable, Sequence
+
+import structlog
+import torch
+import trio
+
+from btard.errors import Banned, NetworkError, Refused, RemoteProtocolError, Removed
+from btard.identity import JoinTicket, PeerId, short
+from btard.net import Hub
+from btard.rules.draws import compute_minibatch_seed
+from btard.rules.messages import Report
+from btard.rules.sampling import compute_sample
+from btard.rules.seal import Seal
+from btard.rules.succession import roster_of
+from btard.swarm.application import Application
+from btard.swarm.events import Admitted, Promoted, Sampled
+from btard.swarm.frames import Kind, Receipt, SampleHead, UpdateHead, UpdateRequest
+from btard.swarm.handover import Handovers
+from btard.swarm.membership import Membership
+from btard.swarm.records import WorkRecord, open_state, open_work
+from btard.swarm.restoring import Start, Vectors
+from btard.swarm.state import as_bytes, compute_state_root
+from btard.swarm.ticket_desk import Reply, explain
+from btard.swarm.transfers import Transfers
+from btard.swarm.updates import Update
+from btard.wire import decode, encode
+
+log = structlog.get_logger(__name__)
+
+PATIENCE = 20
+"""Δ for which no place is handed over before a candidate asks how the run goes: a recovery takes less."""
+MAX_BEHIND = 64
+"""Rounds that are made up for by their aggregates, one after another; whoever is further behind takes a snapshot."""
+PRESENT_S = 10.0
+"""Between two showings of our ticket to a member that has not taken it."""
+TICKET_TIMEOUT_S = 30.0
+
+
+class Candidacy:
+    """One stranger's way into the roster."""
+
+    def __init__(
+        self,
+        member: Membership,
+        hub: Hub,
+        transfers: Transfers,
+        application: Application,
+        handovers: Handovers,
+        follow_roster: Callable[[], None],
+    ) -> None:
+        self._member, self._config, self._hub = member, member.config, hub
+        self._transfers, self._application, self._handovers = transfers, application, handovers
+        self._follow_roster = follow_roster
+        self._me = member.identity.peer_id
+        self._vectors: tuple[int, Vectors] | None = None
+
+    async def run(self) -> Start:
+        """Return where we begin as a member.
+
+        Raises:
+            Banned: our work was false.
+            Removed: we were dismissed, or did not come through probation in time.
+            Refused: the run admits nobody, or is over.
+            Unreachable: nobody takes our ticket, or gives us the state.
+        """
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._present)
+            place = await self._handovers.next(None)
+            nursery.cancel_scope.cancel()
+        self._member.observe(Admitted(place.seal.round))
+        while self._me not in place.newcomers:
+            self._require_probation(place.seal)
+            await self._follow(place)
+            place = await self._wait_for_place(place)
+        return await self._enter(place)
+
+    async def _wait_for_place(self, last: WorkRecord) -> WorkRecord:
+        """Return the next place; where none comes, ask whether we are on probation still.
+
+        Raises:
+            Banned, Removed: we are not.
+        """
+        while True:
+            with trio.move_on_after(PATIENCE * self._config.delay_s):
+                return await self._handovers.next(last)
+            seal = await self._application.find_seal()
+            if seal.round > last.seal.round + 1:
+                self._require_probation(seal)
+
+    async def _present(self) -> None:
+        """Show our ticket to every member that there is a link to, until cancelled; a new one when it is too old.
+
+        The state comes first: whoever is admitted has little time to begin to work, and a ticket is soon too old.
+
+        Raises:
+            Refused: the run admits nobody, or is over.
+            Unreachable: nobody is there any more.
+        """
+        self._vectors = await self._application.fetch_state()
+        while True:
+            seal = await self._application.find_seal()
+            ticket = await self._application.make_ticket(seal)
+            last = seal.round + self._config.ticket_window
+            shown: set[PeerId] = set()
+            while seal.round < last:
+                await self._show_to_all(ticket, shown)
+                await trio.sleep(self._config.delay_s if len(shown) < len(self._handovers.roster) else PRESENT_S)
+                seal = await self._application.find_seal()
+                self._handovers.trust(roster_of(seal))
+                self._follow_roster()
+                if seal.round >= self._config.rounds:
+                    raise Refused("the run is over: there is nothing left to join")
+
+    async def _show_to_all(self, ticket: JoinTicket, shown: set[PeerId]) -> None:
+        for peer in self._handovers.roster.members:
+            if peer not in shown and self._hub.is_connected(peer) and await self._show(ticket, peer):
+                shown.add(peer)
+
+    async def _show(self, ticket: JoinTicket, peer: PeerId) -> bool:
+        try:
+            answer = await self._hub.request(peer, Kind.JOIN_TICKET, encode(ticket), timeout_s=TICKET_TIMEOUT_S)
+            reply = Reply(decode(answer.head, Receipt).reply)
+        except (NetworkError, RemoteProtocolError) as error:
+            log.debug("a member did not look at our ticket", peer=short(peer), reason=str(error))
+            return False
+        if reply is Reply.CLOSED:
+            raise Refused(explain(reply))
+        if reply is not Reply.TAKEN:
+            log.info("a member does not take our ticket", peer=short(peer), reason=explain(reply))
+        return reply is Reply.TAKEN
+
+    def _require_probation(self, seal: Seal) -> None:
+        """Return while we are on probation.
+
+        Raises:
+            Banned, Removed: we are not any more.
+        """
+        if self._me in seal.banned:
+            raise Banned("the roster convicted this candidate: what it said of its gradient was false")
+        if self._me not in {item.peer for item in seal.candidates}:
+            raise Removed(
+                f"by round {seal.round} this peer is no candidate any more, without blame: its gradients differ from "
+                "others', or it was away or too slow in too many rounds; it may come back with a new ticket"
+            )
+
+    async def _follow(self, place: WorkRecord) -> None:
+        """Come to the state that a place names, and work in its round."""
+        self._stand_by(place)
+        vectors = await self._come_to(place.seal)
+        if vectors is None:
+            return
+        report = await self._member.compute.run(lambda: self._sample(place, vectors[0]))
+        body = encode(SampleHead(place.round, report))
+        for peer in self._handovers.roster.members:
+            self._hub.send(peer, Kind.SAMPLE, body)
+        worked = next(item.worked for item in place.seal.candidates if item.peer == self._me)
+        self._member.observe(Sampled(place.round, worked, self._config.probation))
+
+    def _stand_by(self, place: WorkRecord) -> None:
+        """Take what members send us from the moment that they count us among them."""
+        self._follow_roster()
+        where, roster = self._transfers.broadcast.place, self._handovers.roster
+        where.round, where.attempt, where.roster = place.round, place.first_attempt, roster
+        self._transfers.slices.begin_round(place.round, len(roster))
+        self._transfers.parts.begin_attempt(place.round, place.first_attempt, len(roster))
+        self._transfers.broadcast.board.forget(place.round - 1, place.first_attempt)
+
+    def _sample(self, place: WorkRecord, parameters: torch.Tensor) -> Report:
+        q, me = place.seal.q, self._me
+
+        def compute() -> Report:
+            seed = compute_minibatch_seed(q, place.round, me)
+            return compute_sample(self._config, q, place.round, me, self._member.workload.gradient(parameters, seed))
+
+        return self._member.conduct.sample(place.round, compute)
+
+    async def _come_to(self, seal: Seal) -> Vectors | None:
+        """Return the state that a seal names, or None if we are further already.
+
+        By steps from the state that we have, if they are few; else all of it is fetched anew, as far as it is sealed.
+        """
+        while self._vectors is None or self._vectors[0] < seal.round:
+            if self._vectors is None or seal.round - self._vectors[0] > MAX_BEHIND:
+                self._vectors = await self._application.fetch_state()
+            elif (vectors := await self._step_to(seal, *self._vectors)) is not None:
+                self._vectors = seal.round, vectors
+            else:
+                self._vectors = None
+        return self._vectors[1] if self._vectors[0] == seal.round else None
+
+    async def _step_to(self, seal: Seal, finished: int, vectors: Vectors) -> Vectors | None:
+        """Return x after the round of ``seal``, by aggregates of one member that lead to its state root.
+
+        Who gives others is named; nobody may have them any more, then nothing is returned.
+        """
+        for peer in self._order_sources(seal):
+            if not self._hub.is_connected(peer):
+                continue
+            after = await self._step_by(peer, vectors, range(finished + 1, seal.round + 1))
+            if after is None:
+                continue
+            if compute_state_root(after[0], self._config.chunk_size) == seal.state:
+                return after
+            log.warning("a member's aggregates do not lead to the sealed state", peer=short(peer), round=seal.round)
+        return None
+
+    async def _step_by(self, peer: PeerId, vectors: Vectors, rounds: range) -> Vectors | None:
+        """Return x after these rounds by the aggregates that one member gives, if it gives all of them."""
+        for number in rounds:
+            update = await self._ask_for_update(peer, number)
+            if update is None:
+                return None
+            before = vectors
+            vectors = await self._member.compute.run(lambda: self._apply(before, update))  # noqa: B023
+        return vectors
+
+    def _order_sources(self, seal: Seal) -> Sequence[PeerId]:
+        """All members, beginning where chance has it: candidates do not all ask the same one."""
+        members = self._handovers.roster.members
+        first = int.from_bytes(seal.q[:4], "little") % len(members) + int.from_bytes(self._me[:4], "little")
+        return [members[(first + index) % len(members)] for index in range(len(members))]
+
+    def _apply(self, vectors: Vectors, update: Update) -> Vectors:
+        parameters, optimizer = vectors
+        if not update.is_applied:
+            return vectors
+        return self._member.workload.step(parameters, update.aggregate, optimizer)
+
+    async def _ask_for_update(self, peer: PeerId, number: int) -> Update | None:
+        values = torch.empty(self._config.elements, dtype=torch.float32)
+        buffer = as_bytes(values)
+        timeout_s = 2 * self._config.delay_s + len(buffer) / self._config.min_bandwidth
+        try:
+            answer = await self._hub.request(
+                peer,
+                Kind.UPDATE,
+                encode(UpdateRequest(number)),
+                timeout_s=timeout_s,
+                sink=lambda _, size: buffer if size == len(buffer) else None,
+            )
+            return Update(values, decode(answer.head, UpdateHead).is_applied) if answer.payload is not None else None
+        except (NetworkError, RemoteProtocolError) as error:
+            log.debug("no aggregate", peer=short(peer), round=number, reason=str(error))
+            return None
+
+    async def _enter(self, place: WorkRecord) -> Start:
+        """Return our start as a member: a place that more than half of the roster handed over, with its state."""
+        self._stand_by(place)
+        vectors = await self._come_to(place.seal)
+        if vectors is None:
+            raise Removed("the swarm went on without this peer before it could begin; it may come back")
+        self._member.observe(Promoted(place.round))
+        return Start(open_work(self._config, place, open_state(place, *vectors), None), is_entry=True)

@@ -1,0 +1,205 @@
+"""
+Reception: a member's dealings with strangers and candidates (design section 6, Joining; attacks B8).
+
+Strangers show tickets, candidates tell samples; we quote in COMMIT what we have verified or were told, redo what
+we are drawn to redo, beside the round, and hand every candidate the place in the run that each round leads to.
+Nothing here waits for a candidate, and no round waits for anything here.
+"""
+
+from collections.abc import Awaitable, Callable
+
+import structlog
+import trio
+
+from btard.errors import RemoteProtocolError
+from btard.identity import JoinTicket, PeerId
+from btard.net import Hub
+from btard.rules.admission import Check, choose_quoted, is_open
+from btard.rules.config import RunConfig
+from btard.rules.disputes import Dispute
+from btard.rules.draws import compute_minibatch_seed
+from btard.rules.messages import MAX_TICKETS, Opinion, Quotes, Report, Sample
+from btard.rules.sampling import Finding, compute_sample, is_sample, judge_sample
+from btard.swarm.compute import Compute
+from btard.swarm.conduct import Conduct
+from btard.swarm.frames import Kind, Receipt, SampleHead, UpdateHead, UpdateRequest
+from btard.swarm.ledger import Ledger
+from btard.swarm.past import ROUNDS, Past, Start
+from btard.swarm.records import encode_work
+from btard.swarm.state import State, Work, as_bytes
+from btard.swarm.ticket_desk import MAX_TICKET_BYTES, Outlook, Reply, TicketDesk
+from btard.swarm.updates import Update, Updates
+from btard.swarm.workload import Workload
+from btard.wire import decode, encode
+
+log = structlog.get_logger(__name__)
+
+CHARGE, AGREE = 1.0, 0.5
+"""Checkers charge beyond the run's tolerance, voters agree beyond half of it."""
+
+MAX_TICKETS_KEPT = 1024
+"""Good tickets kept; each cost its owner minutes."""
+Spawn = Callable[[Callable[[], Awaitable[None]]], None]
+
+
+class Reception:
+    """One member's knowledge of those who are not members yet; ``aside`` works beside the round."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        me: PeerId,
+        hub: Hub,
+        workload: Workload,
+        conduct: Conduct,
+        aside: Compute,
+        ledger: Ledger,
+        updates: Updates,
+        spawn: Spawn,
+    ) -> None:
+        self._config, self._me, self._hub, self._workload = config, me, hub, workload
+        self._conduct, self._aside, self._spawn = conduct, aside, spawn
+        self._stored = updates
+        self._ledger, self._tickets = ledger, dict[PeerId, JoinTicket]()
+        self._desk = TicketDesk(config.ticket_terms, self._find_outlook, aside)
+        self._past = Past()
+        self._guests: frozenset[bytes] = frozenset()
+        self._dismissed: frozenset[bytes] = frozenset()
+        self._round = 0
+        self._samples: dict[tuple[int, PeerId], Report] = {}
+        self._charged: set[tuple[int, PeerId]] = set()
+        self._newest: tuple[int, Update] | None = None
+        hub.serve[Kind.JOIN_TICKET] = self._serve_ticket
+        hub.serve[Kind.UPDATE] = self._serve_update
+        hub.on_control[Kind.SAMPLE] = self._receive_sample
+        hub.favour(self.is_guest)
+
+    def is_guest(self, peer: PeerId) -> bool:
+        """Return whether a peer is on probation, or about to be a member."""
+        return peer in self._guests
+
+    def begin_round(self, state: State) -> None:
+        """Move on to a round, and redo beside it what we are drawn to check."""
+        self._round = state.round
+        guests = frozenset(item.peer for item in state.seal.candidates) | state.newcomers
+        self._dismissed, self._guests = self._guests - guests - frozenset(state.roster.members), guests
+        self._past.note(state)
+        self._samples = {key: item for key, item in self._samples.items() if key[0] >= state.round - 1}
+        self._charged = {key for key in self._charged if key[0] >= state.round - ROUNDS}
+        for check in state.checks:
+            if check.checker == self._me:
+                self._spawn(lambda check=check: self._redo(check))  # type: ignore[misc]
+
+    def quote(self, state: State) -> Quotes:
+        """Return what we pass on in the COMMIT of a round."""
+        peers = [PeerId(item.peer) for item in state.seal.candidates]
+        heard = [(peer, self._samples.get((state.round - 1, peer))) for peer in peers]
+        charged = (check.work for check in state.due if check.checker == self._me)
+        return Quotes(
+            choose_quoted(state.q, self._find_tickets(state), MAX_TICKETS) if is_open(self._config, state.seal) else (),
+            tuple(Sample(peer, report) for peer, report in heard if report is not None),
+            tuple(work.candidate for work in charged if (work.round, work.candidate) in self._charged),
+        )
+
+    def hand_over(self, work: Work) -> None:
+        """Tell candidates and newcomers where a round begins, and have ready for them the aggregate that led there.
+
+        Whoever is no candidate any more is told once.
+        """
+        before, guests = work.previous, self._guests | self._dismissed
+        if not guests or before is None or before.aggregate is None:
+            return
+        is_applied = work.state.optimizer is not before.state.optimizer
+        self._newest = before.round, Update(before.aggregate, is_applied)
+        place = encode_work(work, 0)
+        for peer in sorted(guests):
+            self._hub.send(PeerId(peer), Kind.HANDOVER, place)
+
+    async def _serve_update(self, peer: PeerId, body: bytes) -> tuple[bytes, memoryview | None]:
+        """Answer a candidate with the aggregate of a round: the newest, or one that is on disk."""
+        await trio.lowlevel.checkpoint()
+        request: UpdateRequest = decode(body, UpdateRequest)
+        if not self.is_guest(peer):
+            return b"", None
+        if self._newest is not None and self._newest[0] == request.round:
+            return encode(UpdateHead(self._newest[1].is_applied)), as_bytes(self._newest[1].aggregate)
+        is_applied, aggregate = self._stored.is_applied(request.round), self._stored.map(request.round)
+        if is_applied is None or aggregate is None:
+            return b"", None
+        return encode(UpdateHead(is_applied)), aggregate
+
+    async def _serve_ticket(self, peer: PeerId, body: bytes) -> tuple[bytes, None]:
+        """Look at a ticket, and say why if it is refused."""
+        ticket: JoinTicket = decode(body, JoinTicket, limit=MAX_TICKET_BYTES)
+        reply = Reply.CLOSED if self._config.admission == "closed" else await self._look_at(peer, ticket)
+        if self._desk.is_shut(peer):
+            self._hub.close(peer, "it showed too many false tickets")
+        return encode(Receipt(int(reply))), None
+
+    async def _look_at(self, peer: PeerId, ticket: JoinTicket) -> Reply:
+        reply = await self._desk.present(peer, ticket, self._hub.find_host(peer))
+        if reply is Reply.TAKEN and len(self._tickets) < MAX_TICKETS_KEPT:
+            self._tickets[peer] = ticket
+        return reply
+
+    def _find_tickets(self, state: State) -> list[JoinTicket]:
+        """The good tickets of those who are neither members, candidates nor banned, and in time still."""
+        first = state.seal.round - self._config.ticket_window
+        known = {*state.seal.roster, *state.seal.banned, *(item.peer for item in state.seal.candidates)}
+        self._tickets = {p: item for p, item in self._tickets.items() if item.round > first and p not in known}
+        return list(self._tickets.values())
+
+    def _find_outlook(self, number: int) -> Outlook:
+        """What a ticket on the draw of a round is judged by."""
+        newest = self._round - 1
+        seal = next(self._ledger.seals_from(number, 1), None) if number <= newest else None
+        is_known = seal is not None and seal.round == number
+        return Outlook(newest, seal.q if seal and is_known else None, seal.ticket_bits if seal else 0)
+
+    def _receive_sample(self, peer: PeerId, body: bytes) -> None:
+        """Keep the first thing that a candidate says of its gradient in a round in progress."""
+        if not self.is_guest(peer):
+            return
+        sample: SampleHead = decode(body, SampleHead)
+        if not is_sample(self._config, sample.report):
+            raise RemoteProtocolError("a sample that is none", peer)
+        if self._round - 1 <= sample.round <= self._round + 1:
+            self._samples.setdefault((sample.round, peer), sample.report)
+
+    async def _redo(self, check: Check) -> None:
+        """Check a candidate's work; whoever cannot says nothing."""
+        work, start = check.work, self._past.find(check.work.round)
+        if start is None:
+            return
+
+        def is_false() -> bool:
+            own = self._compute_own(start, work.round, work.candidate)
+            return judge_sample(self._config, work.report, own, CHARGE) is not Finding.TRUE
+
+        charge = await self._aside.run(lambda: self._conduct.charge(work.round, work.candidate, is_false))
+        if charge:
+            self._charged.add((work.round, work.candidate))
+
+    def _compute_own(self, start: Start, number: int, peer: PeerId) -> Report:
+        seed = compute_minibatch_seed(start.q, number, peer)
+        gradient = self._workload.gradient(start.parameters, seed)
+        return compute_sample(self._config, start.q, number, peer, gradient)
+
+    async def judge(self, state: State, dispute: Dispute) -> Opinion:
+        """Look at a charge with our own eyes: against the candidate, or against who charged it; or say nothing.
+
+        A gross lie is a ban; what another kind of machine may be is a removal without blame, and so is a lie for
+        which the votes for a ban do not suffice.
+        """
+        start = self._past.find(dispute.round)
+        claimed = next((item.work.report for item in state.due if item.work.candidate == dispute.accused), None)
+        if start is None or claimed is None or dispute.accuser is None:
+            return Opinion((), (), ())
+        own = await self._aside.run(lambda: self._compute_own(start, dispute.round, dispute.accused))
+        match judge_sample(self._config, claimed, own, AGREE):
+            case Finding.TRUE:
+                return Opinion((dispute.accuser,), (), ())
+            case Finding.DIFFERENT:
+                return Opinion((), (dispute.accused,), ())
+            case Finding.FALSE:
+                return Opinion((dispute.accused,), (dispute.accused,), ())

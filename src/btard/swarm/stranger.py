@@ -1,0 +1,122 @@
+"""A stranger's means: the line of seals, the state that its newest one names, and a ticket that somebody works for."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+import structlog
+import trio
+
+from btard.errors import Refused, Unreachable
+from btard.identity import JoinTicket, PeerId
+from btard.net import Hub
+from btard.rules.config import RunConfig
+from btard.rules.seal import Seal
+from btard.swarm.asking_lineage import LineAsker
+from btard.swarm.compute import Compute
+from btard.swarm.fetching_state import Progress, fetch_state, forget_transfer, ignore_progress
+from btard.swarm.frames import SignedTuple
+from btard.swarm.lineage import Line
+from btard.swarm.restoring import Vectors
+from btard.swarm.state import State
+from btard.swarm.workload import Workload
+from btard.wire import encode_seal
+
+log = structlog.get_logger(__name__)
+
+FindSeal = Callable[[], Awaitable[Seal]]
+Solve = Callable[[Seal, FindSeal], Awaitable[JoinTicket]]
+Keep = Callable[[State], object]
+LOOK_S = 5.0
+"""How long we look whether a run has begun, beside 2Δ; else its founder will say so."""
+PATIENCE_S = 60.0
+"""How long members are asked before a stranger gives up."""
+
+
+class Stranger:
+    """What one peer brings to join a run midway (see ``Application``).
+
+    ``reach`` returns once there is a link to anybody of the run; ``solve`` works for a ticket on a seal's draw, or on
+    that of a newer one; ``keep`` writes a snapshot; ``pin`` is the digest of a seal of its line.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        hub: Hub,
+        workload: Workload,
+        data_dir: Path,
+        compute: Compute,
+        reach: Callable[[], Awaitable[None]],
+        solve: Solve,
+        keep: Keep,
+        pin: bytes = b"",
+        on_progress: Callable[[Progress], None] = ignore_progress,
+    ) -> None:
+        self._config, self._hub, self._workload = config, hub, workload
+        self._data_dir, self._compute, self._pin = data_dir, compute, pin
+        self._me, self._reach = hub.me, reach
+        self._solve, self._keep, self._on_progress = solve, keep, on_progress
+        self._line: Line | None = None
+        self._asker = LineAsker(config, hub, compute)
+
+    async def has_begun(self) -> bool:
+        """Return whether members tell a line of seals whose newest roster is without us."""
+        await self._reach()
+        with trio.move_on_after(LOOK_S + 2 * self._config.delay_s):
+            try:
+                line = (await self._asker.find_line(sorted(self._hub.connected), self._pin)).line
+            except Unreachable:
+                return False
+            except Refused as refusal:
+                log.info("whoever answers shows no run", reason=str(refusal))
+                return False
+            return self._me not in line.head.seal.roster
+        return False
+
+    async def find_seal(self) -> Seal:
+        """Return the newest seal that members' signatures vouch for, in a line from the genesis on."""
+        return (await self._find_line()).head.seal
+
+    async def _find_line(self) -> Line:
+        deadline = trio.current_time() + PATIENCE_S
+        while True:
+            sources = sorted(self._hub.connected)
+            try:
+                lines = await self._asker.find_line(sources, self._pin)
+            except Unreachable:
+                if trio.current_time() > deadline:
+                    raise
+                await trio.sleep(self._config.delay_s)
+            else:
+                self._line = lines.line
+                return lines.line
+
+    def find_line(self) -> Sequence[SignedTuple]:
+        """Return the newest line that was verified."""
+        seals = self._line.seals if self._line else ()
+        return [SignedTuple(encode_seal(item.seal), item.signatures) for item in seals]
+
+    async def make_ticket(self, seal: Seal) -> JoinTicket:
+        """Return a ticket on the draw of ``seal``."""
+        return await self._solve(seal, self.find_seal)
+
+    async def fetch_state(self) -> tuple[int, Vectors]:
+        """Return the newest sealed round, x after it and the optimizer's memory, from all members at once."""
+        line = await self._find_line()
+        sources = [PeerId(peer) for peer in line.head.seal.roster if PeerId(peer) in self._hub.connected]
+        fetched = await fetch_state(
+            self._config,
+            self._hub,
+            self._workload,
+            line,
+            sources,
+            self._data_dir,
+            self._compute,
+            self._on_progress,
+        )
+        return line.head.seal.round, (fetched.parameters, fetched.optimizer)
+
+    def keep_state(self, state: State) -> None:
+        """Write down where we begin as a member, and forget what the transfer left."""
+        self._keep(state)
+        forget_transfer(self._data_dir)
