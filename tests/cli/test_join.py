@@ -100,7 +100,7 @@ def test_three_peers_train(start_founder, start, call, tmp_path):
 
 def test_interrupted_peer_keeps_its_state(start_founder, start, call, tmp_path):
     """Ctrl-C ends a peer in the middle of a run: exit code 130, a checkpoint, a ledger that audits clean."""
-    founder, ticket = start_founder("--peers", 2, "--rounds", 10_000)
+    founder, ticket = start_founder("--peers", 2, "--rounds", 10_000, "--set", "admission=closed")
     member = start("join", ticket, "--data-dir", tmp_path / "ann", "--json-log", tmp_path / "ann.jsonl")
     wait_for(member, "round 2/")
     late = start("join", ticket, "--data-dir", tmp_path / "late")

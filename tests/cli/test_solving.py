@@ -5,8 +5,10 @@ import math
 
 import pytest
 from rich.console import Console
+from tests.rules.build import make_config
 
-from btard.cli.solving import describe_solving, format_duration, show_solving
+from btard.cli.progress import Display
+from btard.cli.solving import describe_solving, format_duration
 from btard.training.solving import Solving
 
 
@@ -51,21 +53,19 @@ def test_durations_as_one_says_them(seconds, words):
 
 
 def test_plain_output_is_one_line_in_ten_seconds():
-    """A log file is not filled: 25 reports are three lines, and one more for a newer round."""
+    """A log file is not filled: 25 reports are three lines."""
     console = make_console(is_terminal=False)
-    with show_solving(console) as tell:
+    with Display(make_config(), console) as display:
         for number in range(25):
-            tell(Solving(7, 10 * number, 10.0, 8192, is_new_round=number == 14))
+            display.tell(Solving(7, 10 * number, 10.0, 8192))
     lines = console.file.getvalue().splitlines()
-    assert [line.split(": ")[1].split(" ")[0] for line in lines] == ["0", "100", "140", "200"]
+    assert [line.split(": ")[1].split(" ")[0] for line in lines] == ["0", "100", "200"]
 
 
-def test_a_terminal_keeps_nothing_but_news():
-    """The line moves; only a newer round leaves one behind."""
+def test_a_terminal_shows_it_beside_the_bar():
+    """The line moves and leaves nothing behind."""
     console = make_console(is_terminal=True)
-    with show_solving(console) as tell:
+    with Display(make_config(), console) as display:
         for number in range(25):
-            tell(Solving(7, 10 * number, 10.0, 8192, is_new_round=number == 14))
-    printed = console.file.getvalue()
-    assert printed.count("newer round now") >= 1
-    assert "\n" not in printed.split("newer round now")[0].replace("\r", "").strip()
+            display.tell(Solving(7, 10 * number, 10.0, 8192))
+    assert "240 evaluations" in console.file.getvalue()

@@ -9,7 +9,7 @@ from btard.cli.leash import hold_leash
 from btard.cli.logs import LogLevel, start_logging
 from btard.cli.places import ANNOUNCE_HELP, ANY_PORT, LISTEN_HELP, choose_listening, parse_announced
 from btard.errors import ConfigError
-from btard.identity import Identity, PeerId, load_identity, load_or_create_identity
+from btard.identity import DIGEST_SIZE, Identity, PeerId, load_identity, load_or_create_identity
 from btard.net import Address
 from btard.wire import parse_ticket
 
@@ -33,6 +33,10 @@ def join(
     rounds: Annotated[
         int | None, typer.Option(min=1, help="Leave with a goodbye after so many rounds. [all of the run]")
     ] = None,
+    trust_seal: Annotated[
+        str | None,
+        typer.Option(metavar="DIGEST", help="A recent seal, from somebody you trust: refuse any run without it."),
+    ] = None,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to try addresses that do not answer.")] = 60.0,
     json_log: Annotated[Path | None, typer.Option(help="Append events here, one JSON object a line.")] = None,
     log_level: Annotated[LogLevel, typer.Option(help="What to log on standard error.")] = LogLevel.WARNING,
@@ -45,7 +49,8 @@ def join(
     """
     Take part in a run until its end.
 
-    Training begins when as many peers have come as the run file says. Ctrl-C stops this peer and
+    Training begins when as many peers have come as the run file says. Whoever comes later works for a
+    ticket, fetches the state, and is a candidate for some rounds before it is a member. Ctrl-C stops this peer and
     keeps its newest state in DATA_DIR/checkpoints; the same command goes on where it was, if it comes
     back before the others stop waiting. To leave for good, with a goodbye, use: btard-peer leave
 
@@ -80,10 +85,26 @@ def join(
     if evaluate_every is None:
         evaluate_every = FOUNDER_EVALUATES_EVERY if found else 0
     endpoint = Endpoint(listening, announced, bootstrap, wait)
+    trusted = parse_digest(trust_seal) if trust_seal else place.seal
     plan = Attack(attack, attack_from, attack_seed, coalition) if attack else None
     return take_part(
-        Participation(place, me, data_dir, found or run_file, endpoint, evaluate_every, rounds, json_log, plan)
+        Participation(place, me, data_dir, found or run_file, endpoint, evaluate_every, rounds, json_log, plan, trusted)
     )
+
+
+def parse_digest(text: str) -> bytes:
+    """Return the digest of a seal.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    try:
+        digest = bytes.fromhex(text)
+    except ValueError:
+        digest = b""
+    if len(digest) != DIGEST_SIZE:
+        raise ConfigError(f"{text[:80]!r} is no digest of a seal: 64 hex digits, as btard-peer status prints them")
+    return digest
 
 
 def open_identity(data_dir: Path, path: Path | None, *, is_founder: bool) -> Identity:

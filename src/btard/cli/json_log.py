@@ -12,16 +12,22 @@ from btard.cli.exits import find_exit
 from btard.errors import BtardError, ConfigError
 from btard.identity import PeerId
 from btard.swarm.events import (
+    Admitted,
     Departed,
     DisputeOpened,
     GradientDiffers,
     GradientOverflow,
     Halted,
+    Joining,
+    Promoted,
     Recovered,
     RunStarted,
+    Sampled,
     Stranded,
 )
+from btard.swarm.fetching_state import Progress as Transfer
 from btard.training import Continued, Evaluation, Progress, Ready, TrainingEvent, TrainingResult
+from btard.training.solving import Solving
 
 
 class JsonLog:
@@ -87,9 +93,25 @@ def describe(event: TrainingEvent) -> dict[str, Any]:
         case DisputeOpened(kind, number, accused, accuser):
             against = {"accused": accused.hex(), "accuser": accuser.hex() if accuser else None}
             name, values = "dispute", {"kind": kind, "round": number, **against}
+        case Admitted() | Sampled() | Promoted() | Solving() | Transfer():
+            name, values = _describe_joining(event)
         case _:
             name, values = _describe_trouble(event)
     return {"event": name, **values}
+
+
+def _describe_joining(event: Joining | Solving | Transfer) -> tuple[str, dict[str, Any]]:
+    match event:
+        case Admitted(number):
+            return "admitted", {"round": number}
+        case Sampled(number, worked, needed):
+            return "sampled", {"round": number, "worked": worked, "needed": needed}
+        case Promoted(number):
+            return "promoted", {"round": number}
+        case Solving(number, evaluations, rate, expected):
+            return "solving", {"round": number, "evaluations": evaluations, "per_s": rate, "expected": expected}
+        case Transfer(done, total, rate):
+            return "fetching", {"bytes": done, "total": total, "per_s": rate}
 
 
 Trouble = Halted | Recovered | Stranded | GradientOverflow | GradientDiffers

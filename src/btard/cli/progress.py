@@ -7,20 +7,30 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from btard.cli.solving import describe_solving
 from btard.identity import PeerId, short
 from btard.rules.config import RunConfig
 from btard.swarm.events import (
+    Admitted,
     Departed,
     DisputeOpened,
     GradientDiffers,
     GradientOverflow,
     Halted,
+    Joining,
+    Promoted,
     Recovered,
     RunStarted,
+    Sampled,
     Stranded,
 )
+from btard.swarm.fetching_state import Progress as Transfer
 from btard.training import Continued, Evaluation, Ready, TrainingEvent, TrainingResult
 from btard.training import Progress as RoundProgress
+from btard.training.solving import Solving
+
+PLAIN_EVERY = 10
+"""Reports on the way into a run, one a second or a round, for each plain line."""
 
 
 class Display:
@@ -32,7 +42,7 @@ class Display:
         columns = (TextColumn("round"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"))
         self._bar = Progress(*columns, console=self._console, disable=not self._console.is_terminal)
         self._task = self._bar.add_task("waiting for the others", total=config.rounds)
-        self._result = ""
+        self._result, self._passed = "", 0
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -47,8 +57,17 @@ class Display:
         """Show an event."""
         if isinstance(event, RoundProgress):
             self._show_round(event)
+        elif isinstance(event, Solving | Transfer | Sampled):
+            self._show_passing(event)
         else:
             self._console.print(describe(event), markup=False)
+
+    def _show_passing(self, event: Solving | Transfer | Sampled) -> None:
+        """Show what comes every second or round: in the bar, or some of it as lines."""
+        self._bar.update(self._task, description=describe(event))
+        if not self._console.is_terminal and self._passed % PLAIN_EVERY == 0:
+            self._console.print(describe(event), markup=False)
+        self._passed += 1
 
     def _show_round(self, event: RoundProgress) -> None:
         if event.evaluation is not None:
@@ -86,9 +105,25 @@ def describe(event: TrainingEvent) -> str:
         case DisputeOpened(kind, number, accused, accuser):
             by = f" by {short(accuser)}" if accuser else ""
             line = f"round {number}: {kind} dispute, {short(accused)} is accused{by}"
+        case Admitted() | Sampled() | Promoted() | Solving() | Transfer():
+            line = _describe_joining(event)
         case _:
             line = _describe_trouble(event)
     return line
+
+
+def _describe_joining(event: Joining | Solving | Transfer) -> str:
+    match event:
+        case Admitted(number):
+            return f"round {number}: admitted as a candidate; probation begins"
+        case Sampled(number, worked, needed):
+            return f"round {number}: worked as a candidate; {worked} of {needed} rounds count so far"
+        case Promoted(number):
+            return f"probation is over: a member from round {number} on"
+        case Transfer(done, total, rate):
+            return f"fetching the state: {done / 1e6:.1f} of {total / 1e6:.1f} MB, {rate / 1e6:.1f} MB/s"
+        case Solving():
+            return describe_solving(event)
 
 
 Trouble = Halted | Recovered | Stranded | GradientOverflow | GradientDiffers

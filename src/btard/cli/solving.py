@@ -1,33 +1,8 @@
-"""What ``join`` shows while it solves a ticket: a line that moves on a terminal, one every ten seconds elsewhere."""
+"""How the search for a join ticket goes, in words."""
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-
-from rich.console import Console
 
 from btard.training.solving import Solving
-
-PLAIN_EVERY = 10
-"""Reports, one a second, for each plain line."""
-
-
-@contextmanager
-def show_solving(console: Console | None = None) -> Iterator[Callable[[Solving], None]]:
-    """Give what ``solve_ticket`` may tell how it goes; the moving line is gone afterwards."""
-    console = console or Console(highlight=False, soft_wrap=True)
-    heard = 0
-
-    with console.status("solving a join ticket") as status:
-
-        def tell(progress: Solving) -> None:
-            nonlocal heard
-            status.update(describe_solving(progress))
-            if progress.is_new_round or (heard % PLAIN_EVERY == 0 and not console.is_terminal):
-                console.print(describe_solving(progress), markup=False)
-            heard += 1
-
-        yield tell
 
 
 def describe_solving(progress: Solving) -> str:

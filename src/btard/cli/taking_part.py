@@ -45,6 +45,7 @@ class Participation:
     rounds: int | None
     json_log: Path | None
     attack: Attack | None
+    trusted_seal: bytes = b""
 
 
 def take_part(part: Participation) -> ExitCode:
@@ -111,6 +112,7 @@ def make_trainer(part: Participation, config: RunConfig, display: Display, log: 
         evaluate_every=part.evaluate_every,
         leave_after=part.rounds,
         conduct=conduct,
+        trusted_seal=part.trusted_seal,
     )
 
 

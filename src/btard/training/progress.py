@@ -20,12 +20,15 @@ from btard.swarm.events import (
     GradientDiffers,
     GradientOverflow,
     Halted,
+    Joining,
     Recovered,
     RoundDone,
     RunStarted,
     Stranded,
 )
+from btard.swarm.fetching_state import Progress as Transfer
 from btard.swarm.state import State
+from btard.training.solving import Solving
 from btard.training.tasks import Evaluation
 
 
@@ -75,6 +78,9 @@ TrainingEvent = (
     | GradientOverflow
     | Stranded
     | GradientDiffers
+    | Joining
+    | Solving
+    | Transfer
 )
 TrainingObserver = Callable[[TrainingEvent], None]
 

@@ -32,10 +32,12 @@ from btard.swarm.events import Event, GradientOverflow, Resumed, RoundDone, RunS
 from btard.swarm.goodbye import Goodbye
 from btard.swarm.peer import Membership, find_cause, run_peer
 from btard.swarm.state import State
+from btard.swarm.stranger import Stranger
 from btard.swarm.workload import Workload
 from btard.training.address_book import ADDRESS_FILE, AddressBook, find_last_place
 from btard.training.checkpoints import CheckpointSnapshots, save_checkpoint
 from btard.training.checkup import CheckUps, Stage
+from btard.training.joining import TicketSolver, reach_anybody, throttle
 from btard.training.leave_pipe import LeavePipe
 from btard.training.meeting import DhtDirectory, Endpoint, reach_founder, serve_config
 from btard.training.optimizers import OptimizerState
@@ -45,6 +47,8 @@ from btard.training.tasks import Evaluation
 from btard.training.workload import load_workload
 
 CHECKPOINT_DIRECTORY = "checkpoints"
+ASIDE = 4
+"""Things worked out beside the training at the same time: an evaluation, a candidate's gradient, a ticket, hashes."""
 RUN_FILE_KEY = "run_file"
 """The checkpoint's metadata under which the whole run file is kept."""
 
@@ -80,6 +84,7 @@ class Trainer:
         evaluate_every: rounds between evaluations on the hold-out; 0 for none but the last.
         leave_after: the round after which we say goodbye; None for the run's last.
         conduct: how we behave; honest unless told otherwise.
+        trusted_seal: digest of a recent seal that the run's line must contain, for whoever joins midway.
 
     Raises:
         ConfigError: the task cannot be loaded, or ``data_dir`` cannot be written.
@@ -97,6 +102,7 @@ class Trainer:
         evaluate_every: int = 0,
         leave_after: int | None = None,
         conduct: Conduct | None = None,
+        trusted_seal: bytes = b"",
     ) -> None:
         make_directory(data_dir)
         self.config, self.identity = config, identity
@@ -105,7 +111,7 @@ class Trainer:
         self._evaluate_every, self._goodbye = evaluate_every, Goodbye(leave_after)
         self._reporter = Reporter(self._attend, self._is_due, observe)
         self._conduct = conduct or WatchedConduct(self._observe)
-        self._compute, self._aside = ThreadCompute(), ThreadCompute()
+        self._compute, self._aside, self._trusted_seal = ThreadCompute(), ThreadCompute(ASIDE), trusted_seal
         self._traffic = Traffic()
         self._last: State | None = None
         self._members: frozenset[PeerId] = frozenset()
@@ -239,6 +245,23 @@ class Trainer:
             CheckpointSnapshots(self._data_dir / CHECKPOINT_DIRECTORY),
             ThreadCompute(),
             partial(reach_founder, hub, directory, self.config.founder_id, self._endpoint),
+            self._aside,
+            self._apply(hub, directory),
+        )
+
+    def _apply(self, hub: Hub, directory: AddressBook) -> Stranger:
+        """What we bring should the run have begun without us."""
+        return Stranger(
+            self.config,
+            hub,
+            self._workload,
+            self._data_dir,
+            self._compute,
+            partial(reach_anybody, hub, directory, self.config.founder_id, self._endpoint),
+            TicketSolver(self.config, self.identity.peer_id, self._data_dir, self._reporter.tell).solve,
+            self._save,
+            self._trusted_seal,
+            throttle(self._reporter.tell),
         )
 
     def _tell_stage(self, hub: Hub) -> Stage:
