@@ -4,9 +4,12 @@ A real swarm that loses processes all the time: who is killed comes back, and th
     each   every --kill-every seconds an honest peer is killed and started again at once
     long   one honest peer is killed and comes back only after the others have removed it
     all    every process is killed at the same moment, and all are started again
+    churn  every --kill-every seconds three honest peers are killed and started again after up to as long; whoever
+           was removed meanwhile is started once more, and comes back as a candidate
 
-At the end: no honest peer banned, none removed but the one of ``long``, one state in the newest round that all
-have finished, and every honest ledger audits. Exit status 1 if any of that does not hold.
+At the end: no honest peer banned, none removed but the one of ``long`` and those of ``churn``, one state in the newest
+round that all have finished, and every honest ledger audits; after ``churn`` all honest peers are members again.
+Exit status 1 if any of that does not hold.
 """
 
 import json
@@ -28,6 +31,9 @@ from btard.cli.exits import ExitCode
 from btard.swarm.audit import audit_ledger
 
 MANY = 1_000_000
+VICTIMS = 3
+CHEAP = {"identity_bits": 8, "ticket_bits": 4, "ticket_memory_kib": 1024, "ticket_window": 1024}
+"""Work for a ticket that sixteen peers on two cores can afford: what is tried here is the coming back."""
 
 
 class Mode(StrEnum):
@@ -36,6 +42,7 @@ class Mode(StrEnum):
     EACH = "each"
     LONG = "long"
     ALL = "all"
+    CHURN = "churn"
 
 
 def kill_each(swarm: Swarm, seconds: float, kill_every: float, source: random.Random) -> None:
@@ -81,6 +88,44 @@ def kill_all(swarm: Swarm, seconds: float) -> None:
     swarm.listen_until(time.monotonic() + seconds / 2)
 
 
+def churn(swarm: Swarm, seconds: float, kill_every: float, source: random.Random) -> None:
+    """Kill three at a time, let them come back after a while, and wait until all are members again."""
+    end, returns = time.monotonic() + seconds, dict[int, float]()
+    while time.monotonic() < end:
+        running = [peer for peer in find_honest(swarm) if peer.is_running]
+        for victim in source.sample(running, min(VICTIMS, len(running))):
+            victim.kill()
+            away_s = source.uniform(0, kill_every)
+            returns[victim.player.number] = time.monotonic() + away_s
+            print(
+                f"round {find_newest_round(swarm)}: killed peer {victim.player.number} for {away_s:.0f} s", flush=True
+            )
+        _bring_back(swarm, returns, time.monotonic() + kill_every)
+    _bring_back(swarm, returns, time.monotonic() + kill_every)
+    swarm.wait_for("all to be members again", lambda: _bring_back_now(swarm, returns) and _are_members(swarm), 900.0)
+
+
+def _bring_back(swarm: Swarm, returns: dict[int, float], until: float) -> None:
+    """Until a moment, start whoever is due, and again whoever ended because it had been removed."""
+    while time.monotonic() < until:
+        _bring_back_now(swarm, returns)
+        swarm.listen_until(time.monotonic() + 0.5)
+
+
+def _bring_back_now(swarm: Swarm, returns: dict[int, float]) -> bool:
+    """Return whether everybody runs."""
+    for peer in find_honest(swarm):
+        if not peer.is_running and returns.get(peer.player.number, 0.0) <= time.monotonic():
+            peer.start()
+    return all(peer.is_running for peer in find_honest(swarm))
+
+
+def _are_members(swarm: Swarm) -> bool:
+    """Return whether all honest peers have finished one of the newest rounds."""
+    newest = find_newest_round(swarm)
+    return all(peer.round >= newest - 3 for peer in find_honest(swarm))
+
+
 def find_honest(swarm: Swarm) -> list[Peer]:
     """Return the peers without an attack."""
     return [peer for peer in swarm.peers if peer.player.attack is None]
@@ -96,14 +141,15 @@ def find_newest_round(swarm: Swarm) -> int:
     return max(peer.round for peer in find_honest(swarm))
 
 
-def judge(swarm: Swarm, expected_gone: Peer | None) -> dict[str, Any]:
-    """Return what became of everybody, and what is wrong with that."""
+def judge(swarm: Swarm, expected_gone: Peer | None, *, may_return: bool = False) -> dict[str, Any]:
+    """Return what became of everybody, and what is wrong with that; with ``may_return`` removals are none."""
     honest = [peer for peer in find_honest(swarm) if peer is not expected_gone]
     names = {peer.player.peer for peer in honest}
     common = min(peer.round for peer in honest)
     states = {event["state"] for peer in honest for event in peer.of("round") if event["round"] == common}
     departed = {peer: kind for item in honest for peer, kind in find_departed(item).items()}
-    problems = [f"honest peer {peer[:8]} left: {departed[peer]}" for peer in sorted(names & set(departed))]
+    lost = {peer for peer, kind in departed.items() if not (may_return and kind == "removal")}
+    problems = [f"honest peer {peer[:8]} left: {departed[peer]}" for peer in sorted(names & lost)]
     problems += [
         f"attacker {p.player.number} ({p.player.attack}) is still there" for p in find_remaining(swarm, departed)
     ]
@@ -116,6 +162,8 @@ def judge(swarm: Swarm, expected_gone: Peer | None) -> dict[str, Any]:
         "rounds": common,
         "starts": sum(peer.starts for peer in swarm.peers),
         "resumed": sum(len(peer.of("resumed")) for peer in swarm.peers),
+        "removals": sum(kind == "removal" for kind in departed.values()),
+        "promoted": sum(len(peer.of("promoted")) for peer in swarm.peers),
         "departed": departed,
         "problems": problems,
     }
@@ -159,10 +207,12 @@ def run(
                 gone = kill_for_long(swarm, 60 * minutes, source)
             case Mode.ALL:
                 kill_all(swarm, 60 * minutes)
+            case Mode.CHURN:
+                churn(swarm, 60 * minutes, kill_every, source)
         for peer in swarm.peers:
             peer.stop()
         swarm.listen()
-        result = judge(swarm, gone)
+        result = judge(swarm, gone, may_return=mode is Mode.CHURN)
         commit = subprocess.run(
             ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
         ).stdout.strip()

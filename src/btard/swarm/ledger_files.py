@@ -190,6 +190,11 @@ def remove_leftovers(directory: Path) -> None:
             partial.unlink(missing_ok=True)
 
 
+def was_put_aside(directory: Path) -> bool:
+    """Return whether an older ledger of a peer that was removed or left lies in the directory."""
+    return any(directory.glob("ledger-until-round-*.sqlite3"))
+
+
 def put_aside(directory: Path, newest: int) -> None:
     """Rename a closed ledger whose peer is out of the run, so that a new one can begin; its evidence stays beside it.
 

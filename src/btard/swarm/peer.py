@@ -22,7 +22,7 @@ from btard.swarm.events import Resumed, RunStarted
 from btard.swarm.genesis import Founder, SignedSeal, ask_for_genesis, make_hello, serve_genesis
 from btard.swarm.handover import Handovers
 from btard.swarm.ledger import Ledger
-from btard.swarm.ledger_files import put_aside
+from btard.swarm.ledger_files import put_aside, was_put_aside
 from btard.swarm.links import Directory, Links, dial_founder
 from btard.swarm.membership import Membership
 from btard.swarm.plain import PlainRun
@@ -78,7 +78,7 @@ def open_ledger(member: Membership) -> Ledger:
     """
     ledger = Ledger.create(member.data_dir, member.config, member.identity.peer_id)
     kind, _ = ledger.ending() or ("", "")
-    if member.application is None or kind not in RETURNING:
+    if member.application is None or member.config.admission != "open" or kind not in RETURNING:
         return ledger
     newest = ledger.newest_seal()
     ledger.close()
@@ -131,9 +131,11 @@ async def _come_in(
     member: Membership, hub: Hub, directory: Directory, ledger: Ledger, transfers: Transfers, nursery: trio.Nursery
 ) -> Start:
     """Return our first start: with all others at the genesis, or midway, where the run has begun without us."""
-    may_be_late = member.config.admission == "open" and not member.is_founder and ledger.newest_seal() is None
-    application = member.application if may_be_late else None
-    if application is None or not await application.has_begun():
+    application = member.application if member.config.admission == "open" and not ledger.newest_seal() else None
+    is_late = application is not None and was_put_aside(member.data_dir)  # then a founder founds nothing again
+    if application is not None and not is_late and not member.is_founder:
+        is_late = await application.has_begun()
+    if application is None or not is_late:
         try:
             return Start(Work(member.config, await begin(member, hub, directory, ledger), None))
         except Refused:  # it may have begun meanwhile

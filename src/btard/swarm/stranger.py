@@ -78,6 +78,8 @@ class Stranger:
         return (await self._find_line()).head.seal
 
     async def _find_line(self) -> Line:
+        if not self._hub.connected:
+            await self._reach()
         deadline = trio.current_time() + PATIENCE_S
         while True:
             sources = sorted(self._hub.connected)

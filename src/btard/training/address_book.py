@@ -39,6 +39,11 @@ class AddressBook:
             self._write()
         return (*found, *(address for address in last if address not in found))
 
+    @property
+    def members(self) -> tuple[tuple[PeerId, Address], ...]:
+        """Where others were last, as the file has it."""
+        return tuple((peer, address) for peer, known in self._known.items() for address in known)
+
     def note(self, peer: PeerId, addresses: tuple[Address, ...]) -> None:
         """Remember where a peer is; ourselves too, to be there again after a restart."""
         if self._known.get(peer) != addresses:

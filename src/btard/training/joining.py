@@ -13,8 +13,8 @@ from btard.rules.config import RunConfig
 from btard.rules.seal import Seal
 from btard.swarm.compute import Compute
 from btard.swarm.fetching_state import Progress as Transfer
-from btard.swarm.links import Directory
 from btard.swarm.stranger import FindSeal
+from btard.training.address_book import AddressBook
 from btard.training.meeting import Endpoint, Search
 from btard.training.notebook import NOTEBOOK_FILE, Notebook
 from btard.training.solving import Solving, make_lanes, solve_ticket, work_for_identity
@@ -23,6 +23,8 @@ log = structlog.get_logger(__name__)
 
 LOOK_ROUND_S = 5.0
 """Between two looks at the newest seal while a ticket is solved: the search follows the rounds, and loses nothing."""
+MAX_KNOWN = 64
+"""Addresses of members, as we last knew them, that are tried at once."""
 FRESH = 2
 """A ticket found earlier is shown again while less than this part of its time is over."""
 
@@ -66,8 +68,8 @@ class TicketSolver:
         return ticket
 
 
-async def reach_anybody(hub: Hub, directory: Directory, founder: PeerId, endpoint: Endpoint) -> None:
-    """Return once there is a link to somebody: whoever listens where the ticket says, or the founder.
+async def reach_anybody(hub: Hub, directory: AddressBook, founder: PeerId, endpoint: Endpoint) -> None:
+    """Return once there is a link to somebody: where the ticket says, where members were last, or the founder.
 
     Raises:
         Unreachable: nobody answers for ``patience_s``.
@@ -77,12 +79,16 @@ async def reach_anybody(hub: Hub, directory: Directory, founder: PeerId, endpoin
     while not hub.connected:
         async with trio.open_nursery() as nursery:
 
-            async def meet(address: Address) -> None:
+            async def meet(peer: PeerId | None, address: Address) -> None:
                 with search.attempt(address):
-                    await hub.connect(None, address)
+                    await hub.connect(peer, address)
 
             for address in endpoint.bootstrap:
-                nursery.start_soon(meet, address)
+                if founder != hub.me:
+                    nursery.start_soon(meet, None, address)
+            for peer, address in directory.members[:MAX_KNOWN]:
+                if peer != hub.me:
+                    nursery.start_soon(meet, peer, address)
         if not hub.connected:
             for address in await directory.find_addresses(founder):
                 with search.attempt(address):
