@@ -9,7 +9,7 @@ from btard.attacks.accusing import FalseAccusation, FalseNaming, LazyValidator
 from btard.attacks.adversaries import ADVERSARIES, SIMULATED, Post, make_adversary
 from btard.attacks.aggregates import LyingProjection, WrongAggregate
 from btard.attacks.attacker import Attacker, Vanished
-from btard.attacks.catalogue import EXEMPT, KINDS, draw_mixed, make_attacker
+from btard.attacks.catalogue import EXEMPT, IDLE_CANDIDATE, KINDS, draw_mixed, make_attacker
 from btard.attacks.coalition import Coalition, DirectoryCoalition, SharedCoalition
 from btard.attacks.collusion import Collude, ColludeWithNorms
 from btard.attacks.complaining import ComplainAtGather, ComplainAtScatter, HaltAlways
@@ -21,6 +21,7 @@ from btard.attacks.flooding import FloodGarbage, FloodWithinTheRules
 from btard.attacks.forging import Forge, Impersonate, Replay, SignElsewhere
 from btard.attacks.gradients import RandomDirection, SignFlip
 from btard.attacks.resuming import ResumeAlways
+from btard.attacks.shirking import IdleCandidate
 from btard.attacks.strangers import SIEGES, besiege
 from btard.attacks.timing import Crash, Flap, LastMoment
 from btard.attacks.values import POISONS, PoisonAggregate, PoisonGradient, PoisonReports
@@ -39,6 +40,7 @@ from btard.attacks.words import (
 __all__ = [
     "ADVERSARIES",
     "EXEMPT",
+    "IDLE_CANDIDATE",
     "KINDS",
     "POISONS",
     "SIEGES",
@@ -65,6 +67,7 @@ __all__ = [
     "FloodWithinTheRules",
     "Forge",
     "HaltAlways",
+    "IdleCandidate",
     "Impersonate",
     "LastMoment",
     "LateChains",

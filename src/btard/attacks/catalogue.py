@@ -10,6 +10,7 @@ from btard.attacks.coalition import Coalition, DirectoryCoalition
 from btard.attacks.collusion import Collude
 from btard.attacks.equivocation import Equivocate
 from btard.attacks.gradients import RandomDirection, SignFlip
+from btard.attacks.shirking import IdleCandidate
 from btard.attacks.withholding import Withhold, WithholdWord
 from btard.errors import ConfigError
 from btard.identity import Context, PeerId, digest
@@ -32,6 +33,9 @@ _MAKERS: dict[str, Callable[[int, int, PeerId], Attacker]] = {
 COLLUDE = "collude"
 KINDS = (*_MAKERS, COLLUDE)
 """All kinds of attackers."""
+
+IDLE_CANDIDATE = "idle-candidate"
+"""What a Sybil of a demo does; not among the kinds, for only a candidate can do it."""
 
 EXEMPT = frozenset({"lazy-validator"})
 """Kinds that nobody can prove and that harm nobody by themselves: they may stay."""
@@ -58,6 +62,8 @@ def make_attacker(
             raise ConfigError("colluders need a directory to agree in")
         board = DirectoryCoalition(coalition) if isinstance(coalition, Path) else coalition
         return Collude(first_round, seed, me, board, config.delay_s)
+    if kind == IDLE_CANDIDATE:
+        return IdleCandidate(first_round, seed, me, config.projections)
     if kind not in _MAKERS:
         raise ConfigError(f"unknown attack {kind!r}; known are {', '.join(KINDS)}")
     return _MAKERS[kind](first_round, seed, me)

@@ -31,6 +31,10 @@ def demo(
     defence: Annotated[Defence, typer.Option(help="none: plain averaging without checks, for comparison.")] = (
         Defence.BTARD
     ),
+    late_joiners: Annotated[
+        int, typer.Option(min=0, max=16, help="Honest strangers that join when training has begun.")
+    ] = 0,
+    sybils: Annotated[int, typer.Option(min=0, max=16, help="Strangers that want in without computing gradients.")] = 0,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the result here.")] = None,
     data_dir: Annotated[
         Path | None, typer.Option(help="An empty directory for keys, ledgers and logs. [a new temporary one]")
@@ -47,6 +51,12 @@ def demo(
     if every attacker that acted is gone, no honest peer was thrown out and all honest peers end with
     the same parameters; 1 if not; 3 if an attacker began too late to judge.
 
+    With --late-joiners and --sybils strangers come over the first third of the run, with nothing but its
+    ticket: they work for a place, fetch the state, and are on probation, where members redo what they say
+    to have computed. Exit code 1 too if a late joiner does not become a member that ends with the
+    parameters of all, or if a Sybil becomes one. So that this fits into a demo, work and probation are
+    small then; the run file has the values.
+
     Kinds: sign-flip, random-direction, wrong-aggregate, collude, lying-projection, equivocate, withhold,
     withhold-reveal, false-accusation, false-naming, lazy-validator, mixed.
 
@@ -55,12 +65,16 @@ def demo(
 
         btard-peer demo --peers 16 --byzantine 7 --attack mixed --rounds 200 --json out.json
 
+        btard-peer demo --byzantine 0 --late-joiners 2 --sybils 2
+
         btard-peer demo --attack sign-flip --defence none
     """
     from btard.cli.demo_plan import Settings
     from btard.cli.demo_run import run_demo
 
-    settings = Settings(peers, byzantine, attack, rounds, task, seed, attack_from, defence.value, delay_s)
+    settings = Settings(
+        peers, byzantine, attack, rounds, task, seed, attack_from, defence.value, delay_s, late_joiners, sybils
+    )
     directory = choose_directory(data_dir)
     if json_path is not None:
         check_writable(json_path)

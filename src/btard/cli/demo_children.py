@@ -17,6 +17,8 @@ from typing import Any, BinaryIO
 
 import trio
 
+from btard.cli.leash import GO
+
 POLL_S = 0.1
 """How often the logs are looked at."""
 GRACE_S = 30.0
@@ -29,11 +31,15 @@ Tell = Callable[[int, Event], None]
 
 @dataclass(frozen=True)
 class Start:
-    """What it takes to run one child: its command line, and the files it writes."""
+    """What it takes to run one child: its command line, and the files it writes.
+
+    ``is_due``, if any, tells whether a child that waits to be let go may begin.
+    """
 
     command: Sequence[str]
     log: Path
     output: Path
+    is_due: Callable[[], bool] | None = None
 
 
 @dataclass
@@ -100,6 +106,8 @@ class Children:
                     child = Child(number, await _open(start), Tail(start.log))
                     self._children.append(child)
                     nursery.start_soon(self._watch, child)
+                    if start.is_due is not None:
+                        nursery.start_soon(_let_go, child, start.is_due)
                 await self._wait_all()
             finally:
                 with trio.CancelScope(shield=True):
@@ -142,6 +150,15 @@ class Children:
             await child.process.wait()
             if child.process.stdin is not None:
                 await child.process.stdin.aclose()
+
+
+async def _let_go(child: Child, is_due: Callable[[], bool]) -> None:
+    """Return once the child may begin, and knows it, or has ended."""
+    while child.process.returncode is None and not is_due():  # noqa: ASYNC110  another process is awaited
+        await trio.sleep(POLL_S)
+    if child.process.stdin is not None:
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await child.process.stdin.send_all(GO)
 
 
 async def _open(start: Start) -> trio.Process:

@@ -28,6 +28,25 @@ class PeerReport(TypedDict):
     ledger: str
 
 
+class NewcomerReport(TypedDict):
+    """One stranger of the demo: a late joiner, or a Sybil. The rounds are those of members' seals.
+
+    ``joined_in_round`` admitted it as a candidate, from ``promoted_in_round`` on it was a member. ``rejected`` says why
+    it did not become one: banned, lapsed (without blame), not through probation in time, or never admitted;
+    ``rejected_in_round`` is when, if there was such a round. ``state`` is what it finished with.
+    """
+
+    id: str
+    comes_after_round: int
+    joined_in_round: int | None
+    promoted_in_round: int | None
+    rejected: str | None
+    rejected_in_round: int | None
+    ended: str
+    state: str | None
+    ledger: str
+
+
 class RoundTimes(TypedDict):
     """Milliseconds per round, over all rounds of all honest peers; None if there was none."""
 
@@ -44,7 +63,7 @@ class RoundBytes(TypedDict):
 
 class Report(TypedDict):
     """What ``demo --json`` writes. ``exempt`` are the ids of attackers that may stay: merely never accusing
-    cannot be proven.
+    cannot be proven. ``joining`` are the fields of the run file that differ for the sake of strangers.
     """
 
     rounds: int
@@ -60,6 +79,9 @@ class Report(TypedDict):
     recoveries: int
     state_digests: list[str]
     peers: list[PeerReport]
+    late_joiners: list[NewcomerReport]
+    sybils: list[NewcomerReport]
+    joining: dict[str, int | float]
     exempt: list[str]
     false_bans: int
     false_removals: int
@@ -110,6 +132,7 @@ def judge(report: Report) -> Judgement:
     if report["defence"] == "none":
         return Judgement(Outcome.FAILED, tuple(failures)) if failures else Judgement(Outcome.NO_DEFENCE, ())
     failures += [*_find_false_blame(report), *_find_disagreement(report), *_find_survivors(report)]
+    failures += _find_wrong_doors(report)
     late = _find_late_survivors(report)
     if failures:
         return Judgement(Outcome.FAILED, tuple(failures))
@@ -138,6 +161,24 @@ def _find_false_blame(report: Report) -> list[str]:
             if not peer["byzantine"] and number is not None:
                 lines.append(f"the honest peer {peer['id'][:8]} was {verb} in round {number}: {peer['cause']}")
     return lines
+
+
+def _find_wrong_doors(report: Report) -> list[str]:
+    """Return which late joiners stayed outside, or came in and did not end like all, and which Sybils came in."""
+    lines = []
+    for peer in report["late_joiners"]:
+        name = f"the late joiner {peer['id'][:8]}"
+        if peer["promoted_in_round"] is None:
+            lines.append(f"{name} was not promoted: {peer['rejected']}; it ended {peer['ended']}")
+        elif peer["ended"] != "finished":
+            lines.append(f"{name} was promoted and did not finish: {peer['ended']}")
+        elif peer["state"] not in report["state_digests"]:
+            lines.append(f"{name} did not finish with the swarm's parameters")
+    return lines + [
+        f"the Sybil {peer['id'][:8]} became a member in round {peer['promoted_in_round']}"
+        for peer in report["sybils"]
+        if peer["promoted_in_round"] is not None
+    ]
 
 
 def _find_disagreement(report: Report) -> list[str]:

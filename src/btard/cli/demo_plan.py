@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from btard.cli.demo_strangers import check_strangers, choose_joining, schedule_strangers
 from btard.cli.files import write_run_file
 from btard.cli.join import KEY_FILE
 from btard.cli.leash import OPTION as LEASH
+from btard.cli.leash import WAIT_OPTION
 from btard.errors import ConfigError
 from btard.identity import Context, Identity, digest, save_identity
 from btard.rules.config import RunConfig
@@ -39,6 +41,13 @@ class Settings:
     attack_from: int = 5
     defence: str = "btard"
     delay_s: float | None = None
+    late_joiners: int = 0
+    sybils: int = 0
+
+    @property
+    def strangers(self) -> int:
+        """How many come when the run has begun."""
+        return self.late_joiners + self.sybils
 
     @property
     def delay_bound_s(self) -> float:
@@ -48,12 +57,21 @@ class Settings:
 
 @dataclass(frozen=True)
 class Player:
-    """One peer of the demo; number 0 is the founder. ``attack`` is None for the honest."""
+    """One peer of the demo; number 0 is the founder. ``attack`` is None for the honest.
+
+    A stranger begins to join when round ``comes_after`` is done; None for whoever is there from the beginning.
+    """
 
     number: int
     peer: str
     attack: str | None
     directory: Path
+    comes_after: int | None = None
+
+    @property
+    def is_stranger(self) -> bool:
+        """Whether it comes when the run has begun."""
+        return self.comes_after is not None
 
     @property
     def ledger(self) -> Path:
@@ -75,6 +93,16 @@ class Plan:
     ticket: str
     directory: Path
     players: tuple[Player, ...]
+
+    @property
+    def members(self) -> tuple[Player, ...]:
+        """The players that are there from the beginning."""
+        return tuple(player for player in self.players if not player.is_stranger)
+
+    @property
+    def strangers(self) -> tuple[Player, ...]:
+        """The players that come when the run has begun, in their order."""
+        return tuple(player for player in self.players if player.is_stranger)
 
     @property
     def honest(self) -> tuple[Player, ...]:
@@ -100,6 +128,7 @@ def check_settings(settings: Settings) -> None:
         )
     if settings.attack == "collude" and settings.byzantine == 1:
         raise ConfigError("one attacker cannot collude; choose --byzantine 2 or more")
+    check_strangers(settings)
 
 
 def draw_attacks(settings: Settings) -> tuple[str | None, ...]:
@@ -148,7 +177,8 @@ def make_plan(settings: Settings, directory: Path) -> Plan:
     from btard.cli.new import draft_run
 
     check_settings(settings)
-    players = tuple(_make_player(directory, number, attack) for number, attack in enumerate(draw_attacks(settings)))
+    drawn = [*((attack, None) for attack in draw_attacks(settings)), *schedule_strangers(settings)]
+    players = tuple(_make_player(directory, number, *role) for number, role in enumerate(drawn))
     config = draft_run(
         None,
         {
@@ -159,6 +189,7 @@ def make_plan(settings: Settings, directory: Path) -> Plan:
             "seed": settings.seed,
             "delay_s": settings.delay_bound_s,
             "defence": settings.defence,
+            **choose_joining(settings),
         },
     )
     write_run_file(config, directory / RUN_FILE)
@@ -168,14 +199,14 @@ def make_plan(settings: Settings, directory: Path) -> Plan:
     )
 
 
-def _make_player(directory: Path, number: int, attack: str | None) -> Player:
+def _make_player(directory: Path, number: int, attack: str | None, comes_after: int | None) -> Player:
     identity, home = Identity.generate(), directory / f"peer-{number}"
     try:
         home.mkdir(mode=0o700, parents=True)
     except OSError as error:
         raise ConfigError(f"cannot make {home}: {error.strerror}; choose a new, writable --data-dir") from None
     save_identity(identity, home / KEY_FILE)
-    return Player(number, identity.peer_id.hex(), attack, home)
+    return Player(number, identity.peer_id.hex(), attack, home, comes_after)
 
 
 def make_command(plan: Plan, player: Player) -> Sequence[str]:
@@ -183,6 +214,7 @@ def make_command(plan: Plan, player: Player) -> Sequence[str]:
     role = ["--found", str(plan.directory / RUN_FILE), "--identity", str(player.directory / KEY_FILE)]
     command = [sys.executable, "-m", "btard.cli", "join", plan.ticket]
     command += ["--data-dir", str(player.directory), "--json-log", str(player.log), "--wait", str(WAIT_S), LEASH]
+    command += [WAIT_OPTION] if player.is_stranger else []
     return [*command, *(role if player.number == 0 else []), *_attack_options(plan, player)]
 
 
@@ -190,5 +222,6 @@ def _attack_options(plan: Plan, player: Player) -> Sequence[str]:
     if player.attack is None:
         return []
     settings = plan.settings
-    options = ["--attack", player.attack, "--attack-from", str(settings.attack_from)]
+    first = 1 if player.is_stranger else settings.attack_from
+    options = ["--attack", player.attack, "--attack-from", str(first)]
     return [*options, "--attack-seed", str(settings.seed), "--coalition", str(plan.directory / "coalition")]

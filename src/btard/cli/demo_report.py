@@ -2,12 +2,14 @@
 
 import shlex
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from btard.attacks import EXEMPT
 from btard.cli.demo_judgement import PeerReport, Report, RoundBytes, RoundTimes, judge
 from btard.cli.demo_plan import Plan
 from btard.cli.demo_story import Account, Story
+from btard.cli.demo_strangers import choose_joining
+from btard.cli.demo_ways import Way, report_newcomers
 
 
 def build_report(
@@ -17,11 +19,16 @@ def build_report(
     wall_s: float,
     startup_s: float,
     audits_ok: bool | None,
+    ways: Mapping[str, Way] | None = None,
     problems: Sequence[str] = (),
 ) -> Report:
-    """Return the report of a demo that is over, judged. ``problems`` are what the demo itself saw go wrong."""
-    peers = [_report_peer(story, account) for account in story.accounts]
+    """Return the report of a demo that is over, judged.
+
+    ``ways`` tell how far strangers came, ``problems`` what the demo itself saw go wrong.
+    """
+    peers = [_report_peer(story, account) for account in story.members]
     finished = [account.finished for account in story.honest if account.finished]
+    finished_members = [account.finished for account in story.honest_members if account.finished]
     evaluations = [event for event in finished if event.get("accuracy") is not None]
     report = Report(
         rounds=plan.settings.rounds,
@@ -35,11 +42,14 @@ def build_report(
         startup_s=round(startup_s, 1),
         round_ms=_summarize_times(story.round_ms),
         recoveries=max((account.recoveries for account in story.honest), default=0),
-        state_digests=sorted({event["state"] for event in finished}),
+        state_digests=sorted({event["state"] for event in finished_members}),
         peers=peers,
+        late_joiners=report_newcomers(story, ways or {}, is_sybil=False),
+        sybils=report_newcomers(story, ways or {}, is_sybil=True),
+        joining=choose_joining(plan.settings),
         exempt=[account.player.peer for account in story.accounts if account.player.attack in EXEMPT],
-        false_bans=sum(peer["banned_in_round"] is not None for peer in peers if not peer["byzantine"]),
-        false_removals=sum(peer["removed_in_round"] is not None for peer in peers if not peer["byzantine"]),
+        false_bans=_count_blamed(story, "ban"),
+        false_removals=_count_blamed(story, "removal"),
         bytes_per_round=RoundBytes(data=_mean_bytes(story, "data"), protocol=_mean_bytes(story, "protocol")),
         audits_ok=audits_ok,
         problems=list(problems),
@@ -71,6 +81,11 @@ def _report_peer(story: Story, account: Account) -> PeerReport:
     )
 
 
+def _count_blamed(story: Story, kind: str) -> int:
+    """Return how many honest peers left in this way, late joiners included."""
+    return sum(story.first_departure(account.player.peer, kind) is not None for account in story.honest)
+
+
 def _summarize_times(values: Sequence[float]) -> RoundTimes:
     if not values:
         return RoundTimes(median=None, p90=None)
@@ -80,8 +95,8 @@ def _summarize_times(values: Sequence[float]) -> RoundTimes:
 
 
 def _mean_bytes(story: Story, kind: str) -> float | None:
-    """Return the mean over honest peers that finished of the bytes they sent per round."""
-    finished = [account.finished for account in story.honest if account.finished]
+    """Return the mean over honest peers there from the beginning, that finished, of bytes sent per round."""
+    finished = [account.finished for account in story.honest_members if account.finished]
     shares = [event["bytes"][kind] / max(1, event["rounds"]) for event in finished]
     return round(statistics.fmean(shares), 1) if shares else None
 
@@ -92,5 +107,7 @@ def format_command(plan: Plan) -> str:
     words = ["btard-peer", "demo", "--peers", str(settings.peers), "--byzantine", str(settings.byzantine)]
     words += ["--attack", settings.attack, "--attack-from", str(settings.attack_from)]
     words += ["--rounds", str(settings.rounds), "--task", settings.task, "--seed", str(settings.seed)]
+    if settings.strangers:
+        words += ["--late-joiners", str(settings.late_joiners), "--sybils", str(settings.sybils)]
     words += ["--defence", settings.defence, "--delay-s", f"{settings.delay_bound_s:g}"]
     return shlex.join(words)

@@ -35,6 +35,8 @@ class Account:
     is_ready: bool = False
     is_started: bool = False
     attacked_in_round: int | None = None
+    admitted_in_round: int | None = None
+    promoted_in_round: int | None = None
     rounds: list[Event] = field(default_factory=list)
     departures: list[Departure] = field(default_factory=list)
     opponents: dict[str, str] = field(default_factory=dict)
@@ -50,6 +52,11 @@ class Account:
         return self.exit_code is not None
 
     @property
+    def is_member(self) -> bool:
+        """Whether it is there from the beginning, or has been promoted."""
+        return not self.player.is_stranger or self.promoted_in_round is not None
+
+    @property
     def state(self) -> str:
         """One word for how it is."""
         if self.finished is not None:
@@ -58,7 +65,9 @@ class Account:
             return self.ended
         if self.is_over:
             return f"exit {self.exit_code}"
-        return "training" if self.is_started else "warm" if self.is_ready else "starting"
+        if self.is_started:
+            return "training"
+        return "candidate" if self.admitted_in_round else "warm" if self.is_ready else "starting"
 
     def tell(self, event: Event) -> None:
         """Add one event of this peer; kinds that nobody asked for are ignored."""
@@ -76,6 +85,14 @@ def _hear_started(account: Account, event: Event) -> None:
 
 def _hear_attacked(account: Account, event: Event) -> None:
     account.attacked_in_round = int(event["round"])
+
+
+def _hear_admitted(account: Account, event: Event) -> None:
+    account.admitted_in_round = int(event["round"])
+
+
+def _hear_promoted(account: Account, event: Event) -> None:
+    account.promoted_in_round = int(event["round"])
 
 
 def _hear_round(account: Account, event: Event) -> None:
@@ -114,6 +131,8 @@ _LISTENERS: dict[str, Callable[[Account, Event], None]] = {
     "ready": _hear_ready,
     "started": _hear_started,
     "attacked": _hear_attacked,
+    "admitted": _hear_admitted,
+    "promoted": _hear_promoted,
     "round": _hear_round,
     "dispute": _hear_dispute,
     "departed": _hear_departed,
@@ -142,30 +161,49 @@ class Story:
         return tuple(account for account in self.accounts if account.player.attack is None)
 
     @property
+    def members(self) -> tuple[Account, ...]:
+        """The accounts of those who are there from the beginning."""
+        return tuple(account for account in self.accounts if not account.player.is_stranger)
+
+    @property
+    def honest_members(self) -> tuple[Account, ...]:
+        """The honest ones among them."""
+        return tuple(account for account in self.members if account.player.attack is None)
+
+    @property
+    def strangers(self) -> tuple[Account, ...]:
+        """The accounts of those who come later."""
+        return tuple(account for account in self.accounts if account.player.is_stranger)
+
+    @property
     def ready(self) -> int:
-        """How many peers are warm."""
-        return sum(account.is_ready or account.is_started for account in self.accounts)
+        """How many of those who are there from the beginning are warm."""
+        return sum(account.is_ready or account.is_started for account in self.members)
 
     @property
     def is_started(self) -> bool:
         """Whether training has begun."""
-        return any(account.is_started for account in self.accounts)
+        return any(account.is_started for account in self.members)
 
     @property
     def cannot_start(self) -> bool:
         """Whether somebody gave up before training began: the genesis roster will never be complete."""
-        return not self.is_started and any(account.is_over for account in self.accounts)
+        return not self.is_started and any(account.is_over for account in self.members)
 
     @property
     def is_over(self) -> bool:
-        """Whether every honest process has ended."""
-        return all(account.is_over for account in self.honest)
+        """Whether the process of every honest member has ended."""
+        return all(account.is_over for account in self.honest if account.is_member)
 
     @property
     def newest(self) -> Event | None:
         """The newest finished round that an honest peer tells of."""
         rounds = [account.rounds[-1] for account in self.honest if account.rounds]
         return max(rounds, key=lambda event: int(event["round"]), default=None)
+
+    def is_done(self, round_number: int) -> bool:
+        """Whether an honest peer has finished this round."""
+        return self.newest is not None and self.newest["round"] >= round_number
 
     @property
     def evaluation(self) -> Event | None:

@@ -8,7 +8,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 
-from btard.cli.demo_judgement import PeerReport, Report, is_gone
+from btard.cli.demo_judgement import NewcomerReport, PeerReport, Report, is_gone
 from btard.cli.demo_plan import Plan
 from btard.cli.demo_story import Account, Departure, Story
 
@@ -56,11 +56,11 @@ class PlainLines:
         self._plan, self._story = plan, story
         self._warm = self._round = 0
         self._has_started = False
-        self._gone: set[tuple[str, str]] = set()
+        self._told: set[tuple[str, str]] = set()
 
     def take(self) -> Iterator[tuple[str, bool]]:
         """Yield the lines since the last call."""
-        story, peers = self._story, len(self._plan.players)
+        story, peers = self._story, len(self._plan.members)
         if story.ready > self._warm and not self._has_started:
             self._warm = story.ready
             yield f"{self._warm} of {peers} peers are warm", False
@@ -69,16 +69,26 @@ class PlainLines:
             yield f"training begins: {peers} peers, {self._plan.config.elements} parameters", True
         for departure in self._take_departures():
             yield describe_departure(self._plan, departure), True
+        yield from ((line, True) for line in self._take_arrivals())
         newest = story.newest
         if newest and newest["round"] // LINE_EVERY > self._round // LINE_EVERY:
             self._round = newest["round"]
             yield describe_round(self._plan, story), False
 
+    def _take_arrivals(self) -> Iterator[str]:
+        """Yield what late joiners tell of their way; Sybils may tell anything."""
+        for account in self._story.strangers:
+            told = (("admitted on probation", account.admitted_in_round), ("promoted", account.promoted_in_round))
+            for what, number in told if account.player.attack is None else ():
+                if number is not None and (account.player.peer, what) not in self._told:
+                    self._told.add((account.player.peer, what))
+                    yield f"round {number}: {account.player.peer[:8]} (late joiner) {what}"
+
     def _take_departures(self) -> Iterator[Departure]:
         for account in self._story.honest:
             for departure in account.departures:
-                if (departure.peer, departure.kind) not in self._gone:
-                    self._gone.add((departure.peer, departure.kind))
+                if (departure.peer, departure.kind) not in self._told:
+                    self._told.add((departure.peer, departure.kind))
                     yield departure
 
 
@@ -94,7 +104,7 @@ def describe_round(plan: Plan, story: Story) -> str:
     """Return the newest round in one line."""
     newest = story.newest
     if newest is None:
-        return f"{story.ready} of {len(plan.players)} peers are warm"
+        return f"{story.ready} of {len(plan.members)} peers are warm"
     told = story.evaluation
     model = f"loss {told['loss']:.3f}, accuracy {told['accuracy']:.1%}, " if told else ""
     pairs = " ".join(f"{validator[:8]}→{target[:8]}" for validator, target in newest["assignments"])
@@ -118,7 +128,7 @@ def render(plan: Plan, story: Story) -> RenderableType:
 
 def _render_peer(story: Story, account: Account, pairs: dict[str, str]) -> tuple[str, ...]:
     player = account.player
-    role = player.attack or ("founder" if player.number == 0 else "honest")
+    role = player.attack or ("founder" if player.number == 0 else "late joiner" if player.is_stranger else "honest")
     style = "red" if player.attack else "green"
     rounds = str(account.rounds[-1]["round"]) if account.rounds else ""
     target = pairs.get(player.peer, "")[:8]
@@ -140,6 +150,9 @@ def print_summary(console: Console, report: Report, directory: str) -> None:
         table.add_column(heading)
     for peer in report["peers"]:
         table.add_row(*_summarize_peer(peer, is_exempt=peer["id"] in report["exempt"]))
+    for word, newcomers in (("late joiner", report["late_joiners"]), ("Sybil", report["sybils"])):
+        for newcomer in newcomers:
+            table.add_row(newcomer["id"][:8], word, "", _summarize_newcomer(newcomer))
     console.print(table)
     console.print()
     for line in summary_lines(report):
@@ -155,6 +168,13 @@ def _summarize_peer(peer: PeerReport, *, is_exempt: bool) -> tuple[str, ...]:
     acted = peer["attacked_from_round"]
     attacked = "" if not peer["byzantine"] else f"round {acted}" if acted is not None else "never acted"
     return peer["id"][:8], peer["attack"] or "honest", attacked, _summarize_end(peer, is_exempt=is_exempt)
+
+
+def _summarize_newcomer(peer: NewcomerReport) -> str:
+    if peer["promoted_in_round"] is not None:
+        return f"candidate in round {peer['joined_in_round']}, member from round {peer['promoted_in_round']}"
+    when = f" in round {peer['rejected_in_round']}" if peer["rejected_in_round"] is not None else ""
+    return f"{peer['rejected']}{when}"
 
 
 def _summarize_end(peer: PeerReport, *, is_exempt: bool) -> str:
@@ -174,6 +194,10 @@ def summary_lines(report: Report) -> Iterator[str]:
     times, traffic = report["round_ms"], report["bytes_per_round"]
     yield f"attackers that acted: {len(attackers)}, gone: {gone}"
     yield f"honest peers banned: {report['false_bans']}, removed: {report['false_removals']}"
+    for word, newcomers in (("late joiners", report["late_joiners"]), ("Sybils", report["sybils"])):
+        if newcomers:
+            promoted = sum(item["promoted_in_round"] is not None for item in newcomers)
+            yield f"{word} that became members: {promoted} of {len(newcomers)}"
     if report["accuracy"] is not None:
         yield f"accuracy on the hold-out: {report['accuracy']:.1%}, loss {report['loss']:.3f}"
     yield f"different final parameters among honest peers: {len(report['state_digests'])}"

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from btard.cli.leash import hold_leash
+from btard.cli.leash import OPTION, WAIT_OPTION, hold_leash
 from btard.cli.logs import LogLevel, start_logging
 from btard.cli.places import ANNOUNCE_HELP, ANY_PORT, LISTEN_HELP, choose_listening, parse_announced
 from btard.errors import ConfigError
@@ -44,7 +44,8 @@ def join(
     attack_from: Annotated[int, typer.Option(hidden=True)] = 5,
     attack_seed: Annotated[int, typer.Option(hidden=True)] = 0,
     coalition: Annotated[Path | None, typer.Option(hidden=True)] = None,
-    leash: Annotated[bool, typer.Option("--leash", hidden=True)] = False,
+    leash: Annotated[bool, typer.Option(OPTION, hidden=True)] = False,
+    wait_to_be_let_go: Annotated[bool, typer.Option(WAIT_OPTION, hidden=True)] = False,
 ) -> int:
     """
     Take part in a run until its end.
@@ -68,8 +69,7 @@ def join(
         btard-peer join btard1-... --found run.toml --identity founder.key --data-dir founder
     """
     start_logging(log_level)
-    if leash:
-        hold_leash()
+    is_let_go = hold_leash() if leash else None
     place = parse_ticket(ticket)
     bootstrap = tuple(Address.parse(text) for text in place.bootstrap)
     announced = parse_announced(announce or [])
@@ -87,6 +87,8 @@ def join(
     endpoint = Endpoint(listening, announced, bootstrap, wait)
     trusted = parse_digest(trust_seal) if trust_seal else place.seal
     plan = Attack(attack, attack_from, attack_seed, coalition) if attack else None
+    if is_let_go is not None and wait_to_be_let_go:
+        is_let_go.wait()
     return take_part(
         Participation(place, me, data_dir, found or run_file, endpoint, evaluate_every, rounds, json_log, plan, trusted)
     )
