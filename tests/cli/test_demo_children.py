@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import trio
@@ -39,6 +40,28 @@ with open(sys.argv[1], "w") as log:
     log.write('{"event": "ready"}\\n')
 while True:
     signal.pause()
+"""
+
+LET_GO = """
+from btard.cli.leash import hold_leash
+is_let_go = hold_leash()
+try:
+    print("waits", flush=True)
+    is_let_go.wait()
+    print("goes", flush=True)
+    is_let_go.clear()
+    is_let_go.wait()
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+WAITER = """
+import os, sys
+with open(sys.argv[1], "w") as log:
+    log.write('{"event": "ready"}\\n')
+    log.flush()
+    os.read(0, 1)
+    log.write('{"event": "gone"}\\n')
 """
 
 LEASHED = """
@@ -127,6 +150,35 @@ def test_a_leash_ends_the_child_of_a_dead_parent():
         child.stdin.close()
         assert child.stdout.read() == "interrupted\n"
     assert child.returncode == 0
+
+
+def test_a_leash_lets_go_once():
+    """The first byte lets the child go; it is on its leash still."""
+    with subprocess.Popen(
+        [sys.executable, "-c", LET_GO], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout.readline() == "waits\n"
+        child.stdin.write("\n")
+        child.stdin.flush()
+        assert child.stdout.readline() == "goes\n"
+        child.stdin.close()
+        assert child.stdout.read() == "interrupted\n"
+
+
+async def test_a_child_begins_when_it_is_due(make_start):
+    """A child that waits to be let go hears nothing before it is due."""
+    told, is_due = [], []
+    start = replace(make_start(0, WAITER), is_due=lambda: bool(is_due))
+    children = Children([start], lambda number, event: told.append(event["event"]))
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(children.run)
+            while not told:
+                await trio.sleep(0.01)
+            await trio.sleep(3 * demo_children.POLL_S)
+            assert told == ["ready"]
+            is_due.append(True)
+    assert told == ["ready", "gone", "exit"]
 
 
 def test_a_tail_waits_for_its_file_and_for_whole_lines(tmp_path):

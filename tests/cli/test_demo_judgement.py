@@ -5,7 +5,7 @@ from copy import deepcopy
 
 import pytest
 
-from btard.cli.demo_judgement import Outcome, PeerReport, Report, judge
+from btard.cli.demo_judgement import NewcomerReport, Outcome, PeerReport, Report, judge
 from btard.cli.exits import ExitCode
 
 PEERS, ROUNDS = 8, 100
@@ -45,6 +45,9 @@ def report(*attackers: PeerReport, **changes) -> Report:
         recoveries=0,
         state_digests=["ab" * 32],
         peers=[*honest, *attackers],
+        late_joiners=[],
+        sybils=[],
+        joining={},
         exempt=[attacker["id"] for attacker in attackers if attacker["attack"] == "lazy-validator"],
         false_bans=0,
         false_removals=0,
@@ -56,6 +59,27 @@ def report(*attackers: PeerReport, **changes) -> Report:
         command="btard-peer demo",
     )
     return {**told, **changes}
+
+
+def newcomer(number: int, **changes) -> NewcomerReport:
+    """Return the report on a late joiner that became a member and finished with all others."""
+    told = NewcomerReport(
+        id=f"{number:02d}" * 32,
+        comes_after_round=2,
+        joined_in_round=20,
+        promoted_in_round=30,
+        rejected=None,
+        rejected_in_round=None,
+        ended="finished",
+        state="ab" * 32,
+        ledger=f"peer-{number}/ledger.sqlite3",
+    )
+    return {**told, **changes}
+
+
+def rejected(number: int, why: str, ended: str) -> NewcomerReport:
+    """Return the report on a stranger that did not become a member."""
+    return newcomer(number, promoted_in_round=None, rejected=why, ended=ended, state=None)
 
 
 def staying(number: int, attack: str, first: int) -> PeerReport:
@@ -96,6 +120,13 @@ def test_it_went_well(attackers):
         (report(state_digests=["ab" * 32, "cd" * 32]), "2 different parameters"),
         (report(audits_ok=False), "does not audit"),
         (report(problems=["no peer said anything"]), "no peer said anything"),
+        (
+            report(late_joiners=[newcomer(8), rejected(9, "lapsed, without blame", "removed")]),
+            "the late joiner 09090909 was not promoted: lapsed, without blame; it ended removed",
+        ),
+        (report(late_joiners=[newcomer(8, ended="removed", state=None)]), "was promoted and did not finish: removed"),
+        (report(late_joiners=[newcomer(8, state="cd" * 32)]), "did not finish with the swarm's parameters"),
+        (report(sybils=[newcomer(8)]), "the Sybil 08080808 became a member in round 30"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -105,6 +136,16 @@ def test_it_went_wrong(case, reason):
     assert (judgement.outcome, judgement.exit_code) == (Outcome.FAILED, ExitCode.FAILED)
     assert len(judgement.reasons) == 1
     assert reason in judgement.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("why", "ended"),
+    [("banned: false-gradient", "banned"), ("never admitted", "refused"), ("still on probation at the end", "exit 5")],
+)
+def test_however_a_sybil_ends_outside(why, ended):
+    """A Sybil that did not become a member is no failure, whatever its process said; nor is a late joiner that did."""
+    judgement = judge(report(late_joiners=[newcomer(8)], sybils=[rejected(9, why, ended)]))
+    assert (judgement.outcome, judgement.reasons) == (Outcome.OK, ())
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,14 @@ import stat
 import pytest
 
 from btard.cli.demo_plan import PORTS, Settings, check_settings, draw_attacks, find_free_port, make_command, make_plan
+from btard.cli.demo_strangers import schedule_strangers
 from btard.cli.files import read_run_file
+from btard.cli.leash import WAIT_OPTION
 from btard.errors import ConfigError
 from btard.identity import load_identity
 from btard.wire import parse_ticket
 
-from .small_plans import make_small_plan
+from .small_plans import add_strangers, make_small_plan
 
 
 @pytest.mark.parametrize(
@@ -21,6 +23,8 @@ from .small_plans import make_small_plan
         (Settings(peers=8, byzantine=4), "at most 3"),
         (Settings(peers=2, byzantine=1), "at most 0"),
         (Settings(attack="collude", byzantine=1), "--byzantine 2 or more"),
+        (Settings(late_joiners=1, defence="none"), "leave --late-joiners and --sybils out"),
+        (Settings(late_joiners=2, sybils=1, rounds=69), "choose --rounds 70 or more"),
     ],
 )
 def test_impossible_demos_are_refused(settings, advice):
@@ -98,6 +102,35 @@ def test_a_plan_is_on_disk_before_anything_starts(tmp_path):
         key = player.directory / "identity.key"
         assert load_identity(key).peer_id.hex() == player.peer
         assert stat.S_IMODE(key.stat().st_mode) == 0o600
+
+
+def test_strangers_come_in_turn_over_a_third_of_the_run():
+    """Late joiners and Sybils take turns, from the second round on, none in the last two thirds."""
+    schedule = schedule_strangers(Settings(rounds=90, late_joiners=2, sybils=1))
+    assert schedule == [(None, 2), ("idle-candidate", 12), (None, 22)]
+    assert schedule_strangers(Settings()) == []
+
+
+def test_a_run_is_changed_for_strangers_only(tmp_path):
+    """Work and probation are those of every run, unless strangers come: then the run file has small ones."""
+    usual = make_plan(Settings(peers=2, byzantine=0), tmp_path / "usual").config
+    plan = make_plan(Settings(peers=2, byzantine=0, late_joiners=1), tmp_path / "strange")
+    assert (usual.ticket_bits, usual.probation, usual.check_rate) == (13, 32, 0.5)
+    assert (plan.config.ticket_bits, plan.config.probation, plan.config.check_rate) == (3, 8, 1.0)
+    assert [player.comes_after for player in plan.players] == [None, None, 2]
+    assert load_identity(plan.players[2].directory / "identity.key").peer_id.hex() == plan.players[2].peer
+
+
+def test_strangers_have_the_ticket_and_wait_to_be_let_go(tmp_path):
+    """A stranger is started with what anybody has; it begins when told to, and a Sybil attacks from the first round."""
+    plan = add_strangers(make_small_plan(tmp_path, None, "sign-flip"), None, "idle-candidate")
+    founder, attacker, joiner, sybil = (list(make_command(plan, player)) for player in plan.players)
+    waits = [WAIT_OPTION in command for command in (founder, attacker, joiner, sybil)]
+    assert waits == [False, False, True, True]
+    assert not {"--attack", "--found", "--run-file", "--trust-seal"} & {*joiner}
+    begin = sybil.index("--attack")
+    assert sybil[begin : begin + 4] == ["--attack", "idle-candidate", "--attack-from", "1"]
+    assert attacker[attacker.index("--attack-from") + 1] == "5"
 
 
 def test_a_directory_in_use_is_refused(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 from btard.cli.demo_report import build_report
 from btard.cli.demo_story import Departure, Story
 
-from .small_plans import make_players, make_small_plan
+from .small_plans import add_strangers, make_players, make_small_plan
 
 HONEST, OTHER, CHEAT = ("00" * 32, "01" * 32, "02" * 32)
 
@@ -172,6 +172,44 @@ def test_a_peer_is_in_one_state(story, events, state):
     for event in events:
         story.tell(0, event)
     assert story.accounts[0].state == state
+
+
+@pytest.fixture
+def strange(tmp_path):
+    """The story of two honest peers, a late joiner (number 2) and a Sybil (number 3)."""
+    return Story(add_strangers(make_small_plan(tmp_path, None, None), None, "idle-candidate").players)
+
+
+def test_a_start_does_not_wait_for_strangers(strange):
+    """Strangers are not counted among the warm; one that gives up does not keep the run from starting."""
+    strange.tell(2, {"event": "ready"})
+    strange.tell(3, {"event": "exit", "code": 4})
+    assert (strange.ready, strange.cannot_start, strange.is_started) == (0, False, False)
+
+
+def test_the_end_waits_for_strangers_that_became_members(strange):
+    """A candidate is not waited for when all members have ended; a promoted one is, and a Sybil never."""
+    for number in (0, 1):
+        strange.tell(number, {"event": "exit", "code": 0})
+    assert strange.is_over
+    strange.tell(2, {"event": "admitted", "round": 8})
+    strange.tell(3, {"event": "promoted", "round": 15})
+    assert strange.is_over
+    assert strange.accounts[2].state == "candidate"
+    strange.tell(2, {"event": "promoted", "round": 16})
+    assert not strange.is_over
+    strange.tell(2, {"event": "exit", "code": 0})
+    assert strange.is_over
+
+
+def test_a_stranger_comes_when_its_round_is_done(strange):
+    """What counts is the newest round of whoever is honest."""
+    assert not strange.is_done(2)
+    strange.tell(3, round_event(9))
+    assert not strange.is_done(2)
+    strange.tell(1, round_event(2))
+    assert strange.is_done(2)
+    assert not strange.is_done(3)
 
 
 def test_ids_in_a_plan_are_distinct(tmp_path):

@@ -8,8 +8,9 @@ from rich.console import Console
 from btard.cli.demo_report import build_report
 from btard.cli.demo_story import Story
 from btard.cli.demo_table import PlainLines, Screen, print_summary, render
+from btard.cli.demo_ways import Way
 
-from .small_plans import make_small_plan
+from .small_plans import add_strangers, make_small_plan
 
 FOUNDER, HONEST, CHEAT = ("00" * 32, "01" * 32, "02" * 32)
 ROUND = {"event": "round", "attempts": 1, "wall_ms": 151.4, "roster_size": 3, "state": "ab", "loss": None}
@@ -113,6 +114,38 @@ def test_the_table_says_who_is_what(plan, story):
     assert "10" in founder
     assert "02020202" in honest
     assert "banned in round 6: false-gradient" in cheat
+
+
+def test_late_joiners_are_shown_on_their_way(tmp_path):
+    """What a late joiner tells of its way is a line each; what a Sybil tells is none."""
+    plan = add_strangers(make_small_plan(tmp_path, None, None), None, "idle-candidate")
+    story = Story(plan.players)
+    lines = PlainLines(plan, story)
+    for number in (2, 3):
+        story.tell(number, {"event": "admitted", "round": 8})
+        story.tell(number, {"event": "promoted", "round": 17})
+    assert list(lines.take()) == [
+        ("round 8: 02020202 (late joiner) admitted on probation", True),
+        ("round 17: 02020202 (late joiner) promoted", True),
+    ]
+    assert list(lines.take()) == []
+
+
+def test_the_summary_says_who_came_in(tmp_path):
+    """Late joiners and Sybils have lines of their own, and a count."""
+    plan = add_strangers(make_small_plan(tmp_path, None, None), None, "idle-candidate")
+    story = Story(plan.players)
+    story.tell(0, {**DEPARTED, "peer": plan.players[3].peer, "round": 19})
+    ways = {plan.players[2].peer: Way(8, promoted_in=17), plan.players[3].peer: Way(12, lapsed_in=19)}
+    report = build_report(plan, story, wall_s=30.0, startup_s=9.0, audits_ok=True, ways=ways)
+    console = make_console(is_terminal=False)
+    print_summary(console, report, "here")
+    text = console.file.getvalue()
+    assert "candidate in round 8, member from round 17" in text
+    assert "banned: false-gradient in round 19" in text
+    assert "late joiners that became members: 1 of 1" in text
+    assert "Sybils that became members: 0 of 1" in text
+    assert "--late-joiners 1 --sybils 1" in report["command"]
 
 
 def test_the_summary_says_what_to_do_next(plan, story):

@@ -27,7 +27,8 @@ class Way:
 def read_ways(ledgers: Sequence[Path]) -> Mapping[str, Way]:
     """Return the way of every stranger by its id, as the ledger has it that knows the most rounds."""
     known = [read_seals(path) for path in ledgers]
-    return trace_ways(max(known, key=len)) if known else {}
+    longest: list[Seal] = max(known, key=len, default=[])
+    return trace_ways(longest)
 
 
 def read_seals(path: Path) -> list[Seal]:
