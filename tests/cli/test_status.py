@@ -6,21 +6,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 from tests.cli.conftest import listen_in_thread
 
 from btard.cli.status_measures import find_door
-from btard.identity import Identity
+from btard.identity import Identity, Puzzle, short
 from btard.net import Address, Hub, TcpTransport, Terms
 from btard.rules.config import RunConfig
 from btard.rules.evidence import Cause, Departure, DepartureKind
 from btard.rules.messages import Phase, Reveal
 from btard.rules.messages import Stage as Place
-from btard.rules.seal import Seal
+from btard.rules.seal import Candidate, Seal, SealSignature
+from btard.swarm.fetching_state import TRANSFER_DIRECTORY
 from btard.swarm.ledger import Ledger
 from btard.swarm.ledger_files import LEDGER_FILE
 from btard.training.address_book import ADDRESS_FILE
 from btard.training.checkup import CheckUps, Stage
-from btard.wire import sign_message
+from btard.training.notebook import NOTEBOOK_FILE, Notebook
+from btard.wire import Ticket, compute_seal_digest, parse_ticket, sign_message, sign_seal
 
 ME, ANN, BOB, EVE = (Identity(bytes([number]) * 32) for number in range(1, 5))
 CONFIG = RunConfig(founder=ANN.peer_id.hex(), elements=64, chunk_size=8, rounds=50)
@@ -80,6 +83,81 @@ def test_a_running_member(call, ledger, tmp_path):
     assert shown["peers_reachable"] is None
     stage = Place(3, 0, Phase.REVEAL)
     ledger.record_message(sign_message(ME, CONFIG.run_id, b"r" * 32, stage, b"", Reveal(b"n" * 32, ())))
+
+
+def sign(ledger: Ledger, number: int, *signers: Identity) -> None:
+    """Let these members have signed a seal."""
+    signatures = [SealSignature(item.peer_id, sign_seal(item, make_seal(number))) for item in signers]
+    ledger.record_signatures(number, signatures)
+    ledger.sync()
+
+
+def test_candidates(call, ledger, tmp_path):
+    """Whoever is on probation after the last finished round is listed, with since when and how often it has worked."""
+    train(ledger)
+    ledger.record_seal(structs.replace(make_seal(3), candidates=(Candidate(EVE.peer_id, 1, 2),)))
+    ledger.sync()
+    assert look(call, tmp_path / "me")["candidates"] == [{"peer": EVE.peer_id.hex(), "since": 1, "worked": 2}]
+    shown = call("status", "--data-dir", tmp_path / "me").out
+    assert f"1 candidates of 32 rounds of probation: {short(EVE.peer_id)} (since round 1, worked 2)" in shown
+
+
+def test_invitation(call, ledger, tmp_path):
+    """A member prints a ticket that leads to the members' addresses, through the newest seal with a majority."""
+    train(ledger)
+    assert look(call, tmp_path / "me")["signed_seal"] is None
+    sign(ledger, 1, ME, ANN)
+    sign(ledger, 2, BOB)
+    places = {BOB: "203.0.113.5:4001", ANN: "127.0.0.1:4000", EVE: "203.0.113.9:4001", ME: "0.0.0.0:4002"}
+    known = {item.peer_id.hex(): [place] for item, place in places.items()}
+    (tmp_path / "me" / ADDRESS_FILE).write_text(json.dumps(known))
+    shown = look(call, tmp_path / "me")
+    digest = compute_seal_digest(make_seal(1))
+    assert (shown["signed_round"], shown["signed_seal"]) == (1, digest.hex())
+    expected = Ticket(CONFIG.run_id, ANN.peer_id, ("203.0.113.5:4001",), digest)
+    assert parse_ticket(shown["ticket"]) == expected
+    lines = call("status", "--data-dir", tmp_path / "me").out.splitlines()
+    assert lines[-1] == shown["ticket"]
+    assert lines[-3].endswith(f"{digest.hex()} (round 1)")
+
+
+def test_invitations_come_from_members_who_know_an_address(call, ledger, tmp_path):
+    """Without an address that others can dial, or from a peer that is no member any more, there is no ticket."""
+    train(ledger)
+    sign(ledger, 2, ME, ANN)
+    assert look(call, tmp_path / "me")["ticket"] is None
+    note_address(tmp_path / "me", Address("127.0.0.1", 4003))
+    assert parse_ticket(str(look(call, tmp_path / "me")["ticket"])).bootstrap == ("127.0.0.1:4003",)
+    ledger.record_ending("Removed", "")
+    assert look(call, tmp_path / "me")["ticket"] is None
+
+
+def test_stranger(call, ledger, tmp_path):
+    """A stranger's ledger is empty; its notebook says how far its ticket is, and members alone what it is now."""
+    notebook = Notebook(tmp_path / "me" / NOTEBOOK_FILE, ME.peer_id, CONFIG.run_id)
+    notebook.note_identity(7)
+    puzzle = Puzzle(CONFIG.run_id, ME.peer_id, 7, 12, b"q" * 32, 8, 1)
+    notebook.note_search(puzzle, 300, 310, None)
+    shown = look(call, tmp_path / "me")
+    assert (shown["role"], shown["round"], shown["work"]) == (
+        "applying",
+        None,
+        {"evaluations": 310, "ticket_round": None},
+    )
+    assert "the run goes on without it; 310 evaluations" in call("status", "--data-dir", tmp_path / "me").out
+    notebook.note_search(puzzle, 400, 410, puzzle.make_ticket(399))
+    shown = look(call, tmp_path / "me")
+    assert (shown["role"], shown["work"]) == ("candidate", {"evaluations": 410, "ticket_round": 12})
+    assert "found on round 12" in call("status", "--data-dir", tmp_path / "me").out
+    train(ledger)
+    ledger.sync()
+    assert (look(call, tmp_path / "me")["role"], look(call, tmp_path / "me")["work"]) == ("member", None)
+
+
+def test_stranger_that_fetches_the_state(call, ledger, tmp_path):
+    """Before it works for a ticket, a stranger fetches the state: it does not wait for a genesis then."""
+    (tmp_path / "me" / TRANSFER_DIRECTORY).mkdir()
+    assert look(call, tmp_path / "me")["role"] == "applying"
 
 
 def test_text(call, ledger, tmp_path):

@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import trio
@@ -14,23 +14,40 @@ from btard.identity import Identity, PeerId
 from btard.net import Address, Hub, Terms, open_tcp
 from btard.rules.config import RunConfig, parse_run_file
 from btard.rules.evidence import Departure
-from btard.rules.seal import Seal
+from btard.rules.seal import Seal, has_quorum
+from btard.rules.succession import roster_of
+from btard.swarm.fetching_state import TRANSFER_DIRECTORY
 from btard.swarm.ledger import decode_departure
 from btard.swarm.ledger_files import FORMAT, LEDGER_FILE
 from btard.swarm.peer import find_cause
 from btard.training.address_book import ADDRESS_FILE, read_addresses
 from btard.training.checkup import ask_for_check_up
 from btard.training.meeting import LOOPBACK, is_wildcard
+from btard.training.notebook import NOTEBOOK_FILE, Notebook
 from btard.wire import decode_seal
 
 ASK_SECONDS = 5.0
+SIGNED_LOOKS = 8
+"""Seals looked at for one that more than half of its roster signed; the newest or the one before it is, normally."""
 ENDED: Mapping[str, str] = {"Banned": "banned", "Removed": "removed", "left": "left", "finished": "finished"}
 """How the ledger names an ending, and the word for it here."""
 
 
 @dataclass(frozen=True)
+class Work:
+    """What a stranger did for a place: evaluations of Argon2id, and the round of its ticket, None without one."""
+
+    evaluations: int
+    ticket_round: int | None
+
+
+@dataclass(frozen=True)
 class Status:
-    """What one peer's ledger says. ``seal`` is that of the last finished round, None before genesis."""
+    """What one peer's ledger says. ``seal`` is that of the last finished round, None for whoever is no member yet.
+
+    ``signed`` is the newest seal over which there are the signatures of more than half of its roster. ``work`` is how
+    far a stranger is on its way in, None for whoever works for no ticket.
+    """
 
     config: RunConfig
     peer: PeerId
@@ -38,13 +55,21 @@ class Status:
     seal: Seal | None
     ending: tuple[str, str] | None
     departures: tuple[Departure, ...]
+    signed: Seal | None = None
+    work: Work | None = None
 
     @property
     def role(self) -> str:
-        """What the peer is in its run: waiting (for genesis), member, finished, left, removed or banned."""
+        """What the peer is in its run.
+
+        Waiting (for genesis), applying (a stranger without a ticket), candidate (with one: whether it is admitted yet
+        only members know), member, finished, left, removed or banned.
+        """
         if self.ending is not None:
             return ENDED.get(self.ending[0], self.ending[0])
-        return "waiting" if self.seal is None else "member"
+        if self.seal is not None:
+            return "member"
+        return "waiting" if self.work is None else "applying" if self.work.ticket_round is None else "candidate"
 
     @property
     def roster(self) -> tuple[bytes, ...]:
@@ -65,7 +90,8 @@ def read_status(directory: Path) -> Status:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
             database.execute("PRAGMA trusted_schema = OFF")
             database.execute("BEGIN")
-            return _read(database, is_running=is_held(directory))
+            found = _read(database, is_running=is_held(directory))
+            return found if found.seal else replace(found, work=read_work(directory, found))
     except (sqlite3.Error, RemoteProtocolError, UnicodeDecodeError, TypeError, KeyError) as error:
         raise ConfigError(f"cannot read {path}: {error}; see: btard-peer audit {directory}") from None
 
@@ -84,7 +110,27 @@ def _read(database: sqlite3.Connection, *, is_running: bool) -> Status:
         seals[0] if seals else None,
         (str(endings[0][0]), str(endings[0][1])) if endings else None,
         tuple(decode_departure(row[0]) for row in rows),
+        _find_signed(database),
     )
+
+
+def _find_signed(database: sqlite3.Connection) -> Seal | None:
+    """Return the newest seal that more than half of its own roster signed, of the last few; None if there is none."""
+    query = "SELECT seal, round FROM seals WHERE round IN (SELECT round FROM signatures) ORDER BY round DESC LIMIT ?"
+    for data, number in database.execute(query, (SIGNED_LOOKS,)).fetchall():
+        seal = decode_seal(data)
+        rows = database.execute("SELECT signer FROM signatures WHERE round = ?", (number,))
+        if number and has_quorum(frozenset(row[0] for row in rows), roster_of(seal)):
+            return seal
+    return None
+
+
+def read_work(directory: Path, status: Status) -> Work | None:
+    """Return how far a stranger's search for a ticket is; None where it has not begun one, nor fetched anything."""
+    notebook = Notebook(directory / NOTEBOOK_FILE, status.peer, status.config.run_id)
+    if notebook.identity_nonce is None and not (directory / TRANSFER_DIRECTORY).exists():
+        return None
+    return Work(notebook.evaluations, notebook.ticket.round if notebook.ticket else None)
 
 
 def ask_for_links(status: Status, directory: Path) -> int | None:

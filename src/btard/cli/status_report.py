@@ -1,13 +1,15 @@
 """Where a peer stands, in words and as JSON."""
 
+from dataclasses import asdict
 from typing import Any
 
 from btard.cli.status_measures import Status
 from btard.identity import short
 from btard.rules.evidence import Departure, DepartureKind
+from btard.wire import compute_seal_digest
 
 
-def describe_status(status: Status, links: int | None) -> dict[str, Any]:
+def describe_status(status: Status, links: int | None, ticket: str | None = None) -> dict[str, Any]:
     """Return the status as JSON values; peers and digests are in hex, what is not known yet is null."""
     seal = status.seal
     return {
@@ -20,10 +22,18 @@ def describe_status(status: Status, links: int | None) -> dict[str, Any]:
         "rounds": status.config.rounds,
         "roster_size": len(status.roster),
         "roster": [peer.hex() for peer in status.roster],
+        "candidates": [
+            {"peer": item.peer.hex(), "since": item.since, "worked": item.worked}
+            for item in (seal.candidates if seal else ())
+        ],
         "bans": [_describe(item) for item in status.departures if item.kind is DepartureKind.BAN],
         "departures": [_describe(item) for item in status.departures if item.kind is not DepartureKind.BAN],
         "state": seal.state.hex() if seal else None,
         "peers_reachable": links,
+        "work": asdict(status.work) if status.work else None,
+        "signed_round": status.signed.round if status.signed else None,
+        "signed_seal": compute_seal_digest(status.signed).hex() if status.signed else None,
+        "ticket": ticket,
     }
 
 
@@ -31,14 +41,14 @@ def _describe(item: Departure) -> dict[str, Any]:
     return {"peer": item.peer.hex(), "round": item.round, "kind": item.kind.value, "cause": item.cause.value}
 
 
-def format_status(status: Status, links: int | None) -> str:
+def format_status(status: Status, links: int | None, ticket: str | None = None) -> str:
     """Return the status in words."""
     running = "running" if status.is_running else "not running"
     lines = [f"run {short(status.config.run_id)}, peer {short(status.peer)}: {status.role}, {running}"]
     if status.ending is not None and status.ending[1]:
         lines.append(f"  {status.ending[1]}")
     if status.seal is None:
-        return "\n".join([*lines, "  training has not begun"])
+        return "\n".join([*lines, f"  {_describe_way_in(status)}"])
     others = "" if links is None else f"; links to {links} of the others"
     names = ", ".join(short(peer) for peer in status.roster)
     left = (
@@ -47,6 +57,35 @@ def format_status(status: Status, links: int | None) -> str:
     lines += [
         f"  round {status.seal.round} of {status.config.rounds} is done, state {status.seal.state.hex()}",
         f"  {len(status.roster)} members: {names}{others}",
+        *_describe_candidates(status),
         *left,
+        *_describe_invitation(status, ticket),
     ]
     return "\n".join(lines)
+
+
+def _describe_way_in(status: Status) -> str:
+    """Return how far somebody is who is no member: it keeps no seals, and what it is only members know."""
+    if status.work is None:
+        return "training has not begun"
+    done = f"{status.work.evaluations:,} evaluations of its ticket done"
+    if status.work.ticket_round is None:
+        return f"the run goes on without it; {done}"
+    return (
+        f"{done}, and one found on round {status.work.ticket_round}: it asks for a place, or is on probation; "
+        "members' status lists it among the candidates once it is admitted"
+    )
+
+
+def _describe_candidates(status: Status) -> list[str]:
+    assert status.seal is not None
+    words = [f"{short(item.peer)} (since round {item.since}, worked {item.worked})" for item in status.seal.candidates]
+    needed = status.config.probation
+    return [f"  {len(words)} candidates of {needed} rounds of probation: {', '.join(words)}"] if words else []
+
+
+def _describe_invitation(status: Status, ticket: str | None) -> list[str]:
+    if status.signed is None:
+        return []
+    seal = f"  newest signed seal: {compute_seal_digest(status.signed).hex()} (round {status.signed.round})"
+    return [seal] if ticket is None else [seal, "  a ticket through it, for whoever joins now:", ticket]
