@@ -106,7 +106,7 @@ def test_interrupted_peer_keeps_its_state(start_founder, start, call, tmp_path):
     late = start("join", ticket, "--data-dir", tmp_path / "late")
     _, complaint = late.communicate(timeout=SECONDS_MAX)
     assert late.returncode == 5
-    assert "the run has started" in complaint
+    assert "this run admits nobody after its genesis" in complaint
     for process in (member, founder):
         os.kill(process.pid, signal.SIGINT)
         _, complaint = process.communicate(timeout=SECONDS_MAX)

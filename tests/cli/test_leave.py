@@ -68,7 +68,7 @@ def test_before_training_begins(call, ledger, tmp_path):
     with listen(tmp_path / "me", ledger, None):
         ended = call("leave", "--data-dir", tmp_path / "me")
     assert (ended.code, ended.err) == (0, "")
-    assert "training had not begun" in ended.out
+    assert "it was no member yet" in ended.out
 
 
 def test_no_peer_runs(call, ledger, tmp_path):

@@ -11,6 +11,7 @@ import trio
 from msgspec import structs
 
 from btard.cli.doctor_findings import Finding
+from btard.cli.doctor_joining import News, judge_line, judge_work
 from btard.cli.doctor_machine import (
     Demands,
     Door,
@@ -30,6 +31,7 @@ from btard.cli.doctor_measures import (
     measure_key,
     measure_memory,
     measure_software,
+    measure_work,
 )
 from btard.cli.doctor_swarm import (
     judge_bootstrap,
@@ -43,11 +45,11 @@ from btard.cli.doctor_swarm import (
     judge_versions,
 )
 from btard.cli.doctor_visit import Errand, Report, locate, parse_all, run_errand
-from btard.errors import BtardError
+from btard.cli.status_measures import read_status
+from btard.errors import BtardError, ConfigError
 from btard.identity import PeerId
 from btard.net import Address
 from btard.rules.config import RunConfig
-from btard.swarm.ledger_files import LEDGER_FILE
 from btard.training import load_workload
 from btard.training.address_book import ADDRESS_FILE, read_addresses
 from btard.training.checkup import is_loopback
@@ -94,8 +96,9 @@ def examine(patient: Patient) -> Iterator[Finding]:
     ticket = find_others(patient, is_founder=key is not None and key.is_founder)
     if ticket is not None:
         report = trio.run(run_errand, make_errand(patient, ticket, door))
-        yield from examine_swarm(patient, ticket, door, report)
         config, slowest_s = find_config(patient, ticket, report), find_slowest(report)
+        yield from examine_swarm(patient, ticket, door, report)
+        yield from examine_joining(patient, config, report.news)
     demands = Demands(config.elements, config.state_interval, config.delay_s) if config else Demands()
     yield judge_memory(measure_memory(), demands)
     disk, file_ahead_s = measure_disk(patient.data_dir)
@@ -137,7 +140,7 @@ def make_errand(patient: Patient, ticket: Ticket, door: Door) -> Errand:
     known = tuple(read_addresses(patient.data_dir / ADDRESS_FILE))
     port = 0 if door.problem or door.only_dials_out else door.port
     dialled_port = patient.announce[0].port if patient.announce else door.port
-    return Errand(ticket, patient.listen[0].host, port, dialled_port, known)
+    return Errand(ticket, patient.listen[0].host, port, dialled_port, known, patient.local)
 
 
 def examine_swarm(patient: Patient, ticket: Ticket, door: Door, report: Report) -> Iterator[Finding]:
@@ -150,13 +153,30 @@ def examine_swarm(patient: Patient, ticket: Ticket, door: Door, report: Report) 
     is_begun = any(visit.answer and visit.answer.members for visit in visits)
     others = (
         judge_config(visits, ticket.run_id, patient.local, patient.run_file),
-        judge_stage(visits, is_member=(patient.data_dir / LEDGER_FILE).exists()),
+        judge_stage(visits, is_member=is_member(patient.data_dir)),
         judge_versions(visits, (software.protocol, software.btard, software.torch)),
         judge_offset(visits),
         judge_dialling_out() if door.only_dials_out else judge_reach(visits, trio.run(locate, announced)),
         judge_dht(report.nodes, ticket.founder, report.lookups, is_linked=is_linked, is_begun=is_begun),
     )
     yield from (finding for finding in others if finding is not None)
+
+
+def examine_joining(patient: Patient, config: RunConfig | None, news: News | None) -> Iterator[Finding]:
+    """Yield what it takes to come into a run that has begun without us."""
+    line = judge_line(news)
+    if line is not None:
+        yield line
+    if news is not None and config is not None and not is_member(patient.data_dir):
+        yield judge_work(config, news, measure_work(config.ticket_memory_kib))
+
+
+def is_member(data_dir: Path) -> bool:
+    """Return whether the ledger of a data directory, if there is one, is that of somebody who has been a member."""
+    try:
+        return read_status(data_dir).seal is not None
+    except ConfigError:
+        return False
 
 
 def find_config(patient: Patient, ticket: Ticket, report: Report) -> RunConfig | None:

@@ -7,14 +7,16 @@ import platform
 import shutil
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 
 import btard
+from btard.cli.doctor_joining import Rate
 from btard.cli.doctor_machine import Clock, Cores, Disk, Key, Software
 from btard.errors import ConfigError
-from btard.identity import PeerId, load_identity, short
+from btard.identity import DIGEST_SIZE, PeerId, Puzzle, load_identity, short
 from btard.net import Address
 from btard.swarm.ledger_files import LOCK_FILE
 from btard.wire import NOT_INSTALLED, PROTOCOL, find_version
@@ -23,6 +25,8 @@ NEEDED = ("btard", "torch", "trio", "trio-asyncio", "kademlia", "msgspec")
 CGROUP = Path("/sys/fs/cgroup")
 MEMINFO = Path("/proc/meminfo")
 PROBE_BYTES = 4096
+WORK_SECONDS = 1.0
+"""How long evaluations of a ticket's function are timed; each takes 10 ms at the default memory."""
 
 
 def measure_software() -> Software:
@@ -47,6 +51,27 @@ def read_quota(text: str) -> float | None:
     """Return the cores that a cgroup's ``cpu.max`` allows, None for no limit."""
     quota, _, period = text.strip().partition(" ")
     return int(quota) / int(period) if quota.isdigit() and period.isdigit() and int(period) else None
+
+
+def measure_work(memory_kib: int, seconds: float = WORK_SECONDS) -> Rate | None:
+    """Return how fast this machine works for a ticket, on as many threads as ``join`` would; None if it cannot."""
+    threads = os.cpu_count() or 1
+    puzzle = Puzzle(bytes(DIGEST_SIZE), PeerId(bytes(DIGEST_SIZE)), 0, 0, bytes(DIGEST_SIZE), memory_kib, 0)
+    begun = time.perf_counter()
+
+    def work(first: int) -> int:
+        done = 0
+        while not done or time.perf_counter() - begun < seconds:
+            puzzle.evaluate(first + done)
+            done += 1
+        return done
+
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            count = sum(pool.map(work, (number << 32 for number in range(threads))))
+    except (MemoryError, OSError, RuntimeError):
+        return None
+    return Rate(count / (time.perf_counter() - begun), threads)
 
 
 def measure_memory() -> int | None:

@@ -133,7 +133,7 @@ def _tell_differences(local: RunConfig, given: Visit | None) -> str:
 
 
 def judge_stage(visits: Sequence[Visit], *, is_member: bool) -> Finding | None:
-    """Return whether it is too late to join, None where nobody says; ``is_member``: we have a ledger of the run."""
+    """Return how far the run is, None where nobody says; ``is_member``: we have a member's ledger of the run."""
     answers = [visit.answer for visit in visits if visit.answer]
     if not answers:
         return None
@@ -143,7 +143,7 @@ def judge_stage(visits: Sequence[Visit], *, is_member: bool) -> Finding | None:
     line = f"round {furthest.round} is done, with {furthest.members} members"
     if is_member:
         return passed("stage", f"{line}; the ledger here is of this run: join goes on with it")
-    return warned("stage", line, "joining midway is not possible yet: ask for the ticket of the next run")
+    return passed("stage", f"{line}: join comes in midway, by a ticket to be worked for and a probation")
 
 
 def judge_versions(visits: Sequence[Visit], ours: tuple[int, str, str]) -> Finding | None:

@@ -13,11 +13,15 @@ from dataclasses import dataclass, replace
 
 import trio
 
+from btard.cli.doctor_joining import News
 from btard.cli.doctor_swarm import Lookup, Sample, Visit, Whereabouts
 from btard.dht import Directory, open_directory
 from btard.errors import ConfigError, NetworkError, Refused, RemoteProtocolError
 from btard.identity import Identity, PeerId
 from btard.net import Address, Hub, TcpTransport, Terms, open_tcp
+from btard.rules.config import RunConfig
+from btard.swarm.asking_lineage import LineAsker
+from btard.swarm.compute import ThreadCompute
 from btard.swarm.peer import find_cause
 from btard.training.checkup import DIAL_SECONDS, ask_for_check_up, is_loopback
 from btard.training.meeting import LOOPBACK, ask_for_config
@@ -36,22 +40,27 @@ STOPPED = "it stopped answering"
 
 @dataclass(frozen=True)
 class Errand:
-    """Whom we visit, and where we can be dialled meanwhile; ``port`` 0 means nowhere."""
+    """Whom we visit, and where we can be dialled meanwhile; ``port`` 0 means nowhere. ``local`` is our run file."""
 
     ticket: Ticket
     host: str
     port: int
     dialled_port: int
     known: tuple[PeerId, ...] = ()
+    local: RunConfig | None = None
 
 
 @dataclass(frozen=True)
 class Report:
-    """What came of it: a visit per address of the ticket, how many DHT nodes we met, and what they found."""
+    """What came of it: a visit per address of the ticket, how many DHT nodes we met, and what they found.
+
+    ``news`` is what the members show of a run that has begun, None where it has not, or nobody gives its run file.
+    """
 
     visits: tuple[Visit, ...]
     nodes: int
     lookups: tuple[Lookup, ...]
+    news: News | None = None
 
 
 async def run_errand(errand: Errand) -> Report:
@@ -79,7 +88,8 @@ async def _run_errand(errand: Errand) -> Report:
         hub = Hub(tcp, me.peer_id)
         await nursery.start(hub.run)
         visits = await talk_to_all(hub, visits, errand)
-        report = await _search(me, errand, visits)
+        news = await ask_for_news(hub, visits, errand)
+        report = replace(await _search(me, errand, visits), news=news)
         nursery.cancel_scope.cancel()
     return replace(report, visits=tuple(replace(visit, has_come=visit.peer in came) for visit in report.visits))
 
@@ -159,6 +169,23 @@ async def _ask_for_config(hub: Hub, visit: Visit, run_id: bytes) -> Visit:
     except (NetworkError, Refused) as error:
         return replace(visit, config_problem=str(error))
     return replace(visit, config=config)
+
+
+async def ask_for_news(hub: Hub, visits: Sequence[Visit], errand: Errand) -> News | None:
+    """Return the newest seal of a run that has begun, in a line from its genesis on, through the ticket's seal."""
+    config = next((visit.config for visit in visits if visit.config is not None), errand.local)
+    members = [PeerId(visit.peer) for visit in visits if visit.answer and visit.answer.members]
+    if config is None or config.run_id != errand.ticket.run_id or not members:
+        return None
+    with trio.move_on_after(TALK_SECONDS):
+        try:
+            lines = await LineAsker(config, hub, ThreadCompute()).find_line(sorted(members), errand.ticket.seal)
+        except Refused as refusal:
+            return News(problem=str(refusal), is_refused=True)
+        except NetworkError as error:
+            return News(problem=str(error))
+        return News(lines.line.head.seal)
+    return News(problem=STOPPED)
 
 
 async def _take_sample(hub: Hub, visit: Visit, peer: PeerId) -> Visit:

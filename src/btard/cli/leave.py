@@ -65,7 +65,7 @@ def explain_absence(found: "Status", directory: Path) -> ExitCode:
         print(f"no peer runs in {directory}, and its part in the run is over: {found.role}")
         return ExitCode.OK
     if found.seal is None:
-        raise ConfigError(f"no peer runs in {directory}, and training had not begun: there is nothing to leave")
+        raise ConfigError(f"no peer runs in {directory}, and it was no member yet: there is nothing to leave")
     raise ConfigError(
         f"no peer runs in {directory}: the others remove it after their deadline, without blame. For a goodbye, "
         "start it with its join command, then leave"
@@ -115,7 +115,7 @@ def conclude(found: "Status") -> ExitCode:
     if kind:
         print(f"{found.role}: peer {short(found.peer)} is a member no more")
     elif found.seal is None:
-        print("it has stopped; training had not begun, so there was nothing to say goodbye to")
+        print("it has stopped; it was no member yet, so there was nothing to say goodbye to")
     else:
         raise Undecided("it ended before its goodbye was settled; start it with its join command, and leave again")
     return ExitCode.OK

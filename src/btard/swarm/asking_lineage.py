@@ -110,7 +110,7 @@ class LineAsker:
             after = line[-1].seal.round if line else FROM_GENESIS
             answer = await self._ask(source, LineQuestion(after, through))
             if not answer.is_known and not through:
-                raise Unreachable(f"{short(source)} has no seals yet")
+                raise Unreachable("it has no seals yet")  # before the genesis that is nobody's fault
             if not answer.is_known:
                 names = ", ".join(digest.hex() for digest in through)
                 raise RemoteProtocolError(f"it does not know the seal {names}")

@@ -104,6 +104,8 @@ class Candidacy:
             Refused: the run admits nobody, or is over.
             Unreachable: nobody is there any more.
         """
+        if self._config.admission != "open":
+            raise Refused(explain(Reply.CLOSED))
         self._vectors = await self._application.fetch_state()
         while True:
             seal = await self._application.find_seal()

@@ -41,7 +41,7 @@ RETRY_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 """Pauses before a founder is asked again whose link was lost while we waited for the genesis."""
 LOOK_S = 1.0
 """Pause between two looks at whether somebody knows of seal 0 already, in seconds."""
-STARTED = "the run has started; joining midway is not possible yet"
+STARTED = "the run has started: it can be joined midway only through a link to one of its members"
 
 
 class Welcome(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
