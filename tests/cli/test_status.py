@@ -10,6 +10,7 @@ from msgspec import structs
 from tests.cli.conftest import listen_in_thread
 
 from btard.cli.status_measures import find_door
+from btard.dht.directory import NODES_FILE
 from btard.identity import Identity, Puzzle, short
 from btard.net import Address, Hub, TcpTransport, Terms
 from btard.rules.config import RunConfig
@@ -111,10 +112,11 @@ def test_invitation(call, ledger, tmp_path):
     places = {BOB: "203.0.113.5:4001", ANN: "127.0.0.1:4000", EVE: "203.0.113.9:4001", ME: "0.0.0.0:4002"}
     known = {item.peer_id.hex(): [place] for item, place in places.items()}
     (tmp_path / "me" / ADDRESS_FILE).write_text(json.dumps(known))
+    (tmp_path / "me" / NODES_FILE).write_text(json.dumps([["198.51.100.7", 4001], ["203.0.113.5", 4001]]))
     shown = look(call, tmp_path / "me")
     digest = compute_seal_digest(make_seal(1))
     assert (shown["signed_round"], shown["signed_seal"]) == (1, digest.hex())
-    expected = Ticket(CONFIG.run_id, ANN.peer_id, ("203.0.113.5:4001",), digest)
+    expected = Ticket(CONFIG.run_id, ANN.peer_id, ("203.0.113.5:4001", "198.51.100.7:4001"), digest)
     assert parse_ticket(shown["ticket"]) == expected
     lines = call("status", "--data-dir", tmp_path / "me").out.splitlines()
     assert lines[-1] == shown["ticket"]

@@ -54,6 +54,11 @@ class Entrances:
                 found.update({(str(entry[4][0]), int(entry[4][1])): None for entry in entries})
         return list(found)
 
+    @property
+    def remembered(self) -> tuple[Address, ...]:
+        """Where nodes have answered, the longest silent last."""
+        return tuple(reversed(self._remembered))
+
     def draw(self, count: int, family: socket.AddressFamily, present: Collection[Address]) -> list[Address]:
         """Return up to ``count`` remembered addresses to knock at that are not ``present``, drawn at random.
 
