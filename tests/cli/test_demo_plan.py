@@ -24,7 +24,7 @@ from .small_plans import add_strangers, make_small_plan
         (Settings(peers=2, byzantine=1), "at most 0"),
         (Settings(attack="collude", byzantine=1), "--byzantine 2 or more"),
         (Settings(late_joiners=1, defence="none"), "leave --late-joiners and --sybils out"),
-        (Settings(late_joiners=2, sybils=1, rounds=69), "choose --rounds 70 or more"),
+        (Settings(late_joiners=2, sybils=1, rounds=89), "choose --rounds 90 or more"),
     ],
 )
 def test_impossible_demos_are_refused(settings, advice):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-PEERS, ROUNDS = 4, 70
+PEERS, ROUNDS = 4, 100
 
 
 @pytest.mark.timeout(300)

@@ -17,7 +17,7 @@ MAX_PROBATION = 16
 """Rounds of probation in a demo at most; a twelfth of its rounds if that is less."""
 FIRST_COMES = 2
 """Rounds that are done before the first stranger comes."""
-FEWEST_ROUNDS, ROUNDS_PER_STRANGER = 40, 10
+FEWEST_ROUNDS, ROUNDS_PER_STRANGER = 60, 10
 """A stranger needs some seconds on the way to its ticket, and then its probation; places come one after another."""
 
 
