@@ -197,7 +197,8 @@ def run(
 ) -> None:
     """Run a swarm under kills and report what became of it."""
     source = random.Random(seed)
-    settings = Settings(peers=peers, byzantine=byzantine, attack=MIXED, rounds=MANY, seed=seed, delay_s=delay_s)
+    fields = CHEAP if mode is Mode.CHURN else {}
+    settings = Settings(peers, byzantine, MIXED, MANY, seed=seed, delay_s=delay_s, fields=fields)
     with run_swarm(settings) as swarm:
         gone = None
         match mode:

@@ -4,8 +4,8 @@ import math
 import secrets
 import socket
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from btard.cli.demo_strangers import check_strangers, choose_joining, schedule_strangers
@@ -30,7 +30,10 @@ RUN_FILE, JSON_LOG, OUTPUT, LEDGER = "run.toml", "events.jsonl", "output.log", "
 
 @dataclass(frozen=True)
 class Settings:
-    """What the command line of a demo says. ``delay_s`` is a bound in seconds, None for the usual one."""
+    """What the command line of a demo says. ``delay_s`` is a bound in seconds, None for the usual one.
+
+    ``fields`` are further values of the run file.
+    """
 
     peers: int = 8
     byzantine: int = 3
@@ -43,6 +46,7 @@ class Settings:
     delay_s: float | None = None
     late_joiners: int = 0
     sybils: int = 0
+    fields: Mapping[str, int | float] = field(default_factory=dict)
 
     @property
     def strangers(self) -> int:
@@ -190,6 +194,7 @@ def make_plan(settings: Settings, directory: Path) -> Plan:
             "delay_s": settings.delay_bound_s,
             "defence": settings.defence,
             **choose_joining(settings),
+            **settings.fields,
         },
     )
     write_run_file(config, directory / RUN_FILE)
