@@ -60,10 +60,10 @@ class Candidacy:
         self._transfers, self._application, self._handovers = transfers, application, handovers
         self._follow_roster = follow_roster
         self._me = member.identity.peer_id
-        self._vectors: tuple[int, Vectors] | None = None
+        self._states: dict[int, Vectors] = {}
 
     async def run(self) -> Start:
-        """Return where we begin as a member.
+        """Return where we begin as a member, once a ticket of ours was drawn and probation is over.
 
         Raises:
             Banned: our work was false.
@@ -76,23 +76,39 @@ class Candidacy:
             place = await self._handovers.next(None)
             nursery.cancel_scope.cancel()
         self._member.observe(Admitted(place.seal.round))
-        while self._me not in place.newcomers:
-            self._require_probation(place.seal)
-            await self._follow(place)
-            place = await self._wait_for_place(place)
-        return await self._enter(place)
+        return await self._go_on(place)
 
-    async def _wait_for_place(self, last: WorkRecord) -> WorkRecord:
+    async def run_again(self, entered: Seal) -> Start:
+        """Return where we begin as a member after all: the round that ``entered`` ends, and ours with it, is void.
+
+        It is run again without us, who never saw it, and who is promoted by it follows from the same COMMITs.
+
+        Raises:
+            Banned, Removed: we are no candidate any more.
+        """
+        return await self._go_on(await self._wait_for_place(None, entered.round))
+
+    async def _go_on(self, place: WorkRecord) -> Start:
+        """Work in every round that is handed over, until it is one that we begin as a member."""
+        while True:
+            if self._me not in place.newcomers:
+                self._require_probation(place.seal)
+                await self._follow(place)
+            elif (start := await self._enter(place)) is not None:
+                return start
+            place = await self._wait_for_place(place, place.seal.round)
+
+    async def _wait_for_place(self, last: WorkRecord | None, finished: int) -> WorkRecord:
         """Return the next place; where none comes, ask whether we are on probation still.
 
         Raises:
-            Banned, Removed: we are not.
+            Banned, Removed: we are not, or are members and nobody tells us where to begin.
         """
         while True:
             with trio.move_on_after(PATIENCE * self._config.delay_s):
                 return await self._handovers.next(last)
             seal = await self._application.find_seal()
-            if seal.round > last.seal.round + 1:
+            if seal.round > finished + 1:
                 self._require_probation(seal)
 
     async def _present(self) -> None:
@@ -106,7 +122,7 @@ class Candidacy:
         """
         if self._config.admission != "open":
             raise Refused(explain(Reply.CLOSED))
-        self._vectors = await self._application.fetch_state()
+        await self._fetch_state()
         while True:
             seal = await self._application.find_seal()
             ticket = await self._application.make_ticket(seal)
@@ -160,7 +176,7 @@ class Candidacy:
         if vectors is None:
             return
         report = await self._member.compute.run(lambda: self._sample(place, vectors[0]))
-        body = encode(SampleHead(place.round, report))
+        body = encode(SampleHead(place.round, place.first_attempt, report))
         for peer in self._handovers.roster.members:
             self._hub.send(peer, Kind.SAMPLE, body)
         worked = next(item.worked for item in place.seal.candidates if item.peer == self._me)
@@ -171,6 +187,7 @@ class Candidacy:
         self._follow_roster()
         where, roster = self._transfers.broadcast.place, self._handovers.roster
         where.round, where.attempt, where.roster = place.round, place.first_attempt, roster
+        where.last = where.current = None
         self._transfers.slices.begin_round(place.round, len(roster))
         self._transfers.parts.begin_attempt(place.round, place.first_attempt, len(roster))
         self._transfers.broadcast.board.forget(place.round - 1, place.first_attempt)
@@ -187,16 +204,31 @@ class Candidacy:
     async def _come_to(self, seal: Seal) -> Vectors | None:
         """Return the state that a seal names, or None if we are further already.
 
-        By steps from the state that we have, if they are few; else all of it is fetched anew, as far as it is sealed.
+        By steps from a state that we have, if they are few; else all of it is fetched anew, as far as it is sealed.
+        A round that is run again may end in another state: then we go back to the one before.
         """
-        while self._vectors is None or self._vectors[0] < seal.round:
-            if self._vectors is None or seal.round - self._vectors[0] > MAX_BEHIND:
-                self._vectors = await self._application.fetch_state()
-            elif (vectors := await self._step_to(seal, *self._vectors)) is not None:
-                self._vectors = seal.round, vectors
+        await self._forget_void(seal)
+        while max(self._states, default=-1) < seal.round:
+            newest = max(self._states, default=None)
+            if newest is None or seal.round - newest > MAX_BEHIND:
+                await self._fetch_state()
+            elif (after := await self._step_to(seal, newest, before := self._states[newest])) is not None:
+                self._states = {newest: before, seal.round: after}
             else:
-                self._vectors = None
-        return self._vectors[1] if self._vectors[0] == seal.round else None
+                self._states = {}
+        return self._states.get(seal.round)
+
+    async def _fetch_state(self) -> None:
+        finished, vectors = await self._application.fetch_state()
+        self._states = {finished: vectors}
+
+    async def _forget_void(self, seal: Seal) -> None:
+        """Forget what we took for the state after a round, where its seal names another one."""
+        if (known := self._states.get(seal.round)) is None:
+            return
+        root = await self._member.compute.run(lambda: compute_state_root(known[0], self._config.chunk_size))
+        if root != seal.state:
+            del self._states[seal.round]
 
     async def _step_to(self, seal: Seal, finished: int, vectors: Vectors) -> Vectors | None:
         """Return x after the round of ``seal``, by aggregates of one member that lead to its state root.
@@ -253,11 +285,14 @@ class Candidacy:
             log.debug("no aggregate", peer=short(peer), round=number, reason=str(error))
             return None
 
-    async def _enter(self, place: WorkRecord) -> Start:
-        """Return our start as a member: a place that more than half of the roster handed over, with its state."""
+    async def _enter(self, place: WorkRecord) -> Start | None:
+        """Return our start as a member: a place that more than half of the roster handed over, with its state.
+
+        None if the swarm is further already.
+        """
         self._stand_by(place)
         vectors = await self._come_to(place.seal)
         if vectors is None:
-            raise Removed("the swarm went on without this peer before it could begin; it may come back")
+            return None
         self._member.observe(Promoted(place.round))
         return Start(open_work(self._config, place, open_state(place, *vectors), None), is_entry=True)

@@ -45,9 +45,10 @@ class Kind(IntEnum):
 
 
 class SampleHead(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """What a candidate says of its gradient in a round."""
+    """What a candidate says of its gradient in a round, as that began in an attempt: begun again it is another."""
 
     round: Count
+    attempt: Count
     report: Report
 
 

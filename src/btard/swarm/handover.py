@@ -10,7 +10,8 @@ from collections import Counter
 import structlog
 import trio
 
-from btard.identity import PeerId, short
+from btard.errors import RemoteProtocolError
+from btard.identity import Context, PeerId, digest, short
 from btard.net import Hub
 from btard.rules.config import RunConfig
 from btard.rules.roster import Roster
@@ -27,7 +28,7 @@ class Handovers:
 
     def __init__(self, config: RunConfig, hub: Hub, trusted: Roster) -> None:
         self._config, self._trusted = config, trusted
-        self._newest: dict[PeerId, bytes] = {}
+        self._me, self._newest = hub.me, dict[PeerId, bytes]()
         self._believed: WorkRecord | None = None
         self._changed = trio.Event()
         hub.on_control[Kind.HANDOVER] = self._receive
@@ -45,17 +46,25 @@ class Handovers:
     def _receive(self, peer: PeerId, body: bytes) -> None:
         if peer not in self._trusted or len(body) > MAX_HANDOVER:
             return
-        self._newest[peer] = body
-        count = Counter(self._newest.get(member) for member in self._trusted.members)[body]
-        if count >= self._trusted.majority:
-            self._believe(decode_work(body))
+        name = self._newest[peer] = digest(Context.HELD, body)
+        witnesses = self._trusted.without([self._me])
+        if Counter(self._newest.get(member) for member in witnesses.members)[name] >= witnesses.majority:
+            self._believe(decode_work(body), peer)
 
-    def _believe(self, record: WorkRecord) -> None:
-        """Go on from a place, if it is of this run and later than the last."""
+    def _believe(self, record: WorkRecord, peer: PeerId) -> None:
+        """Go on from a place, if it is of this run and later than the last.
+
+        Raises:
+            RemoteProtocolError: it has no orderly roster.
+        """
         last = self._believed
         if record.seal.run_id != self._config.run_id or (last and _order(record) <= _order(last)):
             return
-        self._believed, self._trusted = record, open_roster(record.first_roster)
+        try:
+            roster = open_roster(record.first_roster)
+        except ValueError as error:
+            raise RemoteProtocolError(f"a place in no run: {error}", peer) from None
+        self._believed, self._trusted = record, roster
         self._newest = {peer: body for peer, body in self._newest.items() if peer in self._trusted}
         log.debug("a place in the run", round=record.round, roster=[short(peer) for peer in self._trusted.members])
         self._changed.set()

@@ -11,16 +11,13 @@ from functools import partial
 import trio
 
 from btard.errors import Banned, BtardError, ConfigError, Refused, Removed
-from btard.identity import PeerId
 from btard.net import Hub
 from btard.rules.config import RunConfig
-from btard.rules.roster import Roster
 from btard.rules.seal import SealSignature
-from btard.swarm.application import Application
-from btard.swarm.candidacy import Candidacy
+from btard.rules.succession import roster_of
+from btard.swarm.entering import join_again, join_midway
 from btard.swarm.events import Resumed, RunStarted
 from btard.swarm.genesis import Founder, SignedSeal, ask_for_genesis, make_hello, serve_genesis
-from btard.swarm.handover import Handovers
 from btard.swarm.ledger import Ledger
 from btard.swarm.ledger_files import put_aside, was_put_aside
 from btard.swarm.links import Directory, Links, dial_founder
@@ -115,7 +112,7 @@ async def _take_part(
     StateTeller(member.config, hub, ledger, member.snapshots, updates, member.aside or member.compute)
     start = await member.compute.run(lambda: restore(member.config, member.workload, ledger, updates, member.snapshots))
     if start is None:
-        start = await _come_in(member, hub, directory, ledger, transfers, nursery)
+        start = await _come_in(member, hub, directory, ledger, transfers)
         member.observe(RunStarted(start.work.roster.members))
     else:
         work = start.work
@@ -124,12 +121,17 @@ async def _take_part(
         member.observe(Resumed(work.round, work.attempt, work.roster.members, work.state))
     if kind:
         return start.work.state
-    return await Rounds(member, hub, directory, ledger, nursery, transfers, updates, start).run()
+    state = None
+    while state is None:
+        async with trio.open_nursery() as tasks:
+            state = await Rounds(member, hub, directory, ledger, tasks, transfers, updates, start).run()
+            tasks.cancel_scope.cancel()
+        if state is None:
+            start = await join_again(member, hub, directory, ledger, transfers)
+    return state
 
 
-async def _come_in(
-    member: Membership, hub: Hub, directory: Directory, ledger: Ledger, transfers: Transfers, nursery: trio.Nursery
-) -> Start:
+async def _come_in(member: Membership, hub: Hub, directory: Directory, ledger: Ledger, transfers: Transfers) -> Start:
     """Return our first start: with all others at the genesis, or midway, where the run has begun without us."""
     application = member.application if member.config.admission == "open" and not ledger.newest_seal() else None
     is_late = application is not None and was_put_aside(member.data_dir)  # then a founder founds nothing again
@@ -141,7 +143,7 @@ async def _come_in(
         except Refused:  # it may have begun meanwhile
             if application is None or not await application.has_begun():
                 raise
-    return await join_midway(member, hub, directory, ledger, transfers, nursery, application)
+    return await join_midway(member, hub, directory, ledger, transfers, application)
 
 
 async def begin(member: Membership, hub: Hub, directory: Directory, ledger: Ledger) -> State:
@@ -154,7 +156,7 @@ async def begin(member: Membership, hub: Hub, directory: Directory, ledger: Ledg
     parameters = await member.compute.run(member.workload.initial_parameters)
     root = compute_state_root(parameters, member.config.chunk_size)
     sealed = await meet(member, hub, directory, ledger, root)
-    roster = Roster(tuple(PeerId(peer) for peer in sealed.seal.roster))
+    roster = roster_of(sealed.seal)
     digest = compute_seal_digest(sealed.seal)
     return State(1, 0, roster, parameters, member.workload.initial_optimizer(), sealed.seal, digest, digest)
 
@@ -190,34 +192,6 @@ def find_genesis(ledger: Ledger, config: RunConfig) -> SignedSeal:
 def find_founders_signature(ledger: Ledger, config: RunConfig) -> bytes:
     """Return the founder's signature over seal 0, from the ledger."""
     return next(item.signature for item in ledger.signatures(0) if item.signer == config.founder_id)
-
-
-async def join_midway(
-    member: Membership,
-    hub: Hub,
-    directory: Directory,
-    ledger: Ledger,
-    transfers: Transfers,
-    nursery: trio.Nursery,
-    application: Application,
-) -> Start:
-    """Return where we begin as a member of a run that began without us, once probation is over.
-
-    Raises:
-        Banned, Removed: it ended otherwise.
-        Refused, Unreachable: nobody shows that the run is the ticket's, or gives us its state.
-    """
-    seal = await application.find_seal()
-    handovers = Handovers(member.config, hub, Roster(tuple(PeerId(peer) for peer in seal.roster)))
-    links = Links(hub, member.identity.peer_id, directory, lambda: handovers.roster, 0.0)
-    nursery.start_soon(links.run)
-    candidacy = Candidacy(member, hub, transfers, application, handovers, links.follow)
-    start = await candidacy.run()
-    application.keep_state(start.work.state)
-    ledger.record_line(application.find_line())
-    ledger.record_seal(start.work.state.seal)
-    ledger.sync()
-    return start
 
 
 async def _run_plain(

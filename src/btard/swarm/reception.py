@@ -66,7 +66,8 @@ class Reception:
         self._guests: frozenset[bytes] = frozenset()
         self._dismissed: frozenset[bytes] = frozenset()
         self._round = 0
-        self._samples: dict[tuple[int, PeerId], Report] = {}
+        self._samples: dict[tuple[int, PeerId], tuple[int, Report]] = {}
+        self._began: dict[int, int] = {}
         self._charged: set[tuple[int, PeerId]] = set()
         self._newest: tuple[int, Update] | None = None
         hub.serve[Kind.JOIN_TICKET] = self._serve_ticket
@@ -85,6 +86,7 @@ class Reception:
         self._dismissed, self._guests = self._guests - guests - frozenset(state.roster.members), guests
         self._past.note(state)
         self._samples = {key: item for key, item in self._samples.items() if key[0] >= state.round - 1}
+        self._began = {state.round - 1: self._began.get(state.round - 1, -1), state.round: state.attempt}
         self._charged = {key for key in self._charged if key[0] >= state.round - ROUNDS}
         for check in state.checks:
             if check.checker == self._me:
@@ -93,13 +95,18 @@ class Reception:
     def quote(self, state: State) -> Quotes:
         """Return what we pass on in the COMMIT of a round."""
         peers = [PeerId(item.peer) for item in state.seal.candidates]
-        heard = [(peer, self._samples.get((state.round - 1, peer))) for peer in peers]
+        heard = [(peer, self._find_sample(state.round - 1, peer)) for peer in peers]
         charged = (check.work for check in state.due if check.checker == self._me)
         return Quotes(
             choose_quoted(state.q, self._find_tickets(state), MAX_TICKETS) if is_open(self._config, state.seal) else (),
             tuple(Sample(peer, report) for peer, report in heard if report is not None),
             tuple(work.candidate for work in charged if (work.round, work.candidate) in self._charged),
         )
+
+    def _find_sample(self, number: int, peer: PeerId) -> Report | None:
+        """What a candidate told us of a round, as that began last."""
+        attempt, report = self._samples.get((number, peer), (-1, None))
+        return report if attempt == self._began.get(number) else None
 
     def hand_over(self, work: Work) -> None:
         """Tell candidates and newcomers where a round begins, and have ready for them the aggregate that led there.
@@ -157,14 +164,16 @@ class Reception:
         return Outlook(newest, seal.q if seal and is_known else None, seal.ticket_bits if seal else 0)
 
     def _receive_sample(self, peer: PeerId, body: bytes) -> None:
-        """Keep the first thing that a candidate says of its gradient in a round in progress."""
+        """Keep the first thing that a candidate says of its gradient in a round in progress, as it began last."""
         if not self.is_guest(peer):
             return
         sample: SampleHead = decode(body, SampleHead)
         if not is_sample(self._config, sample.report):
             raise RemoteProtocolError("a sample that is none", peer)
         if self._round - 1 <= sample.round <= self._round + 1:
-            self._samples.setdefault((sample.round, peer), sample.report)
+            known, _ = self._samples.get((sample.round, peer), (-1, None))
+            if sample.attempt > known:
+                self._samples[sample.round, peer] = sample.attempt, sample.report
 
     async def _redo(self, check: Check) -> None:
         """Check a candidate's work; whoever cannot says nothing."""

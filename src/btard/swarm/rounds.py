@@ -31,6 +31,10 @@ COMPANY_PATIENCE_S = 600.0
 """How long a restarted peer waits for more than half of the members: all may be starting again, by hand."""
 
 
+class _Void(Exception):
+    """The round that we became a member by is run again."""
+
+
 class Rounds:
     """The loop over rounds, and the place in the run that its services share."""
 
@@ -84,7 +88,7 @@ class Rounds:
         )
         self._has_left = False
         self._noted: object = None
-        patience_s = 0.0 if start.is_restart else PATIENCE_S
+        patience_s = 0.0 if start.is_restart or start.is_entry else PATIENCE_S
         place = self._broadcast.place
         self._links = links = Links(hub, member.identity.peer_id, directory, lambda: place.roster, patience_s)
         self._move_to(self._work)
@@ -95,8 +99,10 @@ class Rounds:
         for task in (self._recovery.run, stalls.run, links.run):
             nursery.start_soon(task)
 
-    async def run(self) -> State:
+    async def run(self) -> State | None:
         """Run all rounds and the closing COMMIT; return the final state.
+
+        None if the round before our first is run again: we never saw it, and are no member in it.
 
         Raises:
             Unreachable: after a restart, not even half of the members can be reached.
@@ -111,7 +117,10 @@ class Rounds:
         self._nursery.start_soon(self._watch_standing)
         if self._start.is_restart:
             self._nursery.start_soon(catch_up, self._services, self._hub)
-        return await self._run_rounds()
+        try:
+            return await self._run_rounds()
+        except _Void:
+            return None
 
     async def _find_company(self) -> bool:
         """Wait for links: to all before round 1, to more than half after a restart; False where the run is over."""
@@ -225,14 +234,16 @@ class Rounds:
         if me in change.left:
             self._has_left = True
             return
+        roster = work.roster.without(change.leaving)
         if change.resume_round == work.round - 1 and (before := work.reopen_previous()) is not None:
-            self._work = before
+            self._work, roster = before, roster.without(work.state.newcomers)
+        elif change.resume_round == work.round - 1 and me in work.state.newcomers:
+            raise _Void
         elif change.resume_round != work.round:
             raise LocalProtocolError(f"cannot resume round {change.resume_round} from round {work.round}")
-        roster = work.roster.without(change.leaving)
         if len(roster) < self._config.min_roster:
             raise Undecided(f"only {len(roster)} members are left, fewer than min_roster; the swarm stops")
-        self._work.dismissed |= {peer for peer in change.removed if peer not in work.roster}
+        self._work.dismissed |= {peer for peer in change.removed if peer not in self._work.roster}
         self._work.begin_attempt(roster, work.banned | set(change.banned), work.attempt + 1, change.reason)
         self._move_to(self._work)
 

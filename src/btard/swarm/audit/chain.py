@@ -45,6 +45,10 @@ class Chain:
         """The round of the last seal, one less than the first without any."""
         return self.first + len(self.seals) - 1
 
+    def is_before_entry(self, departure: Departure) -> bool:
+        """Whether somebody left before the owner was a member: its first round was void, and with it the one before."""
+        return departure.round <= self.first and self.first > 0
+
     def seal_of(self, number: int) -> Seal | None:
         """The seal of a round."""
         return self.seals[number - self.first] if self.first <= number <= self.newest else None
@@ -194,7 +198,10 @@ def find_departure_problems(chain: Chain, departure: Departure) -> Iterator[str]
     """Yield what is wrong with when and from where somebody left; the proof is checked elsewhere."""
     before = chain.basis_of(departure.round)
     if before is None:
-        yield "there is no seal before it"
+        if not chain.is_before_entry(departure):
+            yield "there is no seal before it"
+        elif departure.peer in chain.seals[0].roster or not _is_banned_as_said(chain.seals[0], departure):
+            yield "the seal with which the owner became a member says otherwise"
         return
     sealed = chain.seal_of(departure.round)
     last = sealed.attempt if sealed else departure.attempt
@@ -205,3 +212,7 @@ def find_departure_problems(chain: Chain, departure: Departure) -> Iterator[str]
     known = {*before.roster, *(item.peer for item in before.candidates)}
     if departure.peer not in {*known, *before.banned} and departure.kind is not DepartureKind.BAN:
         yield "it was neither a member nor a candidate"
+
+
+def _is_banned_as_said(seal: Seal, departure: Departure) -> bool:
+    return (departure.peer in seal.banned) == (departure.kind is DepartureKind.BAN)

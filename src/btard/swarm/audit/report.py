@@ -122,7 +122,8 @@ def audit_ledger(path: Path) -> AuditResult:
     proven: list[Standing] = []
     for departure in contents.departures:
         try:
-            proven += _check_departure(chain, departure)
+            if not chain.is_before_entry(departure):
+                proven += _check_departure(chain, departure)
         except (Unproven, ArithmeticError, ValueError) as error:  # forged numbers may break a recomputation
             problems.append(f"round {departure.round}, {departure.kind} of {short(departure.peer)}: {error}")
     return _build_result(contents, chain, proven, problems)
@@ -203,6 +204,8 @@ def _find_notes(contents: Contents, chain: Chain) -> Iterator[str]:
     last = chain.newest
     if chain.first:
         yield f"this peer joined midway: its ledger begins with seal {chain.first}"
+    if before := sum(map(chain.is_before_entry, contents.departures)):
+        yield f"{before} departures from before it was a member are as that seal says; the proofs are others'"
     if last < 0:
         yield "there is no seal yet: the run had not started"
     elif not is_sealed(chain, last, contents.signatures):
