@@ -145,6 +145,7 @@ def decide_admission(
     worked = {work.candidate for work in works}
     staying = [_advance(item, worked) for item in seal.candidates if _stays(config, item, number, gone)]
     ready = [item for item in staying if item.worked >= config.probation and item.peer in worked]
+    ready = ready if number < config.rounds else []
     promoted = sorted(ready, key=lambda item: (item.since, item.peer))[:1]
     candidates = [item for item in staying if item not in promoted]
     tickets = _admit(config, seal, commits, roster, {*gone, *roster.members, *(item.peer for item in staying)})

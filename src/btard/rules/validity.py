@@ -18,15 +18,13 @@ from btard.rules.relays import Errand
 _Item = TypeVar("_Item", bytes, int, Errand)
 
 
-def is_valid_commit(
-    message: SignedMessage, validators: Collection[PeerId], newcomers: Collection[PeerId] = (), *, is_closing: bool
-) -> bool:
-    """A gradient root from all but validators, newcomers and those who say goodbye; verdicts from validators alone."""
+def is_valid_commit(message: SignedMessage, validators: Collection[PeerId], *, is_closing: bool) -> bool:
+    """A gradient root from all but validators and those who say goodbye; verdicts from validators alone."""
     commit = message.payload
     if not isinstance(commit, Commit):
         return False
     is_validator = message.sender in validators
-    wants_root = not (is_validator or is_closing or commit.goodbye or message.sender in newcomers)
+    wants_root = not (is_validator or is_closing or commit.goodbye)
     return len(commit.root) == (DIGEST_SIZE if wants_root else 0) and (is_validator or not commit.verdicts)
 
 

@@ -349,11 +349,11 @@ class Broadcast:
         return peer in (self.place.roster.members or self._genesis.members) or peer in self.arriving
 
     def _may_speak(self, stage: Stage, sender: PeerId) -> bool:
-        """Members may, and newcomers in rounds to come; before we know the roster, only the first thing they say."""
+        """Members may, and newcomers in attempts to come; before we know the roster, only the first thing they say."""
         members = self.place.roster.members
         if not members:
             return stage == FIRST and sender in self._genesis
-        return sender in members or (sender in self.arriving and stage.round > self.place.round)
+        return sender in members or (sender in self.arriving and stage.attempt > self.place.attempt)
 
     def _receive(self, peer: PeerId, envelope: bytes) -> None:
         if self.is_member(peer):  # a stranger's signatures are not worth the time to verify them

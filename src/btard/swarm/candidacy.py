@@ -78,27 +78,21 @@ class Candidacy:
         self._member.observe(Admitted(place.seal.round))
         return await self._go_on(place)
 
-    async def run_again(self, entered: Seal) -> Start:
-        """Return where we begin as a member after all: the round that ``entered`` ends, and ours with it, is void.
-
-        It is run again without us, who never saw it, and who is promoted by it follows from the same COMMITs.
-
-        Raises:
-            Banned, Removed: we are no candidate any more.
-        """
-        return await self._go_on(await self._wait_for_place(None, entered.round))
-
     async def _go_on(self, place: WorkRecord) -> Start:
         """Work in every round that is handed over, until it is one that we begin as a member."""
         while True:
-            if self._me not in place.newcomers:
+            if self._me in place.roster:
+                if (start := await self._enter(place)) is not None:
+                    return start
+            elif self._me in place.newcomers:
+                self._stand_by(place)
+                await self._come_to(place.seal)
+            else:
                 self._require_probation(place.seal)
                 await self._follow(place)
-            elif (start := await self._enter(place)) is not None:
-                return start
-            place = await self._wait_for_place(place, place.seal.round)
+            place = await self._wait_for_place(place)
 
-    async def _wait_for_place(self, last: WorkRecord | None, finished: int) -> WorkRecord:
+    async def _wait_for_place(self, last: WorkRecord) -> WorkRecord:
         """Return the next place; where none comes, ask whether we are on probation still.
 
         Raises:
@@ -108,7 +102,7 @@ class Candidacy:
             with trio.move_on_after(PATIENCE * self._config.delay_s):
                 return await self._handovers.next(last)
             seal = await self._application.find_seal()
-            if seal.round > finished + 1:
+            if seal.round > last.seal.round + 1:
                 self._require_probation(seal)
 
     async def _present(self) -> None:
@@ -186,11 +180,11 @@ class Candidacy:
         """Take what members send us from the moment that they count us among them."""
         self._follow_roster()
         where, roster = self._transfers.broadcast.place, self._handovers.roster
-        where.round, where.attempt, where.roster = place.round, place.first_attempt, roster
+        where.round, where.attempt, where.roster = place.round, place.attempt, roster
         where.last = where.current = None
         self._transfers.slices.begin_round(place.round, len(roster))
-        self._transfers.parts.begin_attempt(place.round, place.first_attempt, len(roster))
-        self._transfers.broadcast.board.forget(place.round - 1, place.first_attempt)
+        self._transfers.parts.begin_attempt(place.round, place.attempt, len(roster))
+        self._transfers.broadcast.board.forget(place.round - 1, place.attempt)
 
     def _sample(self, place: WorkRecord, parameters: torch.Tensor) -> Report:
         q, me = place.seal.q, self._me

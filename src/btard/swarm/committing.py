@@ -1,6 +1,8 @@
 """COMMIT: what a member stands for this round, before anyone has seen a gradient (Algorithm 2, steps 1 and 2)."""
 
-from btard.rules.messages import Commit, Phase, Verdict
+from collections.abc import Callable
+
+from btard.rules.messages import Commit, Phase, SignedMessage, Verdict
 from btard.rules.validity import is_valid_commit
 from btard.swarm.aggregation import scatter
 from btard.swarm.exchange import compute_opening_chain
@@ -13,7 +15,11 @@ from btard.wire import sign_seal
 
 async def commit(services: Services, work: Work, *, is_closing: bool = False) -> None:
     """Commit to our gradient, or as a validator to our verdicts on the previous round (Algorithm 2, steps 1 and 2)."""
-    if work.commits is None:
+    if work.commits is None and services.me in work.state.newcomers:
+        work.commits = await services.exchange.listen(
+            work, Phase.COMMIT, wait_s=services.deadlines.check, is_valid=_make_judge(work, is_closing=False)
+        )
+    elif work.commits is None:
         payload = await _prepare_commit(services, work, is_closing=is_closing)
         if work.gradient is not None:
             scatter(services, work)
@@ -23,11 +29,13 @@ async def commit(services: Services, work: Work, *, is_closing: bool = False) ->
             Phase.COMMIT,
             payload,
             wait_s=services.deadlines.commit(work.round),
-            is_valid=lambda message: is_valid_commit(
-                message, work.validators, work.state.newcomers, is_closing=is_closing
-            ),
+            is_valid=_make_judge(work, is_closing=is_closing),
         )
     work.chain = compute_opening_chain(work)
+
+
+def _make_judge(work: Work, *, is_closing: bool) -> Callable[[SignedMessage], bool]:
+    return lambda message: is_valid_commit(message, work.validators, is_closing=is_closing)
 
 
 async def _prepare_commit(services: Services, work: Work, *, is_closing: bool) -> Commit:
@@ -36,7 +44,7 @@ async def _prepare_commit(services: Services, work: Work, *, is_closing: bool) -
         return await _restore_commit(services, work, said)
     if services.me in work.validators:
         work.verdicts = work.verdicts or await _validate(services, work)
-    elif not (is_closing or services.is_leaving(work) or services.me in work.state.newcomers) and work.gradient is None:
+    elif not (is_closing or services.is_leaving(work)) and work.gradient is None:
         await _compute_own_gradient(services, work)
     own = work.gradient
     return Commit(

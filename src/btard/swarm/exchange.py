@@ -28,7 +28,7 @@ IN_FLIGHT = 1 / 4
 
 
 class NewAttempt(Exception):
-    """The attempt is void: these members leave, and the round resumes at AGGREGATE under the same commitments."""
+    """The attempt is void: members leave or join, and the round resumes at AGGREGATE under the same commitments."""
 
     def __init__(
         self,
@@ -38,10 +38,11 @@ class NewAttempt(Exception):
         banned: tuple[PeerId, ...] = (),
         removed: tuple[PeerId, ...] = (),
         left: tuple[PeerId, ...] = (),
+        joined: tuple[PeerId, ...] = (),
     ) -> None:
         super().__init__()
         self.resume_round, self.reason = resume_round, reason
-        self.banned, self.removed, self.left = banned, removed, left
+        self.banned, self.removed, self.left, self.joined = banned, removed, left, joined
 
     @property
     def leaving(self) -> tuple[PeerId, ...]:
@@ -127,6 +128,20 @@ class Exchange:
         transcript = await self._collect(work, expectation, wait_s)
         work.chain = transcript.digest
         return transcript
+
+    async def listen(
+        self, work: Work, phase: Phase, *, wait_s: float, is_valid: Callable[[SignedMessage], bool]
+    ) -> Transcript:
+        """Return the transcript of the COMMITs that were said before we were a member, from those who hold it.
+
+        Raises:
+            NewAttempt: a recovery decided that somebody leaves.
+        """
+        state = work.state
+        expectation = Expectation(work.stage(phase), work.electorate, state.roster.digest, state.chain, is_valid)
+        self._move_to(expectation)
+        self._spawn(self._broadcast.pull, expectation.stage, self._broadcast.others, 2 * self._delay_s)
+        return await self._collect(work, expectation, wait_s)
 
     async def agree(self, work: Work, wait_s: float, marks: Marks | None = None) -> Transcript:
         """Return once every member is known to hold the last transcript; only then may anybody leave by it.

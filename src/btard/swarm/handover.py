@@ -61,7 +61,7 @@ class Handovers:
         if record.seal.run_id != self._config.run_id or (last and _order(record) <= _order(last)):
             return
         try:
-            roster = open_roster(record.first_roster)
+            roster = open_roster(record.roster)
         except ValueError as error:
             raise RemoteProtocolError(f"a place in no run: {error}", peer) from None
         self._believed, self._trusted = record, roster
@@ -78,4 +78,4 @@ class Handovers:
 
 
 def _order(record: WorkRecord) -> tuple[int, int]:
-    return record.first_attempt, record.round
+    return record.attempt, record.round

@@ -15,7 +15,7 @@ from btard.net import Hub
 from btard.rules.config import RunConfig
 from btard.rules.seal import SealSignature
 from btard.rules.succession import roster_of
-from btard.swarm.entering import join_again, join_midway
+from btard.swarm.entering import join_midway
 from btard.swarm.events import Resumed, RunStarted
 from btard.swarm.genesis import Founder, SignedSeal, ask_for_genesis, make_hello, serve_genesis
 from btard.swarm.ledger import Ledger
@@ -121,14 +121,7 @@ async def _take_part(
         member.observe(Resumed(work.round, work.attempt, work.roster.members, work.state))
     if kind:
         return start.work.state
-    state = None
-    while state is None:
-        async with trio.open_nursery() as tasks:
-            state = await Rounds(member, hub, directory, ledger, tasks, transfers, updates, start).run()
-            tasks.cancel_scope.cancel()
-        if state is None:
-            start = await join_again(member, hub, directory, ledger, transfers)
-    return state
+    return await Rounds(member, hub, directory, ledger, nursery, transfers, updates, start).run()
 
 
 async def _come_in(member: Membership, hub: Hub, directory: Directory, ledger: Ledger, transfers: Transfers) -> Start:

@@ -6,7 +6,7 @@ we are drawn to redo, beside the round, and hand every candidate the place in th
 Nothing here waits for a candidate, and no round waits for anything here.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 
 import structlog
 import trio
@@ -121,6 +121,12 @@ class Reception:
         place = encode_work(work, 0)
         for peer in sorted(guests):
             self._hub.send(PeerId(peer), Kind.HANDOVER, place)
+
+    def take_in(self, work: Work, joined: Collection[PeerId]) -> None:
+        """Tell newcomers that they are members now, and in which attempt."""
+        place = encode_work(work, 0)
+        for peer in joined:
+            self._hub.send(peer, Kind.HANDOVER, place)
 
     async def _serve_update(self, peer: PeerId, body: bytes) -> tuple[bytes, memoryview | None]:
         """Answer a candidate with the aggregate of a round: the newest, or one that is on disk."""

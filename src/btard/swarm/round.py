@@ -30,7 +30,7 @@ from btard.swarm.committing import commit
 from btard.swarm.complaining import part_with_overmarked
 from btard.swarm.parting import see_off
 from btard.swarm.refetching import refetch_parts, refetch_slices
-from btard.swarm.sealing import keep_signatures, part_with_leavers, settle_previous
+from btard.swarm.sealing import keep_signatures, part_with_leavers, settle_previous, take_in_newcomers
 from btard.swarm.services import Services
 from btard.swarm.state import State, Work, compute_full_state_root, compute_state_root
 from btard.swarm.workload import OptimizerState
@@ -48,7 +48,7 @@ async def run_round(services: Services, work: Work) -> State:
     await settle_previous(services, work)
     await part_with_leavers(services, work)
     await part_with_overmarked(services, work)
-    expect_newcomers(services, work)
+    await take_in_newcomers(services, work)
     await refetch_slices(services, work)
     await aggregate(services, work)
     keep_signatures(services, work)
@@ -97,12 +97,6 @@ async def update(services: Services, work: Work, verified: Verified) -> State:
         checks=draw_checks(config, q, work.roster, works),
         due=work.state.checks,
     )
-
-
-def expect_newcomers(services: Services, work: Work) -> None:
-    """Listen from now on to those who will be members in the next round: they may be there before us."""
-    if work.state.seal.candidates:
-        services.broadcast.arriving = frozenset(admit(services.config, work)[1].promoted)
 
 
 def admit(config: RunConfig, work: Work) -> tuple[tuple[CandidateWork, ...], Admission]:

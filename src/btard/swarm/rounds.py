@@ -7,6 +7,7 @@ import trio
 
 from btard.errors import Banned, LocalProtocolError, Removed, Undecided, Unreachable
 from btard.net import Hub
+from btard.rules.roster import Roster
 from btard.rules.seal import Seal
 from btard.swarm.catching_up import catch_up, recall
 from btard.swarm.events import RoundDone
@@ -29,10 +30,6 @@ log = structlog.get_logger(__name__)
 
 COMPANY_PATIENCE_S = 600.0
 """How long a restarted peer waits for more than half of the members: all may be starting again, by hand."""
-
-
-class _Void(Exception):
-    """The round that we became a member by is run again."""
 
 
 class Rounds:
@@ -99,10 +96,8 @@ class Rounds:
         for task in (self._recovery.run, stalls.run, links.run):
             nursery.start_soon(task)
 
-    async def run(self) -> State | None:
+    async def run(self) -> State:
         """Run all rounds and the closing COMMIT; return the final state.
-
-        None if the round before our first is run again: we never saw it, and are no member in it.
 
         Raises:
             Unreachable: after a restart, not even half of the members can be reached.
@@ -117,10 +112,7 @@ class Rounds:
         self._nursery.start_soon(self._watch_standing)
         if self._start.is_restart:
             self._nursery.start_soon(catch_up, self._services, self._hub)
-        try:
-            return await self._run_rounds()
-        except _Void:
-            return None
+        return await self._run_rounds()
 
     async def _find_company(self) -> bool:
         """Wait for links: to all before round 1, to more than half after a restart; False where the run is over."""
@@ -234,18 +226,21 @@ class Rounds:
         if me in change.left:
             self._has_left = True
             return
-        roster = work.roster.without(change.leaving)
         if change.resume_round == work.round - 1 and (before := work.reopen_previous()) is not None:
-            self._work, roster = before, roster.without(work.state.newcomers)
-        elif change.resume_round == work.round - 1 and me in work.state.newcomers:
-            raise _Void
+            self._work = before
         elif change.resume_round != work.round:
             raise LocalProtocolError(f"cannot resume round {change.resume_round} from round {work.round}")
+        roster = Roster.of((*work.roster.without(change.leaving).members, *change.joined))
         if len(roster) < self._config.min_roster:
             raise Undecided(f"only {len(roster)} members are left, fewer than min_roster; the swarm stops")
-        self._work.dismissed |= {peer for peer in change.removed if peer not in self._work.roster}
+        self._work.dismissed |= {peer for peer in change.removed if peer not in self._work.state.roster}
+        self._work.dismissed |= self._work.state.newcomers & {*change.removed}
         self._work.begin_attempt(roster, work.banned | set(change.banned), work.attempt + 1, change.reason)
         self._move_to(self._work)
+        self._broadcast.arriving = frozenset(self._work.awaited)
+        if change.joined:
+            self._links.follow()
+            self._reception.take_in(self._work, change.joined)
 
     def _move_to(self, work: Work) -> None:
         place = self._broadcast.place
@@ -258,7 +253,7 @@ class Rounds:
         self._services.slices.begin_round(work.round, len(work.roster))
         self._broadcast.board.forget(work.round - 1, work.attempt)
         self._broadcast.lost.clear()
-        self._broadcast.arriving = frozenset()
+        self._broadcast.arriving = frozenset(work.awaited)
         self._reception.begin_round(work.state)
         self._links.follow()
 

@@ -81,10 +81,20 @@ async def part_with_leavers(services: Services, work: Work) -> None:
         raise NewAttempt(work.round, work.commits.digest, left=left)
 
 
+async def take_in_newcomers(services: Services, work: Work) -> None:
+    """Let those be members from here on who were promoted by the round before: once nothing of it is open.
+
+    Raises:
+        NewAttempt: somebody joins.
+    """
+    assert work.commits is not None
+    if work.awaited:
+        await services.exchange.agree(work, services.deadlines.check)
+        raise NewAttempt(work.round, work.commits.digest, joined=work.awaited)
+
+
 def seal_previous(work: Work, common: bytes) -> None:
     """Collect the signatures over the previous round's tuple, if our own state is the common one.
-
-    Newcomers do not sign the seal that admits them: they only repeat what others told them.
 
     Raises:
         Undecided: too few signatures.
@@ -92,7 +102,7 @@ def seal_previous(work: Work, common: bytes) -> None:
     seal = work.state.seal
     if common == seal.state:
         commits = _read_commits(work)
-        claimed = tuple(SealSignature(peer, commits[peer].seal) for peer in commits if peer not in work.state.newcomers)
+        claimed = tuple(SealSignature(peer, commits[peer].seal) for peer in commits)
         work.signatures = _require_quorum(work, find_valid_signatures(seal, claimed))
 
 
@@ -141,9 +151,9 @@ def keep_signatures(services: Services, work: Work) -> None:
 
 
 def _require_quorum(work: Work, signed: Sequence[SealSignature]) -> Sequence[SealSignature]:
-    if work.previous is None and not work.state.newcomers:
+    if work.previous is None:
         return ()  # seal 0 is the founder's alone
-    makers = work.previous.state.roster if work.previous else work.electorate
+    makers = work.previous.state.roster
     if not has_quorum(frozenset(item.signer for item in signed), makers):
         raise Undecided(f"round {work.round - 1}: its seal has no majority of signatures; the swarm stops")
     return signed

@@ -39,7 +39,8 @@ class State:
 
     ``round`` is the next round to run, ``seal`` the tuple of the one before, whose draw q gave this
     round its seeds, part order and ``assignments`` (who validates whom of the previous round).
-    ``newcomers`` are members for the first time, without a gradient in this round and without a voice on earlier ones.
+    ``newcomers`` become members in this round, once all that its COMMITs lead to is settled: the roster of an attempt
+    never changes, so members that are a phase apart hold one and the same recovery.
     ``checks`` of candidates' samples are made in this round; those ``due`` may lead to charges in its COMMIT.
     """
 
@@ -80,7 +81,7 @@ class Work:
     def __init__(self, config: RunConfig, state: State, previous: "Work | None") -> None:
         self.config, self.state, self.previous = config, state, previous
         self.round = state.round
-        self.roster, self.banned = state.roster, state.banned
+        self.roster, self.banned = state.roster.without(state.newcomers), state.banned
         self.dismissed: frozenset[PeerId] = frozenset()
         self.marks = state.marks
         self.gathered: frozenset[Pair] = frozenset()
@@ -163,8 +164,14 @@ class Work:
 
     @property
     def electorate(self) -> Roster:
-        """The members that saw the rounds before this one, and decide what is disputed about them."""
+        """The members that said a COMMIT: they saw the rounds before, and decide what is disputed about them."""
         return self.roster.without(self.state.newcomers)
+
+    @property
+    def awaited(self) -> tuple[PeerId, ...]:
+        """The newcomers that are to be members from the next attempt on."""
+        gone = self.banned | self.dismissed | frozenset(self.roster.members)
+        return tuple(sorted(self.state.newcomers - gone))
 
     @property
     def relays(self) -> Relays:

@@ -3,13 +3,16 @@
 from collections.abc import Iterable, Sequence
 
 from btard.errors import LocalProtocolError
-from btard.identity import PeerId
+from btard.identity import Context, PeerId, digest
 from btard.rules.evidence import EquivocationProof
 from btard.rules.marks import Marks
 from btard.rules.messages import MAX_EVIDENCE, Halt, Holding, Position, Resume, SignedMessage, Stage, View
 from btard.rules.recovery import Equivocation, number_pairs
 from btard.swarm.broadcast import MAX_PROOFS, MAX_SUPPLY, Broadcast, Expectation, take_small
 from btard.wire import encode
+
+NOT_DUE = digest(Context.HELD, b"nothing")
+"""What is held of a stage from a member that was none yet."""
 
 
 def build_view(
@@ -36,8 +39,9 @@ def build_view(
 
 
 def _build_holding(broadcast: Broadcast, expectation: Expectation) -> Holding:
-    accepted, roster = broadcast.accepted(expectation), broadcast.place.roster
-    digests = tuple(accepted[peer].digest if peer in accepted else b"" for peer in roster.members)
+    accepted = {peer: message.digest for peer, message in broadcast.accepted(expectation).items()}
+    nothing = {peer: NOT_DUE for peer in broadcast.place.roster.members if peer not in expectation.roster}
+    digests = tuple((accepted | nothing).get(peer, b"") for peer in broadcast.place.roster.members)
     return Holding(make_position(expectation.stage), digests)
 
 

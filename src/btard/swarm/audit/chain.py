@@ -11,7 +11,7 @@ Rules of this file
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from btard.identity import PeerId, short
 from btard.rules.config import RunConfig
@@ -26,7 +26,7 @@ from btard.wire import compute_seal_digest, find_valid_signatures
 class Chain:
     """The seals of consecutive rounds and all departures: who was a member when; and the blobs that proofs name.
 
-    ``owner`` is whose ledger it is.
+    ``owner`` is whose ledger it is, ``spoken`` by attempt the roster for which it signed its messages then.
     """
 
     config: RunConfig
@@ -34,6 +34,7 @@ class Chain:
     departures: tuple[Departure, ...]
     evidence: Evidence
     owner: PeerId
+    spoken: Mapping[int, bytes] = field(default_factory=dict)
 
     @property
     def first(self) -> int:
@@ -44,10 +45,6 @@ class Chain:
     def newest(self) -> int:
         """The round of the last seal, one less than the first without any."""
         return self.first + len(self.seals) - 1
-
-    def is_before_entry(self, departure: Departure) -> bool:
-        """Whether somebody left before the owner was a member: its first round was void, and with it the one before."""
-        return departure.round <= self.first and self.first > 0
 
     def seal_of(self, number: int) -> Seal | None:
         """The seal of a round."""
@@ -83,13 +80,18 @@ class Chain:
         return self.seal_before(min(number, self.newest + 1)) if number <= self.newest + 2 else None
 
     def roster_in(self, number: int, attempt: int) -> Roster | None:
-        """The roster of an attempt at a round: those who left in earlier attempts are gone."""
+        """The roster of an attempt at a round: those who left in earlier attempts are gone.
+
+        Newcomers are in it from some attempt of their first round on.
+        """
         basis = self.basis_of(number)
         if basis is None:
             return None
         since = (item for item in self.departures if basis.round < item.round <= number)
         gone = {item.peer for item in since if item.attempt < attempt}
-        return Roster.of([PeerId(peer) for peer in basis.roster if peer not in gone])
+        whole = Roster.of([PeerId(peer) for peer in basis.roster if peer not in gone])
+        before = whole.without([PeerId(peer) for peer in self.newcomers_in(number)])
+        return before if self.spoken.get(attempt) == before.digest else whole
 
 
 def find_seal_problems(chain: Chain, signatures: Mapping[int, Sequence[SealSignature]]) -> Iterator[str]:
@@ -198,10 +200,7 @@ def find_departure_problems(chain: Chain, departure: Departure) -> Iterator[str]
     """Yield what is wrong with when and from where somebody left; the proof is checked elsewhere."""
     before = chain.basis_of(departure.round)
     if before is None:
-        if not chain.is_before_entry(departure):
-            yield "there is no seal before it"
-        elif departure.peer in chain.seals[0].roster or not _is_banned_as_said(chain.seals[0], departure):
-            yield "the seal with which the owner became a member says otherwise"
+        yield "there is no seal before it"
         return
     sealed = chain.seal_of(departure.round)
     last = sealed.attempt if sealed else departure.attempt
@@ -212,7 +211,3 @@ def find_departure_problems(chain: Chain, departure: Departure) -> Iterator[str]
     known = {*before.roster, *(item.peer for item in before.candidates)}
     if departure.peer not in {*known, *before.banned} and departure.kind is not DepartureKind.BAN:
         yield "it was neither a member nor a candidate"
-
-
-def _is_banned_as_said(seal: Seal, departure: Departure) -> bool:
-    return (departure.peer in seal.banned) == (departure.kind is DepartureKind.BAN)

@@ -157,7 +157,8 @@ def _draw(chain: Chain, number: int, opening: CommitOpening) -> tuple[Assignment
     assert after is not None
     members = after.without([PeerId(peer) for peer in chain.newcomers_in(number + 1)])
     commits = open_commits(chain, opening.earlier, number)
-    require([message.sender for message in commits.messages] == list(members.members), "an earlier COMMIT is missing")
+    committed = members.without([PeerId(peer) for peer in chain.newcomers_in(number)])
+    require([message.sender for message in commits.messages] == list(committed.members), "an earlier COMMIT is missing")
     contributors = find_contributors(commits)
     loud = _find_loud(chain, number, opening, contributors) if opening.checks else ()
     return draw_round_validators(chain.config, seal.q, members, contributors, loud)

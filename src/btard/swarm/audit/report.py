@@ -1,6 +1,7 @@
 """The steps of an audit, and what it found."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -23,7 +24,7 @@ from btard.rules.evidence import (
     StateProof,
     VoteProof,
 )
-from btard.rules.messages import Commit, SignedMessage
+from btard.rules.messages import Commit, Phase, SignedMessage
 from btard.rules.seal import Seal
 from btard.swarm.audit.alone import check_equivocation, check_reveal
 from btard.swarm.audit.chain import Chain, find_departure_problems, find_seal_problems, is_sealed
@@ -117,13 +118,13 @@ def audit_ledger(path: Path) -> AuditResult:
         contents = read_contents(path)
     except Unreadable as error:
         return AuditResult(False, 0, 0, 0, 0, 0, 0, (str(error),))
-    chain = Chain(contents.config, _take_chain(contents), contents.departures, contents.evidence, contents.owner)
+    seals, spoken = _take_chain(contents), _find_spoken(contents)
+    chain = Chain(contents.config, seals, contents.departures, contents.evidence, contents.owner, spoken)
     problems = [*contents.problems, *_find_problems(contents, chain)]
     proven: list[Standing] = []
     for departure in contents.departures:
         try:
-            if not chain.is_before_entry(departure):
-                proven += _check_departure(chain, departure)
+            proven += _check_departure(chain, departure)
         except (Unproven, ArithmeticError, ValueError) as error:  # forged numbers may break a recomputation
             problems.append(f"round {departure.round}, {departure.kind} of {short(departure.peer)}: {error}")
     return _build_result(contents, chain, proven, problems)
@@ -133,6 +134,16 @@ def _take_chain(contents: Contents) -> tuple[Seal, ...]:
     """The seals up to the first gap."""
     first = contents.seals[0].round if contents.seals else 0
     return tuple(seal for number, seal in enumerate(contents.seals, first) if seal.round == number)
+
+
+def _find_spoken(contents: Contents) -> Mapping[int, bytes]:
+    """For which roster the owner spoke in each attempt; COMMITs are signed for the one at the start of their round."""
+    spoken = {}
+    for stage, envelope in contents.messages:
+        with suppress(RemoteProtocolError):
+            if stage.phase is not Phase.COMMIT:
+                spoken[stage.attempt] = open_message(contents.config.run_id, envelope).roster
+    return spoken
 
 
 def _find_problems(contents: Contents, chain: Chain) -> Iterator[str]:
@@ -204,8 +215,6 @@ def _find_notes(contents: Contents, chain: Chain) -> Iterator[str]:
     last = chain.newest
     if chain.first:
         yield f"this peer joined midway: its ledger begins with seal {chain.first}"
-    if before := sum(map(chain.is_before_entry, contents.departures)):
-        yield f"{before} departures from before it was a member are as that seal says; the proofs are others'"
     if last < 0:
         yield "there is no seal yet: the run had not started"
     elif not is_sealed(chain, last, contents.signatures):
