@@ -61,6 +61,7 @@ class Candidacy:
         self._follow_roster = follow_roster
         self._me = member.identity.peer_id
         self._states: dict[int, Vectors] = {}
+        self._liars: set[PeerId] = set()
 
     async def run(self) -> Start:
         """Return where we begin as a member, once a ticket of ours was drawn and probation is over.
@@ -237,6 +238,7 @@ class Candidacy:
                 continue
             if compute_state_root(after[0], self._config.chunk_size) == seal.state:
                 return after
+            self._liars.add(peer)
             log.warning("a member's aggregates do not lead to the sealed state", peer=short(peer), round=seal.round)
         return None
 
@@ -251,10 +253,11 @@ class Candidacy:
         return vectors
 
     def _order_sources(self, seal: Seal) -> Sequence[PeerId]:
-        """All members, beginning where chance has it: candidates do not all ask the same one."""
+        """All members, beginning where chance has it; those last whose aggregates led elsewhere once."""
         members = self._handovers.roster.members
         first = int.from_bytes(seal.q[:4], "little") % len(members) + int.from_bytes(self._me[:4], "little")
-        return [members[(first + index) % len(members)] for index in range(len(members))]
+        drawn = [members[(first + index) % len(members)] for index in range(len(members))]
+        return sorted(drawn, key=lambda peer: peer in self._liars)
 
     def _apply(self, vectors: Vectors, update: Update) -> Vectors:
         parameters, optimizer = vectors

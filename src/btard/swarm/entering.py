@@ -36,6 +36,7 @@ async def join_midway(
         start = await Candidacy(member, hub, transfers, application, handovers, links.follow).run()
         nursery.cancel_scope.cancel()
     application.keep_state(start.work.state)
+    ledger.record_line(application.find_line())
     ledger.record_seal(start.work.state.seal)
     ledger.sync()
     return start

@@ -66,6 +66,14 @@ class Chain:
         roster = self.roster_in(number, attempt)
         return roster and roster.without([PeerId(peer) for peer in self.newcomers_in(number)])
 
+    def find_unexplained(self, number: int) -> frozenset[bytes]:
+        """Who left the owner's first round before it was taken in: of that its ledger has the seal alone."""
+        before, seal = self.seal_of(number - 1), self.seal_of(number)
+        if not self.first or number != self.first + 1 or before is None or seal is None:
+            return frozenset()
+        known = {item.peer for item in self.departures if item.round == number}
+        return frozenset(before.roster) - frozenset(seal.roster) - known
+
     def roster_before(self, number: int) -> Roster | None:
         """The roster at the start of a round, whose digest its COMMITs carry."""
         seal = self.seal_before(number)
@@ -88,7 +96,7 @@ class Chain:
         if basis is None:
             return None
         since = (item for item in self.departures if basis.round < item.round <= number)
-        gone = {item.peer for item in since if item.attempt < attempt}
+        gone = {item.peer for item in since if item.attempt < attempt} | self.find_unexplained(number)
         whole = Roster.of([PeerId(peer) for peer in basis.roster if peer not in gone])
         before = whole.without([PeerId(peer) for peer in self.newcomers_in(number)])
         return before if self.spoken.get(attempt) == before.digest else whole
@@ -169,7 +177,8 @@ def _is_sorted(peers: Sequence[bytes]) -> bool:
 def _check_roster(chain: Chain, before: Seal, seal: Seal) -> Iterator[str]:
     """Everyone who is gone has a departure of that round, everyone newly banned a ban, and nobody else."""
     left = [item for item in chain.departures if item.round == seal.round]
-    gone = {item.peer for item in left}
+    unexplained = chain.find_unexplained(seal.round)
+    gone = {item.peer for item in left} | unexplained
     for peer in sorted(set(before.roster) - set(seal.roster) - gone):
         yield f"peer {short(peer)} left without a departure"
     for peer in sorted(gone & set(seal.roster)):
@@ -185,7 +194,7 @@ def _check_roster(chain: Chain, before: Seal, seal: Seal) -> Iterator[str]:
     bans = {item.peer for item in left if item.kind is DepartureKind.BAN}
     for peer in sorted(set(before.banned) - set(seal.banned)):
         yield f"peer {short(peer)} is no longer banned"
-    for peer in sorted((set(seal.banned) - set(before.banned)) ^ (bans - set(before.banned))):
+    for peer in sorted((set(seal.banned) - set(before.banned) - unexplained) ^ (bans - set(before.banned))):
         yield f"peer {short(peer)}: the ban list and the departures disagree"
 
 
