@@ -5,6 +5,7 @@ A mutant replaces one piece of text that occurs exactly once in one file. ``test
 expected; a mutant that none of them notices is a hole in the tests, or a rule that is not needed.
 """
 
+from tests.mutants.admitting import ADMITTING
 from tests.mutants.checking import CHECKING
 from tests.mutants.finding import FINDING
 from tests.mutants.newcomers import NEWCOMERS
@@ -12,4 +13,4 @@ from tests.mutants.recovering import RECOVERING
 from tests.mutants.settling import SETTLING
 from tests.mutants.signing import SIGNING
 
-MUTANTS = (*SIGNING, *CHECKING, *SETTLING, *RECOVERING, *NEWCOMERS, *FINDING)
+MUTANTS = (*SIGNING, *CHECKING, *SETTLING, *RECOVERING, *NEWCOMERS, *ADMITTING, *FINDING)

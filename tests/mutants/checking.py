@@ -24,7 +24,7 @@ CHECKING = (
         "let validators contribute a gradient",
         "attacks A4",
         "rules/validity.py",
-        "wants_root = not (is_validator or is_closing or commit.goodbye or message.sender in newcomers)",
+        "wants_root = not (is_validator or is_closing or commit.goodbye)",
         "wants_root = bool(commit.root) or not (is_validator or is_closing or commit.goodbye)",
         "tests/rules/test_validity.py",
     ),
