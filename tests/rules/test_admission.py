@@ -161,10 +161,30 @@ def test_a_sample_counts_if_more_than_f_quote_it_and_no_other(groups, worked):
 
 def test_candidate_is_promoted_when_it_has_worked_long_enough_and_works_still():
     """The T-th round that counts makes a member; nobody is promoted that is not there."""
-    before = seal(candidates=[Candidate(ADA, 15, 2), Candidate(BOB, 15, 5)])
+    before = seal(candidates=[Candidate(ADA, 15, 2), Candidate(BOB, 14, 5)])
     found = decide(before, say({}), [work(ADA)])
     assert found.promoted == (ADA,)
-    assert found.candidates == (Candidate(BOB, 15, 5),)
+    assert found.candidates == (Candidate(BOB, 14, 5),)
+
+
+def test_candidate_works_all_rounds_of_its_probation():
+    """One round less than T is not enough."""
+    found = decide(seal(candidates=[Candidate(ADA, 15, 1)]), say({}), [work(ADA)])
+    assert (found.candidates, found.promoted) == ((Candidate(ADA, 15, 2),), ())
+
+
+def test_candidate_that_is_banned_or_dismissed_is_none_any_more():
+    """However much it has worked."""
+    before = seal(candidates=[Candidate(ADA, 15, 2), Candidate(BOB, 15, 1)])
+    found = decide(before, say({}), [work(ADA), work(BOB)], gone=(ADA, BOB))
+    assert (found.candidates, found.promoted) == ((), ())
+
+
+def test_nobody_is_promoted_by_the_last_round():
+    """There is none in which it could begin."""
+    config = replace(CONFIG, rounds=21)
+    before = seal(candidates=[Candidate(ADA, 15, 5)])
+    assert decide_admission(config, before, say({}), ROSTER, (), [work(ADA)]).promoted == ()
 
 
 def test_one_candidate_is_promoted_at_a_time_the_longest_waiting_first():
