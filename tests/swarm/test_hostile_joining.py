@@ -27,6 +27,7 @@ QUICK = {"probation": 3, "rounds": 30}
 LATER = {**QUICK, "rounds": 32}
 """Another run, with other draws: in the round of its entry a cheat validates."""
 COMES_S = 3.0
+EARLY_S = 2.0
 
 
 def is_last_of_probation(swarm: SimulatedSwarm) -> bool:
@@ -316,4 +317,12 @@ def test_false_accusation_at_an_entry_costs_the_accuser_its_place(tmp_path: Path
     banned = [event for event in find(outcome, 0, Departed) if event.kind is DepartureKind.BAN]
     assert [(event.round, event.cause) for event in banned] == [(promoted, Cause.FALSE_ACCUSATION)]
     assert len(outcome.peers[0].rounds[-1].roster) == MEMBERS
+    require_sound(swarm, outcome)
+
+
+def test_stranger_that_comes_with_the_genesis_becomes_a_member(tmp_path: Path) -> None:
+    """Before the first round is sealed there is no snapshot, and x_0 is everybody's."""
+    swarm = build(tmp_path, {STRANGER: EARLY_S}, None, **QUICK)
+    outcome = play(swarm)
+    assert find(outcome, STRANGER, Promoted)
     require_sound(swarm, outcome)

@@ -6,7 +6,7 @@ from pathlib import Path
 import structlog
 import trio
 
-from btard.errors import Refused, Unreachable
+from btard.errors import ConfigError, Refused, Unreachable
 from btard.identity import JoinTicket, PeerId
 from btard.net import Hub
 from btard.rules.config import RunConfig
@@ -17,7 +17,7 @@ from btard.swarm.fetching_state import Progress, fetch_state, forget_transfer, i
 from btard.swarm.frames import SignedTuple
 from btard.swarm.lineage import Line
 from btard.swarm.restoring import Vectors
-from btard.swarm.state import State
+from btard.swarm.state import State, compute_state_root
 from btard.swarm.workload import Workload
 from btard.wire import encode_seal
 
@@ -105,6 +105,8 @@ class Stranger:
     async def fetch_state(self) -> tuple[int, Vectors]:
         """Return the newest sealed round, x after it and the optimizer's memory, from all members at once."""
         line = await self._find_line()
+        if line.head.seal.round == 0:
+            return 0, await self._compute.run(lambda: self._begin(line.head.seal))
         sources = [PeerId(peer) for peer in line.head.seal.roster if PeerId(peer) in self._hub.connected]
         fetched = await fetch_state(
             self._config,
@@ -117,6 +119,17 @@ class Stranger:
             self._on_progress,
         )
         return line.head.seal.round, (fetched.parameters, fetched.optimizer)
+
+    def _begin(self, genesis: Seal) -> Vectors:
+        """Return x_0 and an optimizer without memory, which everybody has.
+
+        Raises:
+            ConfigError: ours is another x_0.
+        """
+        parameters = self._workload.initial_parameters()
+        if compute_state_root(parameters, self._config.chunk_size) != genesis.state:
+            raise ConfigError("the task gives other initial parameters here than in the run; versions may differ")
+        return parameters, self._workload.initial_optimizer()
 
     def keep_state(self, state: State) -> None:
         """Write down where we begin as a member, and forget what the transfer left."""
