@@ -54,8 +54,10 @@ class LineAsker:
         self._config, self._hub, self._compute = config, hub, compute
         self._page_s = 2 * config.delay_s + 2 * MAX_PAGE / config.min_bandwidth + 10.0
 
-    async def find_line(self, sources: Sequence[PeerId], pin: bytes = b"") -> Lines:
+    async def find_line(self, sources: Sequence[PeerId], pin: bytes = b"", begun: Sequence[Vouched] = ()) -> Lines:
         """Return the newest line that members tell, through the seal with digest ``pin`` if one is given.
+
+        With ``begun``, a line that was verified before, they tell only how it goes on.
 
         Raises:
             Refused: all that came is not of this run, lacks the pinned seal, or is not signed; or there are two runs.
@@ -67,7 +69,7 @@ class LineAsker:
 
         async def ask(source: PeerId) -> None:
             try:
-                told[source] = await self.follow(source, (pin,) if pin else ())
+                told[source] = await self.follow(source, (pin,) if pin else (), begun)
             except RemoteProtocolError as error:
                 refusals[source] = str(error)
                 log.warning("a line of seals is refused", source=short(source), reason=str(error))
@@ -84,8 +86,8 @@ class LineAsker:
             await self._compare(line, other, pin)
         return Lines(line, refusals)
 
-    async def follow(self, source: PeerId, through: Sequence[bytes]) -> Line:
-        """Return the verified line that one member tells, through the seals with these digests.
+    async def follow(self, source: PeerId, through: Sequence[bytes], begun: Sequence[Vouched] = ()) -> Line:
+        """Return the verified line that one member tells, through the seals with these digests, from ``begun`` on.
 
         Raises:
             RemoteProtocolError: its line is not one of this run, or lacks one of them; the message says why.
@@ -93,7 +95,7 @@ class LineAsker:
         """
         with trio.move_on_after(LINE_SECONDS):
             try:
-                line = await self._follow(source, tuple(through))
+                line = await self._follow(source, tuple(through), begun)
             except RemoteProtocolError as error:
                 error.peer = source
                 raise
@@ -103,9 +105,9 @@ class LineAsker:
             return line
         raise RequestTimedOut(f"{short(source)} did not tell the line of seals within {LINE_SECONDS:.0f} s")
 
-    async def _follow(self, source: PeerId, through: tuple[bytes, ...]) -> Line:
+    async def _follow(self, source: PeerId, through: tuple[bytes, ...], begun: Sequence[Vouched]) -> Line:
         assert len(through) <= MAX_THROUGH
-        line: list[Vouched] = []
+        line = list(begun)
         while True:
             after = line[-1].seal.round if line else FROM_GENESIS
             answer = await self._ask(source, LineQuestion(after, through))
@@ -114,6 +116,8 @@ class LineAsker:
             if not answer.is_known:
                 names = ", ".join(digest.hex() for digest in through)
                 raise RemoteProtocolError(f"it does not know the seal {names}")
+            if begun and not answer.seals and answer.newest <= after:
+                return Line(source, tuple(line))
             if not answer.seals or len(line) + len(answer.seals) > MAX_STEPS:
                 raise RemoteProtocolError(
                     f"its line of seals has no end: {len(line)} so far, the last of round {after}"

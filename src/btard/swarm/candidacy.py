@@ -40,7 +40,7 @@ PATIENCE = 20
 MAX_BEHIND = 64
 """Rounds that are made up for by their aggregates, one after another; whoever is further behind takes a snapshot."""
 PRESENT_S = 10.0
-"""Between two showings of our ticket to a member that has not taken it."""
+"""Most between two showings of our ticket to members that have not taken it; the first come sooner."""
 TICKET_TIMEOUT_S = 30.0
 
 
@@ -123,9 +123,11 @@ class Candidacy:
             ticket = await self._application.make_ticket(seal)
             last = seal.round + self._config.ticket_window
             shown: set[PeerId] = set()
+            pause_s = min(self._config.delay_s, PRESENT_S)
             while seal.round < last:
                 await self._show_to_all(ticket, shown)
-                await trio.sleep(self._config.delay_s if len(shown) < len(self._handovers.roster) else PRESENT_S)
+                await trio.sleep(pause_s)
+                pause_s = min(2 * pause_s, PRESENT_S)
                 seal = await self._application.find_seal()
                 self._handovers.trust(roster_of(seal))
                 self._follow_roster()

@@ -28,6 +28,8 @@ Solve = Callable[[Seal, FindSeal], Awaitable[JoinTicket]]
 Keep = Callable[[State], object]
 LOOK_S = 5.0
 """How long we look whether a run has begun, beside 2Δ; else its founder will say so."""
+FEW = 3
+"""Members asked how a line goes on that was verified before: fifty strangers that wait must not weigh on anybody."""
 PATIENCE_S = 60.0
 """How long members are asked before a stranger gives up."""
 
@@ -56,8 +58,8 @@ class Stranger:
         self._data_dir, self._compute, self._pin = data_dir, compute, pin
         self._me, self._reach = hub.me, reach
         self._solve, self._keep, self._on_progress = solve, keep, on_progress
+        self._asker, self._asked = LineAsker(config, hub, compute), 0
         self._line: Line | None = None
-        self._asker = LineAsker(config, hub, compute)
 
     async def has_begun(self) -> bool:
         """Return whether members tell a line of seals whose newest roster is without us."""
@@ -78,20 +80,37 @@ class Stranger:
         return (await self._find_line()).head.seal
 
     async def _find_line(self) -> Line:
+        self._line = await self._extend_line() or await self._ask_all()
+        return self._line
+
+    async def _extend_line(self) -> Line | None:
+        """Return how the line that we know goes on, if a few members tell it; others are asked each time.
+
+        What follows a verified seal needs the keys of its roster, so nobody can lead us from the run by now.
+        """
+        connected = sorted(self._hub.connected)
+        if self._line is None or not connected:
+            return None
+        first, self._asked = self._asked, self._asked + FEW
+        few = [connected[(first + place) % len(connected)] for place in range(min(FEW, len(connected)))]
+        try:
+            return (await self._asker.find_line(few, begun=self._line.seals)).line
+        except (Unreachable, Refused) as error:
+            log.info("all members are asked for the line again", reason=str(error))
+            return None
+
+    async def _ask_all(self) -> Line:
         if not self._hub.connected:
             await self._reach()
         deadline = trio.current_time() + PATIENCE_S
         while True:
             sources = sorted(self._hub.connected)
             try:
-                lines = await self._asker.find_line(sources, self._pin)
+                return (await self._asker.find_line(sources, self._pin)).line
             except Unreachable:
                 if trio.current_time() > deadline:
                     raise
                 await trio.sleep(self._config.delay_s)
-            else:
-                self._line = lines.line
-                return lines.line
 
     def find_line(self) -> Sequence[SignedTuple]:
         """Return the newest line that was verified."""

@@ -1,0 +1,257 @@
+"""
+Sybils that skip the gradient work: does one come through probation, and what do they cost the members?
+
+Simulated swarms of the real peer code on a virtual clock, with the parameters of a real run but for the work of
+tickets, which is cheap here: an attacker for whom they cost nothing. All Sybils dial from one host, hold a valid
+ticket each, and follow the run as honest candidates do; only their samples are made up.
+
+    odds    many seeds with Sybils: how many were admitted, banned, lapsed and promoted. Equal questions of the peers
+            of one process are worked out once (btard.sim.memo): this changes no answer, and no cost is read here.
+    cost    some seeds with and without Sybils in one run, without that memory. Bytes: what members send and receive,
+            as TCP would count them. CPU: the thread's clock, read whenever another peer's task goes on and whenever
+            a message reaches another peer, so that the Sybils' own work is told from the members'. The task's gradient costs nothing, so
+            gradients are counted beside it, and tickets evaluated; the encryption of links is not in it.
+"""
+
+import json
+import logging
+import multiprocessing
+import os
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import structlog
+import torch
+import trio
+import typer
+from torch import Tensor
+from typer import Option
+
+from btard.identity import PeerId, Puzzle
+from btard.net import Message
+from btard.net.requests import decode_answer, decode_request
+from btard.net.session import ANSWER, REQUEST
+from btard.rules.admission import compute_skipping_odds
+from btard.rules.evidence import DepartureKind
+from btard.rules.messages import Report
+from btard.rules.roster import Roster
+from btard.sim import Outcome, SimulatedSwarm
+from btard.sim.determinism import run_deterministically
+from btard.sim.disk import ledgers_in_memory
+from btard.sim.joining import CHEAP
+from btard.sim.memo import Memory
+from btard.sim.play import rare_collections
+from btard.sim.power import RUNNING
+from btard.sim.tasks import StubTask
+from btard.swarm.conduct import Conduct
+from btard.swarm.events import Admitted, Promoted
+from btard.swarm.frames import Kind
+
+COMES_S = 8.0
+"""When the first Sybil comes, in virtual seconds; the others follow within as long again."""
+Result = dict[str, Any]
+
+
+class Idle(Conduct):
+    """Says anything rather than work."""
+
+    def sample(self, round_number: int, compute: object) -> Report:
+        """Say what no gradient gives."""
+        return Report((0.0,) * 10, 1.0)
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """A swarm, and the Sybils that come to it."""
+
+    members: int
+    sybils: int
+    rounds: int
+    latency_s: float
+    elements: int
+
+
+@dataclass(eq=False)
+class Meter(trio.abc.Instrument):
+    """CPU seconds of each peer, bytes of the members by kind of message, and their gradients and evaluations."""
+
+    members: int
+    cpu_s: Counter[int] = field(default_factory=Counter)
+    bytes: Counter[str] = field(default_factory=Counter)
+    gradients: int = 0
+    evaluations: int = 0
+    _owner: int = -1
+    _since: float = 0.0
+
+    def switch(self, owner: int) -> None:
+        """Let what is worked from now on be ``owner``'s; -1 is the simulator."""
+        now = time.thread_time()
+        self.cpu_s[self._owner] += now - self._since
+        self._owner, self._since = owner, now
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        """See ``trio.abc.Instrument``."""
+        self.switch(task.context.get(RUNNING, -1))
+
+    def after_task_step(self, _task: trio.lowlevel.Task) -> None:
+        """See ``trio.abc.Instrument``."""
+        self.switch(-1)
+
+    @property
+    def members_cpu_s(self) -> float:
+        """What the members worked."""
+        return sum(seconds for owner, seconds in self.cpu_s.items() if 0 <= owner < self.members)
+
+    @property
+    def is_member(self) -> bool:
+        """Whether a member's task calls."""
+        return 0 <= RUNNING.get(-1) < self.members
+
+
+class CountedTask(StubTask):
+    """A task that counts the members' gradients."""
+
+    def __init__(self, elements: int, meter: Meter) -> None:
+        super().__init__(elements)
+        self._meter = meter
+
+    def gradient(self, parameters: Tensor, seed: bytes) -> Tensor:
+        """See ``StubTask``."""
+        self._meter.gradients += self._meter.is_member
+        return super().gradient(parameters, seed)
+
+
+def build(crowd: Crowd, seed: int, directory: Path, meter: Meter) -> SimulatedSwarm:
+    """Return a swarm that nobody interferes with but Sybils."""
+    size = crowd.members
+    joins = {size + index: COMES_S * (1 + index / crowd.sybils) for index in range(crowd.sybils)}
+    return SimulatedSwarm(
+        {"genesis_size": size, "rounds": crowd.rounds, "tau": 5.0, "delta": 50.0, **CHEAP},
+        lambda: CountedTask(crowd.elements, meter),
+        directory,
+        seed=seed,
+        joins=joins,
+        conducts={index: Idle() for index in joins},
+        delivery=lambda _sender, _receiver, _message: crowd.latency_s,
+    )
+
+
+@contextmanager
+def counted_evaluations(meter: Meter) -> Iterator[None]:
+    """Count the tickets that members evaluate."""
+    original = Puzzle.is_solved_by
+
+    def is_solved_by(puzzle: Puzzle, nonce: int) -> bool:
+        meter.evaluations += meter.is_member
+        return original(puzzle, nonce)
+
+    Puzzle.is_solved_by = is_solved_by  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Puzzle.is_solved_by = original  # type: ignore[method-assign]
+
+
+def describe(swarm: SimulatedSwarm, outcome: Outcome, crowd: Crowd) -> Result:
+    """Return what became of the Sybils, as the members saw it."""
+    first = outcome.peers[0]
+    sybils = {peer.peer: peer for peer in outcome.peers[crowd.members :]}
+    seals = [event.result.seal for event in first.rounds]
+    admitted = {PeerId(item.peer) for seal in seals for item in seal.candidates}
+    banned = {swarm.identities[index].peer_id for index in outcome.departures(DepartureKind.BAN)}
+    members = {peer for event in first.rounds for peer in event.result.roster.members}
+    last = {PeerId(item.peer) for item in seals[-1].candidates}
+    lives = [event.round - _find_admission(sybils[event.peer]) for event in first.departures if event.peer in sybils]
+    return {
+        "rounds": len(first.rounds),
+        "states": len(outcome.state_roots),
+        "admitted": len(admitted),
+        "banned": len(banned & sybils.keys()),
+        "members_banned": len(banned - sybils.keys()),
+        "lapsed": len(admitted - banned - members - last),
+        "still_on_probation": len(last - banned),
+        "promoted": sum(any(isinstance(event, Promoted) for event in peer.events) for peer in sybils.values())
+        + len(members & sybils.keys()),
+        "rounds_until_ban": lives,
+    }
+
+
+def _find_admission(peer: Any) -> int:
+    return next((event.round for event in peer.events if isinstance(event, Admitted)), 0)
+
+
+def play_quickly(crowd: Crowd, seed: int) -> Result:
+    """Return what becomes of the Sybils of one seed."""
+    torch.set_num_threads(1)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    memory = Memory(lambda _: None)
+    with tempfile.TemporaryDirectory() as directory, memory.installed(), rare_collections(), ledgers_in_memory():
+        swarm = build(crowd, seed, Path(directory), Meter(crowd.members))
+        outcome = run_deterministically(swarm.run, seed)
+        return {"seed": seed, **describe(swarm, outcome, crowd)}
+
+
+def play_measured(crowd: Crowd, seed: int) -> Result:
+    """Return what one seed costs the members, per round."""
+    torch.set_num_threads(1)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    meter = Meter(crowd.members)
+    with tempfile.TemporaryDirectory() as directory, ledgers_in_memory(), counted_evaluations(meter):
+        swarm = build(crowd, seed, Path(directory), meter)
+        names = Names()
+        index = {identity.peer_id: place for place, identity in enumerate(swarm.identities)}
+
+        def count(sender: PeerId, receiver: PeerId, message: Message) -> float:
+            size = len(message.head) + (len(message.payload) if message.payload is not None else 0)
+            meter.bytes[names.find(sender, receiver, message)] += size * sum(index[peer] < crowd.members for peer in (sender, receiver))
+            return crowd.latency_s
+
+        swarm.network.delivery = count
+        swarm.network.on_arrival = lambda _sender, receiver, _message, _now: meter.switch(index[receiver])
+        times: list[float] = []
+
+        async def run() -> Outcome:
+            trio.lowlevel.add_instrument(meter)
+            meter._since = time.thread_time()
+            outcome = await swarm.run()
+            trio.lowlevel.remove_instrument(meter)
+            return outcome
+
+        outcome = run_deterministically(run, seed)
+        times = sorted(event.wall_s for event in outcome.peers[0].rounds)
+        rounds = crowd.rounds
+        return {
+            **describe(swarm, outcome, crowd),
+            "cpu_ms": 1e3 * meter.members_cpu_s / rounds,
+            "bytes": sum(meter.bytes.values()) / rounds,
+            "by_kind": {kind: size / rounds for kind, size in meter.bytes.most_common()},
+            "gradients": meter.gradients / rounds,
+            "evaluations": meter.evaluations / rounds,
+            "round_s": times[len(times) // 2],
+            "longest_round_s": times[-1],
+        }
+
+
+class Names:
+    """Names messages by their kind, and answers by that of their request."""
+
+    def __init__(self) -> None:
+        self._asked: dict[tuple[PeerId, PeerId, int], str] = {}
+
+    def find(self, sender: PeerId, receiver: PeerId, message: Message) -> str:
+        """Return the kind of a message that is sent."""
+        if message.kind == REQUEST:
+            number, kind, _ = decode_request(message.head)
+            self._asked[receiver, sender, number] = Kind(kind).name
+            return f"{Kind(kind).name} asked"
+        if message.kind == ANSWER:
+            return f"{self._asked.get((sender, receiver, decode_answer(message.head)[0]))} answered"
+        return Kind(message.kind).name
