@@ -17,6 +17,7 @@ import json
 import logging
 import multiprocessing
 import os
+import platform
 import sys
 import tempfile
 import time
@@ -24,7 +25,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,6 +41,7 @@ from btard.net import Message
 from btard.net.requests import decode_answer, decode_request
 from btard.net.session import ANSWER, REQUEST
 from btard.rules.admission import compute_skipping_odds
+from btard.rules.config import RunConfig
 from btard.rules.evidence import DepartureKind
 from btard.rules.messages import Report
 from btard.rules.roster import Roster
@@ -52,7 +54,7 @@ from btard.sim.play import rare_collections
 from btard.sim.power import RUNNING
 from btard.sim.tasks import StubTask
 from btard.swarm.conduct import Conduct
-from btard.swarm.events import Admitted, Promoted
+from btard.swarm.events import Admitted
 from btard.swarm.frames import Kind
 
 COMES_S = 8.0
@@ -178,8 +180,7 @@ def describe(swarm: SimulatedSwarm, outcome: Outcome, crowd: Crowd) -> Result:
         "members_banned": len(banned - sybils.keys()),
         "lapsed": len(admitted - banned - members - last),
         "still_on_probation": len(last - banned),
-        "promoted": sum(any(isinstance(event, Promoted) for event in peer.events) for peer in sybils.values())
-        + len(members & sybils.keys()),
+        "promoted": len(members & sybils.keys()),
         "rounds_until_ban": lives,
     }
 
@@ -204,19 +205,25 @@ def play_measured(crowd: Crowd, seed: int) -> Result:
     torch.set_num_threads(1)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     meter = Meter(crowd.members)
-    with tempfile.TemporaryDirectory() as directory, ledgers_in_memory(), counted_evaluations(meter):
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        rare_collections(),
+        ledgers_in_memory(),
+        counted_evaluations(meter),
+    ):
         swarm = build(crowd, seed, Path(directory), meter)
         names = Names()
         index = {identity.peer_id: place for place, identity in enumerate(swarm.identities)}
 
         def count(sender: PeerId, receiver: PeerId, message: Message) -> float:
             size = len(message.head) + (len(message.payload) if message.payload is not None else 0)
-            meter.bytes[names.find(sender, receiver, message)] += size * sum(index[peer] < crowd.members for peer in (sender, receiver))
+            meter.bytes[names.find(sender, receiver, message)] += size * sum(
+                index[peer] < crowd.members for peer in (sender, receiver)
+            )
             return crowd.latency_s
 
         swarm.network.delivery = count
         swarm.network.on_arrival = lambda _sender, receiver, _message, _now: meter.switch(index[receiver])
-        times: list[float] = []
 
         async def run() -> Outcome:
             trio.lowlevel.add_instrument(meter)
@@ -226,8 +233,7 @@ def play_measured(crowd: Crowd, seed: int) -> Result:
             return outcome
 
         outcome = run_deterministically(run, seed)
-        times = sorted(event.wall_s for event in outcome.peers[0].rounds)
-        rounds = crowd.rounds
+        times, rounds = sorted(event.wall_s for event in outcome.peers[0].rounds), crowd.rounds
         return {
             **describe(swarm, outcome, crowd),
             "cpu_ms": 1e3 * meter.members_cpu_s / rounds,
@@ -255,3 +261,69 @@ class Names:
         if message.kind == ANSWER:
             return f"{self._asked.get((sender, receiver, decode_answer(message.head)[0]))} answered"
         return Kind(message.kind).name
+
+
+def summarise(crowd: Crowd, seeds: list[Result]) -> Result:
+    """Return the sums over all seeds, and what the formula says of one Sybil."""
+    names = "admitted", "banned", "members_banned", "lapsed", "still_on_probation", "promoted"
+    config = RunConfig(genesis_size=crowd.members)
+    tolerated = Roster(tuple(PeerId(bytes([index]) * 32) for index in range(crowd.members))).tolerated(None)
+    lives = sorted(life for seed in seeds for life in seed["rounds_until_ban"])
+    return {
+        "seeds": len(seeds),
+        **{name: sum(seed[name] for seed in seeds) for name in names},
+        "rounds_until_ban": {"median": lives[len(lives) // 2], "most": lives[-1]} if lives else {},
+        "unfinished_or_split": [s["seed"] for s in seeds if s["rounds"] != crowd.rounds or s["states"] != 1],
+        "promoted_by_formula": compute_skipping_odds(config.check_rate, config.probation, crowd.members, tolerated),
+    }
+
+
+def compare(crowd: Crowd, seed: int) -> Result:
+    """Return what a seed costs without and with its Sybils, and the growth of each figure."""
+    without, given = play_measured(replace(crowd, sybils=0), seed), play_measured(crowd, seed)
+    growth = {name: round(given[name] / without[name] - 1, 4) for name in ("bytes", "cpu_ms", "gradients", "round_s")}
+    return {"seed": seed, "growth": growth, "without": without, "with": given}
+
+
+def main(
+    members: Annotated[int, Option(min=4, help="members at genesis, all honest")] = 16,
+    sybils: Annotated[int, Option(min=1, help="identities that skip the gradient work")] = 50,
+    rounds: Annotated[int, Option(min=1, help="rounds of each run; probation takes 33 after an admission")] = 100,
+    seeds: Annotated[int, Option(min=0, help="runs in which nobody may be promoted")] = 100,
+    compared: Annotated[int, Option(min=0, help="seeds played with and without Sybils, for what they cost")] = 2,
+    latency: Annotated[
+        float, Option(min=0.0, help="seconds that every message takes; a round takes six of them")
+    ] = 0.25,
+    elements: Annotated[int, Option(min=16, help="length D of the vector")] = 32,
+    jobs: Annotated[int, Option(min=1, help="processes at a time")] = 1,
+    path: Annotated[Path | None, Option("--json", help="where to write the result")] = None,
+) -> None:
+    """Let Sybils that skip the gradient work come to a swarm; fail if one is promoted."""
+    crowd = Crowd(members, sybils, rounds, latency, elements)
+    costs = [_tell(f"cost {seed}", compare(crowd, seed)) for seed in range(1, compared + 1)]
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), max_tasks_per_child=8) as pool:
+        played = [
+            _tell(f"seed {result['seed']}", result)
+            for result in pool.map(play_quickly, [crowd] * seeds, range(1, seeds + 1))
+        ]
+    result = {
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
+        "command": " ".join(["python -m benchmarks.sybils", *sys.argv[1:]]),
+        "odds": summarise(crowd, played),
+        "cost": costs,
+        "runs": played,
+    }
+    print(json.dumps(result["odds"], indent=2))
+    if path:
+        path.write_text(json.dumps(result, indent=2) + "\n")
+    if result["odds"]["promoted"] or result["odds"]["members_banned"] or result["odds"]["unfinished_or_split"]:
+        raise typer.Exit(1)
+
+
+def _tell(name: str, result: Result) -> Result:
+    print(name, json.dumps(result.get("growth", result)), file=sys.stderr, flush=True)
+    return result
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -39,7 +39,7 @@ PATIENCE = 20
 """Δ for which no place is handed over before a candidate asks how the run goes: a recovery takes less."""
 MAX_BEHIND = 64
 """Rounds that are made up for by their aggregates, one after another; whoever is further behind takes a snapshot."""
-PRESENT_S = 10.0
+PRESENT_S = 60.0
 """Most between two showings of our ticket to members that have not taken it; the first come sooner."""
 TICKET_TIMEOUT_S = 30.0
 

@@ -68,6 +68,7 @@ class Reception:
         self._round = 0
         self._samples: dict[tuple[int, PeerId], tuple[int, Report]] = {}
         self._began: dict[int, int] = {}
+        self._outlooks: dict[int, Outlook] = {}
         self._charged: set[tuple[int, PeerId]] = set()
         self._newest: tuple[int, Update] | None = None
         hub.serve[Kind.JOIN_TICKET] = self._serve_ticket
@@ -82,6 +83,7 @@ class Reception:
     def begin_round(self, state: State) -> None:
         """Move on to a round, and redo beside it what we are drawn to check."""
         self._round = state.round
+        self._outlooks.clear()
         guests = frozenset(item.peer for item in state.seal.candidates) | state.newcomers
         self._dismissed, self._guests = self._guests - guests - frozenset(state.roster.members), guests
         self._past.note(state)
@@ -163,11 +165,17 @@ class Reception:
         return list(self._tickets.values())
 
     def _find_outlook(self, number: int) -> Outlook:
-        """What a ticket on the draw of a round is judged by."""
+        """What a ticket on the draw of a round is judged by; a ticket is shown again and again."""
         newest = self._round - 1
-        seal = next(self._ledger.seals_from(number, 1), None) if number <= newest else None
-        is_known = seal is not None and seal.round == number
-        return Outlook(newest, seal.q if seal and is_known else None, seal.ticket_bits if seal else 0)
+        if not newest - self._config.ticket_window < number <= newest:
+            return Outlook(newest, None, 0)
+        if number not in self._outlooks:
+            seal = next(self._ledger.seals_from(number, 1), None)
+            is_known = seal is not None and seal.round == number
+            self._outlooks[number] = Outlook(
+                newest, seal.q if seal and is_known else None, seal.ticket_bits if seal else 0
+            )
+        return self._outlooks[number]
 
     def _receive_sample(self, peer: PeerId, body: bytes) -> None:
         """Keep the first thing that a candidate says of its gradient in a round in progress, as it began last."""
