@@ -152,6 +152,8 @@ class Hub:
 
     def _make_room(self) -> None:
         """End the link to a stranger where there are as many as may be."""
+        if len(self._sessions) < self._limits.strangers:
+            return
         strangers = [item for item in self._sessions.values() if not item.is_dialled and self.is_stranger(item.peer)]
         if len(strangers) >= self._limits.strangers:
             busiest = find_busiest(item.origin for item in strangers)

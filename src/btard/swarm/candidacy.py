@@ -123,7 +123,7 @@ class Candidacy:
             ticket = await self._application.make_ticket(seal)
             last = seal.round + self._config.ticket_window
             shown: set[PeerId] = set()
-            pause_s = min(self._config.delay_s, PRESENT_S)
+            pause_s = self._config.delay_s
             while seal.round < last:
                 await self._show_to_all(ticket, shown)
                 await trio.sleep(pause_s)
