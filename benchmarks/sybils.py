@@ -302,7 +302,7 @@ def main(
     """Let Sybils that skip the gradient work come to a swarm; fail if one is promoted."""
     crowd = Crowd(members, sybils, rounds, latency, elements)
     costs = [_tell(f"cost {seed}", compare(crowd, seed)) for seed in range(1, compared + 1)]
-    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), max_tasks_per_child=8) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
         played = [
             _tell(f"seed {result['seed']}", result)
             for result in pool.map(play_quickly, [crowd] * seeds, range(1, seeds + 1))
