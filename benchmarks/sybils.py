@@ -10,8 +10,9 @@ ticket each, and follow the run as honest candidates do; only their samples are 
     cost    some seeds with and without Sybils in one run, without that memory. Bytes: heads and payloads that members
             send and receive. CPU: the thread's clock, read whenever another peer's task goes on and whenever a message
             reaches another peer, so that the Sybils' own work is told from the members'. A gradient costs nothing
-            here, so gradients are counted beside it, and tickets evaluated; encryption is not in it. One process
-            holds 66 peers instead of 16, which slows the members' own work a little: the growth is too high.
+            here, so gradients are counted beside it, and tickets evaluated; encryption is not in it. Calls of
+            functions by the members are counted as well, in runs of their own: they depend neither on the machine's
+            load nor on its caches, which 66 peers in one process use in another way than 16.
 """
 
 import json
@@ -26,6 +27,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from cProfile import Profile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -91,14 +93,19 @@ class Meter(trio.abc.Instrument):
     bytes: Counter[str] = field(default_factory=Counter)
     gradients: int = 0
     evaluations: int = 0
+    profile: Profile | None = None
     _owner: int = -1
     _since: float = field(default_factory=time.thread_time)
 
     def switch(self, owner: int) -> None:
         """Let what is worked from now on be ``owner``'s; -1 is the simulator."""
+        if self.profile:
+            self.profile.disable()
         now = time.thread_time()
         self.cpu_s[self._owner] += now - self._since
         self._owner, self._since = owner, now
+        if self.profile and 0 <= owner < self.members:
+            self.profile.enable()
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         """See ``trio.abc.Instrument``."""
@@ -201,8 +208,8 @@ def play_quickly(crowd: Crowd, seed: int) -> Result:
         return {"seed": seed, **describe(swarm, outcome, crowd)}
 
 
-def play_measured(crowd: Crowd, seed: int) -> Result:
-    """Return what one seed costs the members, per round."""
+def play_measured(crowd: Crowd, seed: int, profile: Profile | None = None) -> Result:
+    """Return what one seed costs the members, per round; with ``profile`` CPU times mean nothing, and calls count."""
     torch.set_num_threads(1)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     meter = Meter(crowd.members)
@@ -282,7 +289,12 @@ def summarise(crowd: Crowd, seeds: list[Result]) -> Result:
 def compare(crowd: Crowd, seed: int) -> Result:
     """Return what a seed costs without and with its Sybils, and the growth of each figure."""
     without, given = play_measured(replace(crowd, sybils=0), seed), play_measured(crowd, seed)
-    growth = {name: round(given[name] / without[name] - 1, 4) for name in ("bytes", "cpu_ms", "gradients", "round_s")}
+    for figures, sybils in ((without, 0), (given, crowd.sybils)):
+        profile = Profile()
+        play_measured(replace(crowd, sybils=sybils), seed, profile)
+        figures["calls"] = sum(entry.callcount for entry in profile.getstats()) / crowd.rounds
+    names = "bytes", "calls", "cpu_ms", "gradients", "round_s"
+    growth = {name: round(given[name] / without[name] - 1, 4) for name in names}
     return {"seed": seed, "growth": growth, "without": without, "with": given}
 
 
