@@ -10,7 +10,7 @@ steady rate of keys. Three kinds of time take turns, so that whatever else the m
 
 What counts is the median of all rounds that lie within one kind of time, member over sink. The keys have no identity
 work, so that no attacker could afford more of them; such a ticket is refused in microseconds. Tickets that reach the
-evaluation are bounded for an address block (``BLOCK_PER_SECOND`` of swarm/ticket_desk.py), whoever sends them.
+evaluation are bounded for an address block (``BLOCK_PER_SECOND`` of swarm/joining/ticket_desk.py), whoever sends them.
 """
 
 import json
@@ -38,7 +38,7 @@ from btard.errors import BtardError
 from btard.identity import Identity, JoinTicket, PeerId
 from btard.net import Address, Hub, Terms, open_tcp
 from btard.swarm.frames import Kind, Receipt
-from btard.swarm.ticket_desk import MAX_FALSE, Reply
+from btard.swarm.joining.ticket_desk import MAX_FALSE, Reply
 from btard.wire import decode, encode, parse_ticket
 
 LOOPBACK = Address("127.0.0.1", 0)

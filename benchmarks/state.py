@@ -44,13 +44,13 @@ from btard.identity import Context, Identity, digest
 from btard.net import Address, Hub, Terms, open_tcp
 from btard.rules.config import RunConfig
 from btard.rules.seal import Seal, SealSignature
-from btard.swarm.asking_lineage import LineAsker
 from btard.swarm.compute import ThreadCompute
-from btard.swarm.fetching_state import Memory, Progress, fetch_state
+from btard.swarm.joining.asking_lineage import LineAsker
+from btard.swarm.joining.fetching_state import Memory, Progress, fetch_state
+from btard.swarm.joining.telling_lineage import LineTeller
+from btard.swarm.joining.telling_state import StateTeller
 from btard.swarm.ledger import Ledger
 from btard.swarm.state import compute_full_state_root, compute_state_root
-from btard.swarm.telling_lineage import LineTeller
-from btard.swarm.telling_state import StateTeller
 from btard.swarm.updates import Updates
 from btard.swarm.workload import OptimizerState
 from btard.training.checkpoints import CheckpointSnapshots, save_checkpoint

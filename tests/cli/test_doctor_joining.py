@@ -18,7 +18,7 @@ from btard.cli.doctor_visit import Errand, ask_for_news, knock_at_all, talk_to_a
 from btard.identity import Identity
 from btard.net import Address, Hub, Terms, open_tcp
 from btard.rules.seal import Candidate, Seal
-from btard.swarm.telling_lineage import LineTeller
+from btard.swarm.joining.telling_lineage import LineTeller
 from btard.training.checkup import CheckUps, Stage
 from btard.training.meeting import serve_config
 from btard.wire import Ticket

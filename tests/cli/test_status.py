@@ -18,7 +18,7 @@ from btard.rules.evidence import Cause, Departure, DepartureKind
 from btard.rules.messages import Phase, Reveal
 from btard.rules.messages import Stage as Place
 from btard.rules.seal import Candidate, Seal, SealSignature
-from btard.swarm.fetching_state import TRANSFER_DIRECTORY
+from btard.swarm.joining.fetching_state import TRANSFER_DIRECTORY
 from btard.swarm.ledger import Ledger
 from btard.swarm.ledger_files import LEDGER_FILE
 from btard.training.address_book import ADDRESS_FILE

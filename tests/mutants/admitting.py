@@ -80,7 +80,7 @@ ADMITTING = (
     mutant(
         "believe a place from half of the members",
         "design section 6",
-        "swarm/handover.py",
+        "swarm/joining/handover.py",
         ">= witnesses.majority:",
         ">= witnesses.majority - 1:",
         "tests/swarm/test_handover.py",
@@ -88,7 +88,7 @@ ADMITTING = (
     mutant(
         "go on from a state that no seal names",
         "design section 6",
-        "swarm/candidacy.py",
+        "swarm/joining/candidacy.py",
         "if compute_state_root(after[0], self._config.chunk_size) == seal.state:",
         "if after:",
         HOSTILE,

@@ -86,7 +86,7 @@ NEWCOMERS = (
     mutant(
         "evaluate several tickets at once",
         "attacks C13",
-        "swarm/ticket_desk.py",
+        "swarm/joining/ticket_desk.py",
         "self._turn = trio.StrictFIFOLock()",
         "self._turn = trio.Semaphore(4)",
         "tests/swarm/test_ticket_desk.py",
@@ -94,7 +94,7 @@ NEWCOMERS = (
     mutant(
         "let any number of tickets wait",
         "attacks C13",
-        "swarm/ticket_desk.py",
+        "swarm/joining/ticket_desk.py",
         "len(self._waiting) >= MAX_WAITING",
         "len(self._waiting) >= MAX_TRACKED",
         "tests/swarm/test_ticket_desk.py",
@@ -102,7 +102,7 @@ NEWCOMERS = (
     mutant(
         "let one network fill the queue",
         "attacks C13",
-        "swarm/ticket_desk.py",
+        "swarm/joining/ticket_desk.py",
         "if block in self._waiting:",
         "if not block:",
         "tests/swarm/test_ticket_desk.py",
@@ -110,7 +110,7 @@ NEWCOMERS = (
     mutant(
         "listen to a key that gave false tickets",
         "record 19",
-        "swarm/ticket_desk.py",
+        "swarm/joining/ticket_desk.py",
         "if self.is_shut(peer):",
         "if not peer:",
         "tests/swarm/test_ticket_desk.py",
@@ -118,7 +118,7 @@ NEWCOMERS = (
     mutant(
         "take another key's ticket",
         "record 19",
-        "swarm/ticket_desk.py",
+        "swarm/joining/ticket_desk.py",
         "if ticket.peer != peer:",
         "if not ticket.peer:",
         "tests/swarm/test_ticket_desk.py",
@@ -126,7 +126,7 @@ NEWCOMERS = (
     mutant(
         "count a round not sealed yet as a false ticket",
         "record 19",
-        "swarm/ticket_desk.py",
+        "swarm/joining/ticket_desk.py",
         "frozenset({Reply.IDENTITY,",
         "frozenset({Reply.FUTURE, Reply.IDENTITY,",
         "tests/swarm/test_ticket_desk.py",

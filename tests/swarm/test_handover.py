@@ -11,7 +11,7 @@ from btard.rules.config import RunConfig
 from btard.rules.roster import Roster
 from btard.rules.seal import Seal
 from btard.swarm.frames import Kind
-from btard.swarm.handover import MAX_HANDOVER, Handovers
+from btard.swarm.joining.handover import MAX_HANDOVER, Handovers
 from btard.swarm.records import WorkRecord
 from btard.wire import encode
 

@@ -11,8 +11,8 @@ from tests.rules.build import make_config
 from btard.dht.limits import TokenBucket
 from btard.identity import Flaw, JoinTicket, PeerId, Puzzle
 from btard.identity.work import MAX_NONCE, find_identity_nonce
-from btard.swarm import ticket_desk
-from btard.swarm.ticket_desk import (
+from btard.swarm.joining import ticket_desk
+from btard.swarm.joining.ticket_desk import (
     BLOCK_BURST,
     BLOCK_PER_SECOND,
     FALSE,

@@ -8,7 +8,7 @@ from btard.errors import Unreachable
 from btard.identity import Identity, find_flaw
 from btard.net import Address, Hub, MemoryNetwork, Terms
 from btard.rules.seal import Seal
-from btard.swarm.fetching_state import Progress
+from btard.swarm.joining.fetching_state import Progress
 from btard.training.joining import TicketSolver, reach_anybody, throttle
 from btard.training.meeting import Endpoint
 

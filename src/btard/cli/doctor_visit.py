@@ -20,8 +20,8 @@ from btard.errors import ConfigError, NetworkError, Refused, RemoteProtocolError
 from btard.identity import Identity, PeerId
 from btard.net import Address, Hub, TcpTransport, Terms, open_tcp
 from btard.rules.config import RunConfig
-from btard.swarm.asking_lineage import LineAsker
 from btard.swarm.compute import ThreadCompute
+from btard.swarm.joining.asking_lineage import LineAsker
 from btard.swarm.peer import find_cause
 from btard.training.checkup import DIAL_SECONDS, ask_for_check_up, is_loopback
 from btard.training.meeting import LOOPBACK, ask_for_config

@@ -24,7 +24,7 @@ from btard.swarm.events import (
     Sampled,
     Stranded,
 )
-from btard.swarm.fetching_state import Progress as Transfer
+from btard.swarm.joining.fetching_state import Progress as Transfer
 from btard.training import Continued, Evaluation, Ready, TrainingEvent, TrainingResult
 from btard.training import Progress as RoundProgress
 from btard.training.solving import Solving

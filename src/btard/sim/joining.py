@@ -12,9 +12,9 @@ from btard.net import Hub
 from btard.rules.config import RunConfig
 from btard.rules.seal import Seal
 from btard.swarm.compute import InlineCompute
+from btard.swarm.joining.stranger import FindSeal, Stranger
 from btard.swarm.restoring import NoSnapshots, StoredState, Vectors
 from btard.swarm.state import State
-from btard.swarm.stranger import FindSeal, Stranger
 from btard.swarm.workload import OptimizerState, Workload
 
 CHEAP = {"identity_bits": 2, "ticket_bits": 2, "ticket_memory_kib": 8}

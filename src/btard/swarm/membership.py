@@ -6,11 +6,11 @@ from pathlib import Path
 
 from btard.identity import Identity
 from btard.rules.config import RunConfig
-from btard.swarm.application import Application
 from btard.swarm.compute import Compute
 from btard.swarm.conduct import Conduct
 from btard.swarm.events import Observer
 from btard.swarm.goodbye import Goodbye
+from btard.swarm.joining.application import Application
 from btard.swarm.restoring import NoSnapshots, Snapshots
 from btard.swarm.workload import Workload
 

@@ -15,9 +15,11 @@ from btard.net import Hub
 from btard.rules.config import RunConfig
 from btard.rules.seal import SealSignature
 from btard.rules.succession import roster_of
-from btard.swarm.entering import join_midway
 from btard.swarm.events import Resumed, RunStarted
 from btard.swarm.genesis import Founder, SignedSeal, ask_for_genesis, make_hello, serve_genesis
+from btard.swarm.joining.entering import join_midway
+from btard.swarm.joining.telling_lineage import LineTeller
+from btard.swarm.joining.telling_state import StateTeller
 from btard.swarm.ledger import Ledger
 from btard.swarm.ledger_files import put_aside, was_put_aside
 from btard.swarm.links import Directory, Links, dial_founder
@@ -26,8 +28,6 @@ from btard.swarm.plain import PlainRun
 from btard.swarm.restoring import Start, restore
 from btard.swarm.rounds import Rounds
 from btard.swarm.state import State, Work, compute_state_root
-from btard.swarm.telling_lineage import LineTeller
-from btard.swarm.telling_state import StateTeller
 from btard.swarm.transfers import Transfers
 from btard.swarm.updates import Updates
 from btard.wire import compute_seal_digest

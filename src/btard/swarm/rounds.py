@@ -12,10 +12,10 @@ from btard.rules.seal import Seal
 from btard.swarm.catching_up import catch_up, recall
 from btard.swarm.events import RoundDone
 from btard.swarm.exchange import Exchange, NewAttempt, Stalls
+from btard.swarm.joining.reception import Reception
 from btard.swarm.ledger import Ledger
 from btard.swarm.links import PATIENCE_S, Directory, Links
 from btard.swarm.membership import Membership
-from btard.swarm.reception import Reception
 from btard.swarm.records import encode_work
 from btard.swarm.recovery import Recovery
 from btard.swarm.restoring import Start

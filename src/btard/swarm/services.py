@@ -15,8 +15,8 @@ from btard.swarm.events import Departed, Observer
 from btard.swarm.exchange import IN_FLIGHT, Exchange
 from btard.swarm.gather import Parts
 from btard.swarm.goodbye import Goodbye
+from btard.swarm.joining.reception import Reception
 from btard.swarm.ledger import Ledger
-from btard.swarm.reception import Reception
 from btard.swarm.scatter import Slices
 from btard.swarm.state import Work
 from btard.swarm.updates import Updates

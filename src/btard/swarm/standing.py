@@ -22,8 +22,8 @@ from btard.rules.seal import Seal, SealSignature
 from btard.rules.succession import find_objection
 from btard.swarm.broadcast import Broadcast
 from btard.swarm.frames import Kind, SignedTuple
+from btard.swarm.joining.lineage import find_signers
 from btard.swarm.ledger import Ledger
-from btard.swarm.lineage import find_signers
 from btard.wire import compute_seal_digest, decode, decode_seal, encode, encode_seal
 
 log = structlog.get_logger(__name__)

@@ -12,8 +12,8 @@ from btard.net import Address, Hub
 from btard.rules.config import RunConfig
 from btard.rules.seal import Seal
 from btard.swarm.compute import Compute
-from btard.swarm.fetching_state import Progress as Transfer
-from btard.swarm.stranger import FindSeal
+from btard.swarm.joining.fetching_state import Progress as Transfer
+from btard.swarm.joining.stranger import FindSeal
 from btard.training.address_book import AddressBook
 from btard.training.meeting import Endpoint, Search
 from btard.training.notebook import NOTEBOOK_FILE, Notebook

@@ -26,7 +26,7 @@ from btard.swarm.events import (
     RunStarted,
     Stranded,
 )
-from btard.swarm.fetching_state import Progress as Transfer
+from btard.swarm.joining.fetching_state import Progress as Transfer
 from btard.swarm.state import State
 from btard.training.solving import Solving
 from btard.training.tasks import Evaluation

@@ -30,9 +30,9 @@ from btard.swarm.compute import ThreadCompute
 from btard.swarm.conduct import Conduct
 from btard.swarm.events import Event, GradientOverflow, Resumed, RoundDone, RunStarted
 from btard.swarm.goodbye import Goodbye
+from btard.swarm.joining.stranger import Stranger
 from btard.swarm.peer import Membership, find_cause, run_peer
 from btard.swarm.state import State
-from btard.swarm.stranger import Stranger
 from btard.swarm.workload import Workload
 from btard.training.address_book import ADDRESS_FILE, AddressBook, find_last_place
 from btard.training.checkpoints import CheckpointSnapshots, save_checkpoint

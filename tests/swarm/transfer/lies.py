@@ -9,7 +9,7 @@ from tests.swarm.transfer.scenes import Scene
 from btard.identity import PeerId
 from btard.net import Hub
 from btard.swarm.frames import Kind
-from btard.swarm.transfer_frames import ChunksAnswer, Claims, Outline, RangeQuestion, Status
+from btard.swarm.joining.transfer_frames import ChunksAnswer, Claims, Outline, RangeQuestion, Status
 from btard.wire import decode, encode
 
 Lie = Callable[[Scene, Hub], None]

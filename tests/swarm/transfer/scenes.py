@@ -10,13 +10,13 @@ from tests.swarm.transfer.sealed_run import SealedRun
 
 from btard.identity import Identity, PeerId
 from btard.net import Address, Hub, MemoryNetwork, Terms, Transport, open_tcp
-from btard.swarm.asking_lineage import LineAsker
 from btard.swarm.compute import InlineCompute
-from btard.swarm.fetching_state import FetchedState, Progress, fetch_state
+from btard.swarm.joining.asking_lineage import LineAsker
+from btard.swarm.joining.fetching_state import FetchedState, Progress, fetch_state
+from btard.swarm.joining.lineage import Line
+from btard.swarm.joining.telling_lineage import LineTeller
+from btard.swarm.joining.telling_state import StateTeller
 from btard.swarm.ledger import Ledger
-from btard.swarm.lineage import Line
-from btard.swarm.telling_lineage import LineTeller
-from btard.swarm.telling_state import StateTeller
 
 NEWCOMER = Identity(b"n" * 32)
 LOOPBACK = Address("127.0.0.1", 0)

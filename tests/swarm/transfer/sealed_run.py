@@ -11,8 +11,8 @@ from torch import Tensor
 from btard.identity import Context, Identity, digest
 from btard.rules.config import RunConfig
 from btard.rules.seal import Seal, SealSignature
-from btard.swarm.fetching_state import Memory
 from btard.swarm.frames import SignedTuple
+from btard.swarm.joining.fetching_state import Memory
 from btard.swarm.ledger import Ledger
 from btard.swarm.restoring import StoredState
 from btard.swarm.state import as_bytes, compute_full_state_root, compute_state_root

@@ -8,7 +8,7 @@ import torch
 
 from btard.errors import ConfigError
 from btard.rules.merkle import compute_leaves
-from btard.swarm.assembly import Assembly
+from btard.swarm.joining.assembly import Assembly
 from btard.swarm.state import as_bytes
 
 VALUES = torch.arange(1, 101, dtype=torch.float32)  # ten chunks of ten, the last one whole

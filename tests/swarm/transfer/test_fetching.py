@@ -11,9 +11,9 @@ from tests.swarm.transfer.scenes import Scene, open_scene
 from tests.swarm.transfer.sealed_run import SealedRun
 
 from btard.errors import ConfigError, RemoteProtocolError, Unreachable
-from btard.swarm.fetching_state import FetchedState, forget_transfer
 from btard.swarm.frames import Kind
-from btard.swarm.transfer_frames import Status
+from btard.swarm.joining.fetching_state import FetchedState, forget_transfer
+from btard.swarm.joining.transfer_frames import Status
 
 Clock = trio.testing.MockClock
 
@@ -21,7 +21,7 @@ Clock = trio.testing.MockClock
 @pytest.fixture(autouse=True)
 def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """A vector of some hundred numbers is many pieces."""
-    monkeypatch.setattr("btard.swarm.transfer_frames.PIECE_BYTES", 128)
+    monkeypatch.setattr("btard.swarm.joining.transfer_frames.PIECE_BYTES", 128)
 
 
 def check_state(run: SealedRun, fetched: FetchedState) -> None:

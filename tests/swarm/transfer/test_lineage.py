@@ -15,12 +15,12 @@ from btard.identity import Identity, PeerId
 from btard.net import Hub
 from btard.rules.seal import Seal
 from btard.sim import LinearTask, SimulatedSwarm
-from btard.swarm.asking_lineage import LineAsker
 from btard.swarm.compute import InlineCompute
 from btard.swarm.frames import Kind, SignedTuple
+from btard.swarm.joining.asking_lineage import LineAsker
+from btard.swarm.joining.lineage import LineAnswer, LineQuestion
+from btard.swarm.joining.telling_lineage import LineTeller
 from btard.swarm.ledger import Ledger
-from btard.swarm.lineage import LineAnswer, LineQuestion
-from btard.swarm.telling_lineage import LineTeller
 from btard.wire import compute_seal_digest, decode, encode
 
 Clock = trio.testing.MockClock
@@ -61,7 +61,7 @@ async def test_a_run_whose_members_change_needs_some_more(
     page: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, autojump_clock: Clock
 ) -> None:
     """Each step goes as far as more than half of a roster is still there; pages may end anywhere."""
-    monkeypatch.setattr("btard.swarm.telling_lineage.MAX_PAGE", page)
+    monkeypatch.setattr("btard.swarm.joining.telling_lineage.MAX_PAGE", page)
     rosters = {5 * step: range(step, step + 7) for step in range(1, 7)}
     run = SealedRun(rounds=33, rosters=rosters)
     async with open_scene(run, tmp_path, members=3) as scene:
@@ -139,7 +139,7 @@ async def test_a_longer_line_than_there_may_be(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, autojump_clock: Clock
 ) -> None:
     """Even true seals are refused beyond the bound."""
-    monkeypatch.setattr("btard.swarm.asking_lineage.MAX_STEPS", 8)
+    monkeypatch.setattr("btard.swarm.joining.asking_lineage.MAX_STEPS", 8)
     run = SealedRun(rounds=10)
     async with open_scene(run, tmp_path, members=1) as scene:
         assert "has no end" in await refuse(scene, [run.tuple_of(seal) for seal in run.seals])

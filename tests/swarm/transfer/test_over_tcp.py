@@ -14,7 +14,7 @@ from btard.errors import Refused
 
 async def test_three_lying_sources_of_seven(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The state is right, the liars are named, and nobody else is."""
-    monkeypatch.setattr("btard.swarm.transfer_frames.PIECE_BYTES", 1 << 12)
+    monkeypatch.setattr("btard.swarm.joining.transfer_frames.PIECE_BYTES", 1 << 12)
     run = SealedRun(elements=50_000)
     async with open_scene(run, tmp_path, over_tcp=True) as scene:
         for index in (1, 3, 5):

@@ -4,8 +4,8 @@ import pytest
 import trio
 
 from btard.identity import PeerId
-from btard.swarm.pieces import PieceBoard
-from btard.swarm.sources import Sources
+from btard.swarm.joining.pieces import PieceBoard
+from btard.swarm.joining.sources import Sources
 
 Clock = trio.testing.MockClock
 ONE, TWO, THREE = (PeerId(bytes([number]) * 32) for number in range(3))

@@ -10,9 +10,8 @@ from tests.swarm.transfer.sealed_run import CHUNK, SealedRun
 
 from btard.errors import ConnectionLost
 from btard.swarm.frames import Kind
-from btard.swarm.state import compute_state_root
-from btard.swarm.telling_state import PLACES_PER_PEER
-from btard.swarm.transfer_frames import (
+from btard.swarm.joining.telling_state import PLACES_PER_PEER
+from btard.swarm.joining.transfer_frames import (
     ChunksAnswer,
     Claims,
     Offer,
@@ -23,6 +22,7 @@ from btard.swarm.transfer_frames import (
     Segment,
     Status,
 )
+from btard.swarm.state import compute_state_root
 from btard.wire import decode, encode
 
 Clock = trio.testing.MockClock

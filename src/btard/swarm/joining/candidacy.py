@@ -20,15 +20,15 @@ from btard.rules.messages import Report
 from btard.rules.sampling import compute_sample
 from btard.rules.seal import Seal
 from btard.rules.succession import roster_of
-from btard.swarm.application import Application
 from btard.swarm.events import Admitted, Promoted, Sampled
 from btard.swarm.frames import Kind, Receipt, SampleHead, UpdateHead, UpdateRequest
-from btard.swarm.handover import Handovers
+from btard.swarm.joining.application import Application
+from btard.swarm.joining.handover import Handovers
+from btard.swarm.joining.ticket_desk import Reply, explain
 from btard.swarm.membership import Membership
 from btard.swarm.records import WorkRecord, open_state, open_work
 from btard.swarm.restoring import Start, Vectors
 from btard.swarm.state import as_bytes, compute_state_root
-from btard.swarm.ticket_desk import Reply, explain
 from btard.swarm.transfers import Transfers
 from btard.swarm.updates import Update
 from btard.wire import decode, encode

@@ -17,7 +17,7 @@ from btard.net import Hub
 from btard.rules.config import RunConfig
 from btard.swarm.compute import Compute
 from btard.swarm.frames import Kind
-from btard.swarm.lineage import (
+from btard.swarm.joining.lineage import (
     FROM_GENESIS,
     MAX_PAGE,
     MAX_STEPS,

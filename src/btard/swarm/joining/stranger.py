@@ -11,11 +11,11 @@ from btard.identity import JoinTicket, PeerId
 from btard.net import Hub
 from btard.rules.config import RunConfig
 from btard.rules.seal import Seal
-from btard.swarm.asking_lineage import LineAsker
 from btard.swarm.compute import Compute
-from btard.swarm.fetching_state import Progress, fetch_state, forget_transfer, ignore_progress
 from btard.swarm.frames import SignedTuple
-from btard.swarm.lineage import Line
+from btard.swarm.joining.asking_lineage import LineAsker
+from btard.swarm.joining.fetching_state import Progress, fetch_state, forget_transfer, ignore_progress
+from btard.swarm.joining.lineage import Line
 from btard.swarm.restoring import Vectors
 from btard.swarm.state import State, compute_state_root
 from btard.swarm.workload import Workload

@@ -17,10 +17,10 @@ from btard.errors import NetworkError, RemoteProtocolError
 from btard.identity import PeerId
 from btard.rules.config import RunConfig
 from btard.rules.seal import Seal
-from btard.swarm.fetching_vectors import Vector, VectorFetcher
 from btard.swarm.frames import Kind
+from btard.swarm.joining.fetching_vectors import Vector, VectorFetcher
+from btard.swarm.joining.transfer_frames import MAX_ANSWER, Claim, Claims, RoundsQuestion
 from btard.swarm.state import compute_full_state_root, compute_state_root
-from btard.swarm.transfer_frames import MAX_ANSWER, Claim, Claims, RoundsQuestion
 from btard.swarm.workload import OptimizerState, Workload
 from btard.wire import decode, encode
 

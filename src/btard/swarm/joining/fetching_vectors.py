@@ -19,12 +19,12 @@ from btard.identity import PeerId
 from btard.net import Hub
 from btard.rules.config import RunConfig
 from btard.rules.merkle import MerkleTree
-from btard.swarm.assembly import Assembly
 from btard.swarm.compute import Compute
 from btard.swarm.frames import Kind
-from btard.swarm.pieces import Claim, PieceBoard
-from btard.swarm.sources import Sources
-from btard.swarm.transfer_frames import (
+from btard.swarm.joining.assembly import Assembly
+from btard.swarm.joining.pieces import Claim, PieceBoard
+from btard.swarm.joining.sources import Sources
+from btard.swarm.joining.transfer_frames import (
     MAX_LEAVES,
     PIECE_BYTES,
     ChunksAnswer,

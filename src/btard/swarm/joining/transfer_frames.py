@@ -14,7 +14,7 @@ from btard.rules.messages import Bytes32, Count, OptionalDigest
 MAX_SNAPSHOTS = 8
 MAX_TENSORS = 64
 MAX_SEGMENT = 256
-"""Seals in one page of a segment; a page ends at `btard.swarm.lineage.MAX_PAGE` bytes too."""
+"""Seals in one page of a segment; a page ends at `btard.swarm.joining.lineage.MAX_PAGE` bytes too."""
 MAX_CLAIMS = 256
 """Rounds of which one answer names the aggregates."""
 MAX_LEAVES = 32_768

@@ -25,13 +25,12 @@ from btard.net import Hub
 from btard.rules.config import RunConfig
 from btard.rules.seal import Seal
 from btard.swarm.compute import Compute
-from btard.swarm.fetching_vectors import Meter, Vector, VectorFetcher
 from btard.swarm.frames import Kind
-from btard.swarm.lineage import Line, Vouched
-from btard.swarm.replaying import Replay
-from btard.swarm.sources import Fault, Sources
-from btard.swarm.state import combine_state_roots, compute_state_root
-from btard.swarm.transfer_frames import (
+from btard.swarm.joining.fetching_vectors import Meter, Vector, VectorFetcher
+from btard.swarm.joining.lineage import Line, Vouched
+from btard.swarm.joining.replaying import Replay
+from btard.swarm.joining.sources import Fault, Sources
+from btard.swarm.joining.transfer_frames import (
     MAX_ANSWER,
     MAX_CLAIMS,
     Offer,
@@ -41,6 +40,7 @@ from btard.swarm.transfer_frames import (
     Segment,
     TensorEntry,
 )
+from btard.swarm.state import combine_state_roots, compute_state_root
 from btard.swarm.workload import OptimizerState, Workload
 from btard.wire import compute_seal_digest, decode, decode_seal, encode
 

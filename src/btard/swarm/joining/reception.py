@@ -23,11 +23,11 @@ from btard.rules.sampling import Finding, compute_sample, is_sample, judge_sampl
 from btard.swarm.compute import Compute
 from btard.swarm.conduct import Conduct
 from btard.swarm.frames import Kind, Receipt, SampleHead, UpdateHead, UpdateRequest
+from btard.swarm.joining.past import ROUNDS, Past, Start
+from btard.swarm.joining.ticket_desk import MAX_TICKET_BYTES, Outlook, Reply, TicketDesk
 from btard.swarm.ledger import Ledger
-from btard.swarm.past import ROUNDS, Past, Start
 from btard.swarm.records import encode_work
 from btard.swarm.state import State, Work, as_bytes
-from btard.swarm.ticket_desk import MAX_TICKET_BYTES, Outlook, Reply, TicketDesk
 from btard.swarm.updates import Update, Updates
 from btard.swarm.workload import Workload
 from btard.wire import decode, encode

@@ -19,11 +19,8 @@ from btard.rules.merkle import MerkleTree, compute_leaves
 from btard.rules.seal import Seal
 from btard.swarm.compute import Compute
 from btard.swarm.frames import Kind
-from btard.swarm.ledger import Ledger
-from btard.swarm.lineage import MAX_PAGE
-from btard.swarm.restoring import Snapshots, StoredState
-from btard.swarm.state import combine_state_roots
-from btard.swarm.transfer_frames import (
+from btard.swarm.joining.lineage import MAX_PAGE
+from btard.swarm.joining.transfer_frames import (
     MAX_CLAIMS,
     MAX_LEAVES,
     MAX_QUESTION,
@@ -43,6 +40,9 @@ from btard.swarm.transfer_frames import (
     TensorEntry,
     count_piece_chunks,
 )
+from btard.swarm.ledger import Ledger
+from btard.swarm.restoring import Snapshots, StoredState
+from btard.swarm.state import combine_state_roots
 from btard.swarm.updates import Updates
 from btard.wire import decode, encode, encode_seal
 

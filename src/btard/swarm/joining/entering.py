@@ -4,9 +4,9 @@ import trio
 
 from btard.net import Hub
 from btard.rules.succession import roster_of
-from btard.swarm.application import Application
-from btard.swarm.candidacy import Candidacy
-from btard.swarm.handover import Handovers
+from btard.swarm.joining.application import Application
+from btard.swarm.joining.candidacy import Candidacy
+from btard.swarm.joining.handover import Handovers
 from btard.swarm.ledger import Ledger
 from btard.swarm.links import Directory, Links
 from btard.swarm.membership import Membership

@@ -11,8 +11,8 @@ from btard.rules.roster import Roster
 from btard.rules.seal import Seal
 from btard.rules.succession import find_vouchers, roster_of
 from btard.swarm.frames import Kind, SignedTuple
+from btard.swarm.joining.lineage import FROM_GENESIS, MAX_PAGE, LineAnswer, LineQuestion
 from btard.swarm.ledger import Ledger
-from btard.swarm.lineage import FROM_GENESIS, MAX_PAGE, LineAnswer, LineQuestion
 from btard.wire import compute_seal_digest, decode, encode, encode_seal
 
 SEALS_PER_TURN = 128
