@@ -126,7 +126,7 @@ async def _take_part(
 
 async def _come_in(member: Membership, hub: Hub, directory: Directory, ledger: Ledger, transfers: Transfers) -> Start:
     """Return our first start: with all others at the genesis, or midway, where the run has begun without us."""
-    application = member.application if member.config.admission == "open" and not ledger.newest_seal() else None
+    application = None if ledger.newest_seal() else member.application
     is_late = application is not None and was_put_aside(member.data_dir)  # then a founder founds nothing again
     if application is not None and not is_late and not member.is_founder:
         is_late = await application.has_begun()
