@@ -4,7 +4,7 @@ A real swarm that loses processes all the time: who is killed comes back, and th
     each   every --kill-every seconds an honest peer is killed and started again at once
     long   one honest peer is killed and comes back only after the others have removed it
     all    every process is killed at the same moment, and all are started again
-    churn  every --kill-every seconds three honest peers are killed and started again after up to as long; whoever
+    churn  every --kill-every seconds three honest peers are killed and started again after up to half as long; whoever
            was removed meanwhile is started once more, and comes back as a candidate
 
 At the end: no honest peer banned, none removed but the one of ``long`` and those of ``churn``, one state in the newest
@@ -95,7 +95,7 @@ def churn(swarm: Swarm, seconds: float, kill_every: float, source: random.Random
         running = [peer for peer in find_honest(swarm) if peer.is_running]
         for victim in source.sample(running, min(VICTIMS, len(running))):
             victim.kill()
-            away_s = source.uniform(0, kill_every)
+            away_s = source.uniform(0, kill_every / 2)
             returns[victim.player.number] = time.monotonic() + away_s
             print(
                 f"round {find_newest_round(swarm)}: killed peer {victim.player.number} for {away_s:.0f} s", flush=True
