@@ -10,6 +10,7 @@ from tests.swarm.joining_scenes import (
     SETTINGS,
     STRANGER,
     Blind,
+    Doorkeeper,
     Idle,
     Slanderer,
     build,
@@ -18,7 +19,7 @@ from tests.swarm.joining_scenes import (
     require_sound,
 )
 
-from btard.errors import Banned, Removed
+from btard.errors import Banned, Refused, Removed
 from btard.rules.evidence import Cause, DepartureKind
 from btard.swarm.events import Admitted, Departed, Promoted, RoundDone
 from btard.swarm.ledger import Ledger
@@ -165,6 +166,20 @@ def test_newcomer_killed_after_its_entry_goes_on(tmp_path: Path, after: int) -> 
     else:  # killed between its promotion and its first word: nothing to come back by, and no blame
         assert after == 0
         assert isinstance(outcome.peers[STRANGER].error, Removed)
+
+
+def test_member_that_calls_the_run_closed_keeps_nobody_out(tmp_path: Path) -> None:
+    """A stranger goes by its own run file: a liar among the members must not send it away."""
+    outcome = play(build(tmp_path, {STRANGER: COMES_S}, {1: Doorkeeper(), 2: Doorkeeper()}))
+    assert find(outcome, STRANGER, Promoted)
+
+
+def test_candidate_is_told_that_the_run_is_over(tmp_path: Path) -> None:
+    """Whose probation is longer than the run hears of its end, and does not wait for members that are gone."""
+    outcome = play(build(tmp_path, {STRANGER: COMES_S}, probation=50))
+    assert find(outcome, STRANGER, Admitted)
+    with pytest.raises(Refused, match="the run is over"):
+        raise outcome.peers[STRANGER].error or AssertionError
 
 
 def test_closed_run_takes_no_ticket(tmp_path: Path) -> None:

@@ -3,28 +3,19 @@
 from pathlib import Path
 
 import pytest
+from tests.swarm.joining_scenes import Idle
 
 from btard.rules.admission import compute_skipping_odds
 from btard.rules.config import RunConfig
 from btard.rules.evidence import Cause, DepartureKind
-from btard.rules.messages import Report
 from btard.sim import SimulatedSwarm
 from btard.sim.determinism import run_deterministically
 from btard.sim.joining import CHEAP
 from btard.sim.tasks import StubTask
-from btard.swarm.conduct import Conduct
 from btard.swarm.events import Departed
 
 MEMBERS, SYBILS, COMES_S = 4, 12, 8.0
 SETTINGS = {"tau": 5.0, "delta": 50.0, "rounds": 40, "probation": 8, "check_rate": 1.0, "state_interval": 4, **CHEAP}
-
-
-class Idle(Conduct):
-    """Says anything rather than work."""
-
-    def sample(self, round_number: int, compute: object) -> Report:
-        """Say what no gradient gives."""
-        return Report((0.0,) * 10, 1.0)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

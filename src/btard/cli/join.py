@@ -15,14 +15,14 @@ from btard.wire import parse_ticket
 
 FOUNDER_EVALUATES_EVERY = 10
 KEY_FILE = "identity.key"
+FOUND_HELP = "Be the founder of the run in this file, with the key that made it."
+TRUST_HELP = "A recent seal, from somebody you trust: refuse any run without it."
 
 
 def join(
     ticket: Annotated[str, typer.Argument(help="The word that the founder gave you: btard1-...")],
     data_dir: Annotated[Path, typer.Option(help="Directory for key, ledger and checkpoints; one per peer.")],
-    found: Annotated[
-        Path | None, typer.Option(help="Be the founder of the run in this file, with the key that made it.")
-    ] = None,
+    found: Annotated[Path | None, typer.Option(help=FOUND_HELP)] = None,
     run_file: Annotated[Path | None, typer.Option(help="The run's file, if you have it; else it is fetched.")] = None,
     listen: Annotated[list[str] | None, typer.Option(metavar="ADDR", help=LISTEN_HELP)] = None,
     announce: Annotated[list[str] | None, typer.Option(metavar="ADDR", help=ANNOUNCE_HELP)] = None,
@@ -33,10 +33,7 @@ def join(
     rounds: Annotated[
         int | None, typer.Option(min=1, help="Leave with a goodbye after so many rounds. [all of the run]")
     ] = None,
-    trust_seal: Annotated[
-        str | None,
-        typer.Option(metavar="DIGEST", help="A recent seal, from somebody you trust: refuse any run without it."),
-    ] = None,
+    trust_seal: Annotated[str | None, typer.Option(metavar="DIGEST", help=TRUST_HELP)] = None,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to try addresses that do not answer.")] = 60.0,
     json_log: Annotated[Path | None, typer.Option(help="Append events here, one JSON object a line.")] = None,
     log_level: Annotated[LogLevel, typer.Option(help="What to log on standard error.")] = LogLevel.WARNING,

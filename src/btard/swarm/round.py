@@ -22,8 +22,8 @@ from btard.rules.admission import Work as CandidateWork
 from btard.rules.config import RunConfig
 from btard.rules.draws import combine_nonces, draw_round_validators
 from btard.rules.messages import Commit, Transcript
-from btard.rules.roster import Roster
 from btard.rules.seal import Seal
+from btard.rules.succession import roster_of
 from btard.swarm.aggregation import aggregate, reveal
 from btard.swarm.checking import Verified, check, confirm, verify
 from btard.swarm.committing import commit
@@ -75,7 +75,6 @@ async def update(services: Services, work: Work, verified: Verified) -> State:
     keep_update(services, work, is_applied=optimizer is not work.state.optimizer)
     q = combine_nonces(verified.confirms)
     works, admission = admit(config, work)
-    roster = Roster.of((*work.roster.members, *admission.promoted))
     seal = await services.compute.run(
         lambda: build_seal(config, work, verified.confirms, q, parameters, optimizer, admission)
     )
@@ -83,7 +82,7 @@ async def update(services: Services, work: Work, verified: Verified) -> State:
     return State(
         round=work.round + 1,
         attempt=work.attempt,
-        roster=roster,
+        roster=roster_of(seal),
         parameters=parameters,
         optimizer=optimizer,
         seal=seal,
@@ -92,7 +91,7 @@ async def update(services: Services, work: Work, verified: Verified) -> State:
         banned=work.banned,
         assignments=draw_round_validators(config, q, work.roster, work.contributors, verified.loud),
         exempt=verified.exempt,
-        marks=work.next_marks.within(roster),
+        marks=work.next_marks.within(roster_of(seal)),
         newcomers=frozenset(admission.promoted),
         checks=draw_checks(config, q, work.roster, works),
         due=work.state.checks,

@@ -15,15 +15,13 @@ import trio
 from btard.errors import Banned, NetworkError, Refused, RemoteProtocolError, Removed
 from btard.identity import JoinTicket, PeerId, short
 from btard.net import Hub
-from btard.rules.draws import compute_minibatch_seed
-from btard.rules.messages import Report
-from btard.rules.sampling import compute_sample
 from btard.rules.seal import Seal
 from btard.rules.succession import roster_of
 from btard.swarm.events import Admitted, Promoted, Sampled
 from btard.swarm.frames import Kind, Receipt, SampleHead, UpdateHead, UpdateRequest
 from btard.swarm.joining.application import Application
 from btard.swarm.joining.handover import Handovers
+from btard.swarm.joining.past import Worksite
 from btard.swarm.joining.ticket_desk import Reply, explain
 from btard.swarm.membership import Membership
 from btard.swarm.records import WorkRecord, open_state, open_work
@@ -42,6 +40,7 @@ MAX_BEHIND = 64
 PRESENT_S = 60.0
 """Most between two showings of our ticket to members that have not taken it; the first come sooner."""
 TICKET_TIMEOUT_S = 30.0
+OVER = "the run is over: there is nothing left to join"
 
 
 class Candidacy:
@@ -82,6 +81,8 @@ class Candidacy:
     async def _go_on(self, place: WorkRecord) -> Start:
         """Work in every round that is handed over, until it is one that we begin as a member."""
         while True:
+            if place.round > self._config.rounds:
+                raise Refused(OVER)
             if self._me in place.roster:
                 if (start := await self._enter(place)) is not None:
                     return start
@@ -132,7 +133,7 @@ class Candidacy:
                 self._handovers.trust(roster_of(seal))
                 self._follow_roster()
                 if seal.round >= self._config.rounds:
-                    raise Refused("the run is over: there is nothing left to join")
+                    raise Refused(OVER)
 
     async def _show_to_all(self, ticket: JoinTicket, shown: set[PeerId]) -> None:
         for peer in self._handovers.roster.members:
@@ -146,8 +147,6 @@ class Candidacy:
         except (NetworkError, RemoteProtocolError) as error:
             log.debug("a member did not look at our ticket", peer=short(peer), reason=str(error))
             return False
-        if reply is Reply.CLOSED:
-            raise Refused(explain(reply))
         if reply is not Reply.TAKEN:
             log.info("a member does not take our ticket", peer=short(peer), reason=explain(reply))
         return reply is Reply.TAKEN
@@ -172,7 +171,10 @@ class Candidacy:
         vectors = await self._come_to(place.seal)
         if vectors is None:
             return
-        report = await self._member.compute.run(lambda: self._sample(place, vectors[0]))
+        here, member = Worksite(place.round, vectors[0], place.seal.q), self._member
+        report = await member.compute.run(
+            lambda: member.conduct.sample(place.round, lambda: here.sample(self._config, member.workload, self._me))
+        )
         body = encode(SampleHead(place.round, place.first_attempt, report))
         for peer in self._handovers.roster.members:
             self._hub.send(peer, Kind.SAMPLE, body)
@@ -188,15 +190,6 @@ class Candidacy:
         self._transfers.slices.begin_round(place.round, len(roster))
         self._transfers.parts.begin_attempt(place.round, place.attempt, len(roster))
         self._transfers.broadcast.board.forget(place.round - 1, place.attempt)
-
-    def _sample(self, place: WorkRecord, parameters: torch.Tensor) -> Report:
-        q, me = place.seal.q, self._me
-
-        def compute() -> Report:
-            seed = compute_minibatch_seed(q, place.round, me)
-            return compute_sample(self._config, q, place.round, me, self._member.workload.gradient(parameters, seed))
-
-        return self._member.conduct.sample(place.round, compute)
 
     async def _come_to(self, seal: Seal) -> Vectors | None:
         """Return the state that a seal names, or None if we are further already.

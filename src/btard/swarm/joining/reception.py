@@ -17,13 +17,12 @@ from btard.net import Hub
 from btard.rules.admission import Check, choose_quoted, is_open
 from btard.rules.config import RunConfig
 from btard.rules.disputes import Dispute
-from btard.rules.draws import compute_minibatch_seed
 from btard.rules.messages import MAX_TICKETS, Opinion, Quotes, Report, Sample
-from btard.rules.sampling import Finding, compute_sample, is_sample, judge_sample
+from btard.rules.sampling import Finding, is_sample, judge_sample
 from btard.swarm.compute import Compute
 from btard.swarm.conduct import Conduct
 from btard.swarm.frames import Kind, Receipt, SampleHead, UpdateHead, UpdateRequest
-from btard.swarm.joining.past import ROUNDS, Past, Start
+from btard.swarm.joining.past import ROUNDS, Past
 from btard.swarm.joining.ticket_desk import MAX_TICKET_BYTES, Outlook, Reply, TicketDesk
 from btard.swarm.ledger import Ledger
 from btard.swarm.records import encode_work
@@ -196,17 +195,12 @@ class Reception:
             return
 
         def is_false() -> bool:
-            own = self._compute_own(start, work.round, work.candidate)
+            own = start.sample(self._config, self._workload, work.candidate)
             return judge_sample(self._config, work.report, own, CHARGE) is not Finding.TRUE
 
         charge = await self._aside.run(lambda: self._conduct.charge(work.round, work.candidate, is_false))
         if charge:
             self._charged.add((work.round, work.candidate))
-
-    def _compute_own(self, start: Start, number: int, peer: PeerId) -> Report:
-        seed = compute_minibatch_seed(start.q, number, peer)
-        gradient = self._workload.gradient(start.parameters, seed)
-        return compute_sample(self._config, start.q, number, peer, gradient)
 
     async def judge(self, state: State, dispute: Dispute) -> Opinion:
         """Look at a charge with our own eyes: against the candidate, or against who charged it; or say nothing.
@@ -218,7 +212,7 @@ class Reception:
         claimed = next((item.work.report for item in state.due if item.work.candidate == dispute.accused), None)
         if start is None or claimed is None or dispute.accuser is None:
             return Opinion((), (), ())
-        own = await self._aside.run(lambda: self._compute_own(start, dispute.round, dispute.accused))
+        own = await self._aside.run(lambda: start.sample(self._config, self._workload, dispute.accused))
         match judge_sample(self._config, claimed, own, AGREE):
             case Finding.TRUE:
                 return Opinion((dispute.accuser,), (), ())
