@@ -1,7 +1,5 @@
 """The desk for join tickets: honest newcomers are served, floods wait outside, and a false ticket costs little."""
 
-from functools import partial
-
 import msgspec
 import pytest
 import trio
@@ -9,7 +7,7 @@ import trio.lowlevel
 from tests.rules.build import make_config
 
 from btard.dht.limits import TokenBucket
-from btard.identity import Flaw, JoinTicket, PeerId, Puzzle
+from btard.identity import JoinTicket, PeerId, Puzzle
 from btard.identity.work import MAX_NONCE, find_identity_nonce
 from btard.swarm.joining import ticket_desk
 from btard.swarm.joining.ticket_desk import (
@@ -276,30 +274,6 @@ async def test_whoever_leaves_the_queue_makes_room(autojump_clock, desk, compute
     peer, host = make_peer(77), spread_hosts(MAX_WAITING)[3]
     assert await desk.present(peer, make_ticket(peer), host) is Reply.TAKEN
     assert compute.count == 2
-
-
-async def test_quoted_tickets_pass_the_queue(autojump_clock, desk, compute):
-    """What members quote is checked while newcomers wait, and never limited: the quoter answers for it."""
-    cases = make_cases(MAX_WAITING)
-    good, false = make_ticket(make_peer(90)), make_ticket(make_peer(91), is_solved=False)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(partial(present_all, desk, cases))
-        await trio.lowlevel.checkpoint()
-        begun = trio.current_time()
-        assert await desk.check_quoted(good) is None
-        assert await desk.check_quoted(false) is Flaw.WORK
-        assert trio.current_time() - begun <= 3 * EVALUATION_S
-    assert await desk.check_quoted(msgspec.structs.replace(good, round=NEWEST + 1)) is Flaw.FUTURE
-    assert compute.count == MAX_WAITING + 2
-
-
-async def test_what_was_presented_need_not_be_evaluated_when_quoted(autojump_clock, desk, compute):
-    """A member that took a ticket knows it when another quotes it."""
-    peer = make_peer(1)
-    ticket = make_ticket(peer)
-    await desk.present(peer, ticket, HOME)
-    assert await desk.check_quoted(ticket) is None
-    assert compute.count == 1
 
 
 async def test_memory_is_bounded(autojump_clock, compute, monkeypatch):

@@ -101,8 +101,7 @@ def seal_previous(work: Work, common: bytes) -> None:
     """
     seal = work.state.seal
     if common == seal.state:
-        commits = _read_commits(work)
-        claimed = tuple(SealSignature(peer, commits[peer].seal) for peer in commits)
+        claimed = tuple(SealSignature(peer, commit.seal) for peer, commit in _read_commits(work).items())
         work.signatures = _require_quorum(work, find_valid_signatures(seal, claimed))
 
 
@@ -153,7 +152,6 @@ def keep_signatures(services: Services, work: Work) -> None:
 def _require_quorum(work: Work, signed: Sequence[SealSignature]) -> Sequence[SealSignature]:
     if work.previous is None:
         return ()  # seal 0 is the founder's alone
-    makers = work.previous.state.roster
-    if not has_quorum(frozenset(item.signer for item in signed), makers):
+    if not has_quorum(frozenset(item.signer for item in signed), work.previous.state.roster):
         raise Undecided(f"round {work.round - 1}: its seal has no majority of signatures; the swarm stops")
     return signed

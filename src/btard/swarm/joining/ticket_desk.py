@@ -33,7 +33,7 @@ SHUT_SECONDS = 600.0
 MAX_TRACKED = 4096
 """Blocks and keys remembered at once; those seen longest ago are forgotten first."""
 MAX_KNOWN = 1024
-"""Tickets whose evaluation is remembered, so that presenting or quoting one again costs nothing."""
+"""Tickets whose evaluation is remembered, so that presenting one again costs nothing."""
 MAX_TICKET_BYTES = 64
 
 K = TypeVar("K", bound=Hashable)
@@ -108,14 +108,6 @@ class TicketDesk:
         if reply in FALSE:
             self._note_false(peer)
         return reply
-
-    async def check_quoted(self, ticket: JoinTicket) -> Flaw | None:
-        """Return what is wrong with a ticket that a member quotes, who answers for it: nothing here limits it."""
-        await trio.lowlevel.checkpoint()
-        puzzle = self._pose(ticket)
-        if isinstance(puzzle, Flaw):
-            return puzzle
-        return None if await self._is_solved(puzzle, ticket.nonce) else Flaw.WORK
 
     def is_shut(self, peer: PeerId) -> bool:
         """Return whether ``peer`` has given so many false tickets that its link should be cut."""
