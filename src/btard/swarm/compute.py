@@ -4,12 +4,18 @@ The one seam between the event loop and heavy work: gradients, clipping, hashing
 A worker thread costs 0.1 ms a hop and breaks virtual time, so the simulator runs the same work inline.
 """
 
+import os
+import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
 import trio
 
 T = TypeVar("T")
+
+LOWEST_PRIORITY = 19
 
 
 class Compute(Protocol):
@@ -28,6 +34,28 @@ class ThreadCompute:
     async def run(self, work: Callable[[], T]) -> T:
         """Return ``work()``, run in a thread."""
         return await trio.to_thread.run_sync(work, limiter=self._limiter)
+
+
+class BackgroundCompute:
+    """Runs work in one thread of its own that gives way to all others of the machine, on systems that can (Linux)."""
+
+    def __init__(self) -> None:
+        self._executor = ThreadPoolExecutor(1, "btard-background", initializer=_give_way)
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Return ``work()``, run in the thread; a cancellation waits for its end."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        is_done, token = trio.Event(), trio.lowlevel.current_trio_token()
+        future = self._executor.submit(work)
+        future.add_done_callback(lambda _: token.run_sync_soon(is_done.set))
+        with trio.CancelScope(shield=True):
+            await is_done.wait()
+        return future.result()
+
+
+def _give_way() -> None:
+    if sys.platform == "linux":  # elsewhere a thread has no priority of its own
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWEST_PRIORITY)
 
 
 class InlineCompute:

@@ -17,7 +17,7 @@ import trio
 
 from btard.identity import JoinTicket, PeerId, Puzzle
 from btard.identity.work import find_identity_nonce
-from btard.swarm.compute import Compute, ThreadCompute
+from btard.swarm.compute import BackgroundCompute, Compute
 from btard.training.notebook import Notebook
 
 REPORT_SECONDS = 1.0
@@ -56,8 +56,8 @@ class Solving:
 
 
 def make_lanes(cores: int) -> tuple[Compute, ...]:
-    """Return one thread per core; Argon2id does not hold the GIL."""
-    return tuple(ThreadCompute() for _ in range(cores))
+    """Return one thread per core, each giving way to what else runs here; Argon2id does not hold the GIL."""
+    return tuple(BackgroundCompute() for _ in range(cores))
 
 
 async def work_for_identity(peer: PeerId, bits: int, lane: Compute, notebook: Notebook) -> int:
