@@ -9,6 +9,7 @@ from tests.rules.build import make_config
 from btard.dht.limits import TokenBucket
 from btard.identity import JoinTicket, PeerId, Puzzle
 from btard.identity.work import MAX_NONCE, find_identity_nonce
+from btard.net import find_block
 from btard.swarm.joining import ticket_desk
 from btard.swarm.joining.ticket_desk import (
     BLOCK_BURST,
@@ -24,7 +25,6 @@ from btard.swarm.joining.ticket_desk import (
     Reply,
     TicketDesk,
     explain,
-    find_block,
 )
 from btard.wire import encode
 

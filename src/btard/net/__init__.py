@@ -1,6 +1,6 @@
 """Authenticated links between peers, over TCP and in memory, and the hub that a peer uses."""
 
-from btard.net.address import Address, find_origin
+from btard.net.address import Address, find_block, find_origin
 from btard.net.dialling import connect_to_any
 from btard.net.hub import Hub
 from btard.net.link import (
@@ -44,6 +44,7 @@ __all__ = [
     "check_terms",
     "connect_to_any",
     "deliver_at_once",
+    "find_block",
     "find_origin",
     "open_tcp",
     "refuse_bulk",

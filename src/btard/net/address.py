@@ -3,13 +3,15 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv6Address, IPv6Network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from btard.errors import ConfigError
 
 MAX_HOST = 253  # the longest DNS name
 MAX_PORT = 65_535
 TENANT_BITS = 64  # of an IPv6 address: what one customer is given at least, so one address more costs nothing
+BLOCK_BITS = {4: 24, 6: 48}  # of an address by version: what one attacker rents many addresses of
+_THIS_MACHINE = IPv4Network("127.0.0.0/24")  # the rest of the loopback network plays many networks in tests
 
 
 @dataclass(frozen=True, order=True)
@@ -61,6 +63,22 @@ def find_origin(host: str) -> str:
     address = IPv6Address(host.partition("%")[0])
     mapped = address.ipv4_mapped
     return str(mapped) if mapped else str(IPv6Network((address, TENANT_BITS), strict=False))
+
+
+def find_block(host: str) -> str:
+    """Return what stands for all addresses that one attacker rents together: an IPv4 /24 or an IPv6 /48.
+
+    Addresses that are nobody's to rent, on private networks and this machine, and names count one by one.
+    """
+    try:
+        address = ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    address = getattr(address, "ipv4_mapped", None) or address
+    plays_a_network = address.version == 4 and address.is_loopback and address not in _THIS_MACHINE
+    if not address.is_global and not plays_a_network:
+        return str(address)
+    return str(ip_network((address, BLOCK_BITS[address.version]), strict=False))
 
 
 def find_busiest(origins: Iterable[str]) -> str:

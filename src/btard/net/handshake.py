@@ -1,7 +1,7 @@
 """
 The handshake: Noise XX, and in its encrypted payloads who we are and which run we belong to.
 
-    -> e
+    -> e; behind it the dialling peer's hail, in the clear (see hail.py)
     <- e, ee, s, es   introduction of the answering peer
     -> s, se          introduction of the dialling peer
 
@@ -22,10 +22,11 @@ from noise.exceptions import NoiseHandshakeError, NoiseInvalidMessage, NoiseValu
 from btard.errors import RemoteProtocolError
 from btard.identity import Identity, PeerId, is_signed_by
 from btard.net.frames import FrameKey
+from btard.net.hail import encode_hail
 from btard.net.terms import FIELD_DIGEST_SIZE, MAX_FIELD_NAME, MAX_FIELDS, MAX_RUN_ID, Terms
 
 PROTOCOL = b"Noise_XX_25519_AESGCM_SHA256"
-PROLOGUE = b"btard link 1"
+PROLOGUE = b"btard link 2"
 SIGNATURE_TAG = b"btard 1 link key\0"
 MAX_HANDSHAKE_MESSAGE = 32 << 10
 
@@ -64,9 +65,14 @@ class Credentials:
     def __init__(self, identity: Identity, terms: Terms) -> None:
         self.peer_id = identity.peer_id
         self.terms = terms
+        self._identity = identity
         self.noise_private = os.urandom(32)
         probe = _start(self.noise_private, is_dialler=True)
         self._signature = identity.sign(_statement(terms.run_id, probe.noise_protocol.keypairs["s"].public_bytes))
+
+    def hail(self, serial: int, ephemeral: bytes) -> bytes:
+        """Return our hail's bytes for a handshake that begins with this fresh Noise key."""
+        return encode_hail(self._identity, self.terms.run_id, serial, ephemeral)
 
     def introduce(self, serial: int) -> bytes:
         """Return our introduction's bytes."""

@@ -11,6 +11,8 @@ import trio
 from btard.errors import BtardError, ConfigError, RemoteProtocolError, Unreachable
 from btard.identity import Identity, PeerId, short
 from btard.net.address import Address, find_busiest, find_origin
+from btard.net.arrivals import Arrivals
+from btard.net.hail import EPHEMERAL_SIZE
 from btard.net.handshake import MAX_HANDSHAKE_MESSAGE, Credentials, Handshake, Introduction
 from btard.net.tcp_link import SOCKET_ERRORS, TcpLink
 from btard.net.terms import Terms, check_terms
@@ -37,6 +39,7 @@ class TcpTransport:
     ) -> None:
         self.addresses = tuple(addresses)
         self.traffic = Traffic()
+        self.arrivals = Arrivals(credentials.terms.run_id)
         self._credentials = credentials
         self._nursery = nursery
         self._half_open = HalfOpen()
@@ -82,6 +85,8 @@ class TcpTransport:
             try:
                 link = await self._secure(sock, is_dialler=False, expected=None)
                 await self._offer(link)
+            except _TurnedAway:
+                log.debug("a stranger was turned away: too many come at once")
             except BtardError as error:
                 log.info("a connection was refused", reason=str(error))
             except (EOFError, *SOCKET_ERRORS) as error:
@@ -105,7 +110,7 @@ class TcpTransport:
                 serial = time.time_ns()
                 theirs, handshake = await self._dial(wire, serial, expected)
             else:
-                theirs, handshake = await self._meet(wire)
+                theirs, handshake = await self._meet(wire, _find_host_of(sock))
                 serial = theirs.serial
             check_terms(self._credentials.terms, theirs.terms)
         except BaseException:
@@ -119,7 +124,8 @@ class TcpTransport:
         self, wire: "_HandshakeWire", serial: int, expected: PeerId | None
     ) -> tuple[Introduction, Handshake]:
         handshake = Handshake(self._credentials, is_dialler=True)
-        await wire.send(handshake.write())
+        ephemeral = handshake.write()
+        await wire.send(ephemeral + self._credentials.hail(serial, ephemeral))
         theirs = handshake.read_introduction(await wire.receive())
         if theirs.peer == self._credentials.peer_id:
             raise RemoteProtocolError("it is ourselves")
@@ -128,15 +134,21 @@ class TcpTransport:
         await wire.send(handshake.write(self._credentials.introduce(serial)))
         return theirs, handshake
 
-    async def _meet(self, wire: "_HandshakeWire") -> tuple[Introduction, Handshake]:
+    async def _meet(self, wire: "_HandshakeWire", host: str) -> tuple[Introduction, Handshake]:
         first = await wire.receive()  # a connection alone costs no cryptography
+        if not self.arrivals.admits(host, first, trio.current_time()):
+            raise _TurnedAway
         handshake = Handshake(self._credentials, is_dialler=False)
-        handshake.read(first)
+        handshake.read(first[:EPHEMERAL_SIZE])
         await wire.send(handshake.write(self._credentials.introduce(0)))
         theirs = handshake.read_introduction(await wire.receive())
         if theirs.peer == self._credentials.peer_id:
             raise RemoteProtocolError("it is ourselves")
         return theirs, handshake
+
+
+class _TurnedAway(Exception):
+    """A dialler comes too early; see ``Arrivals``."""
 
 
 def _find_reason(error: BaseException) -> object:
@@ -217,7 +229,9 @@ class _HandshakeWire:
         while len(data) < size:
             some = await self._socket.recv(size - len(data))
             if not some:
-                raise EOFError("the connection ended during the handshake")
+                raise EOFError(
+                    "it hung up during the handshake, as peers do when too many strangers come at once"
+                )
             self._traffic.count_received(len(some), is_data=False)
             data += some
         return data

@@ -202,6 +202,7 @@ class Trainer:
     async def _train(self, tcp: TcpTransport, directory: Directory, announced: tuple[Address, ...]) -> None:
         async with trio.open_nursery() as nursery:
             hub = Hub(tcp, self.identity.peer_id)
+            tcp.arrivals.is_known = lambda peer: not hub.is_stranger(peer)
             serve_config(hub, self.config)
             CheckUps(hub, tcp, lambda: self._tell_stage(hub))
             await nursery.start(hub.run)

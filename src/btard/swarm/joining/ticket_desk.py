@@ -19,10 +19,10 @@ from typing import NamedTuple, TypeVar
 
 import trio
 
-from btard.dht.blocks import block_of
 from btard.dht.limits import TokenBucket
 from btard.identity import Flaw, JoinTicket, PeerId, Puzzle, TicketTerms
 from btard.identity.work import find_cheap_flaw, pose_puzzle
+from btard.net import find_block
 from btard.swarm.compute import Compute
 
 MAX_WAITING = 16
@@ -171,14 +171,6 @@ class TicketDesk:
         count, last = self._false.get(peer, (0, now))
         count = count if now < last + SHUT_SECONDS else 0
         _remember(self._false, peer, (count + 1, now), MAX_TRACKED)
-
-
-def find_block(host: str) -> str:
-    """Return what shares one limit with ``host``: its address block, or itself where it is no public address."""
-    try:
-        return block_of(host.partition("%")[0], 0)
-    except ValueError:  # a name of the in-memory network, or nothing where the link was gone at once
-        return host
 
 
 def _remember(known: OrderedDict[K, V], key: K, value: V, limit: int) -> None:
