@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from btard.errors import ConfigError
-from btard.net import Address
+from btard.net import Address, find_block
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,23 @@ def test_any_text_is_an_address_or_an_error(text):
 def test_addresses_sort():
     """Addresses have an order, by host and port."""
     assert Address("a", 1) < Address("a", 2) < Address("b", 1)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "are_one"),
+    [
+        ("8.8.8.5", "8.8.8.200", True),
+        ("8.8.4.5", "8.8.8.5", False),
+        ("2600:1f18:1::1", "2600:1f18:2::1", False),
+        ("2600:1f18:1::1", "2600:1f18:1:2::9", True),
+        ("::ffff:8.8.8.8", "8.8.8.9", True),
+        ("192.168.0.4", "192.168.0.5", False),
+        ("127.0.0.1", "127.0.0.1", True),
+        ("fe80::1%eth0", "fe80::1%eth1", True),
+        ("", "", True),
+        ("peer-3", "peer-4", False),
+    ],
+)
+def test_blocks_of_hosts(one, other, are_one):
+    """A public network is one block; private addresses count one by one; a name or nothing is itself."""
+    assert (find_block(one) == find_block(other)) is are_one

@@ -9,7 +9,6 @@ from tests.rules.build import make_config
 from btard.dht.limits import TokenBucket
 from btard.identity import JoinTicket, PeerId, Puzzle
 from btard.identity.work import MAX_NONCE, find_identity_nonce
-from btard.net import find_block
 from btard.swarm.joining import ticket_desk
 from btard.swarm.joining.ticket_desk import (
     BLOCK_BURST,
@@ -288,26 +287,6 @@ async def test_memory_is_bounded(autojump_clock, compute, monkeypatch):
         )
     assert len(desk._false) == len(desk._blocks) == len(desk._known) == 8
     assert desk._waiting == set()
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "are_one"),
-    [
-        ("8.8.8.5", "8.8.8.200", True),
-        ("8.8.4.5", "8.8.8.5", False),
-        ("2600:1f18:1::1", "2600:1f18:2::1", False),
-        ("2600:1f18:1::1", "2600:1f18:1:2::9", True),
-        ("::ffff:8.8.8.8", "8.8.8.9", True),
-        ("192.168.0.4", "192.168.0.5", False),
-        ("127.0.0.1", "127.0.0.1", True),
-        ("fe80::1%eth0", "fe80::1%eth1", True),
-        ("", "", True),
-        ("peer-3", "peer-4", False),
-    ],
-)
-def test_blocks_of_hosts(one, other, are_one):
-    """A public network is one block; private addresses count one by one; a name or nothing is itself."""
-    assert (find_block(one) == find_block(other)) is are_one
 
 
 @pytest.mark.parametrize("reply", Reply)

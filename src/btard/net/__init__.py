@@ -14,6 +14,7 @@ from btard.net.link import (
     refuse_bulk,
 )
 from btard.net.memory import Delivery, MemoryNetwork, MemoryTransport, deliver_at_once
+from btard.net.pace import Pace
 from btard.net.requests import AnswerSink
 from btard.net.session import BulkHandler, ControlHandler, Limits, RequestHandler
 from btard.net.tcp import TcpTransport, open_tcp
@@ -35,6 +36,7 @@ __all__ = [
     "MemoryNetwork",
     "MemoryTransport",
     "Message",
+    "Pace",
     "RequestHandler",
     "Sink",
     "TcpTransport",

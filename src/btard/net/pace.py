@@ -6,6 +6,9 @@ from collections.abc import Hashable
 MAX_REMEMBERED = 4096
 """Keys remembered at once; the one counted longest ago is forgotten first."""
 
+ROUNDING_S = 1e-6
+"""Shorter waits are none, so that whoever slept as long as it was told is in time."""
+
 
 class Pace:
     """At most ``burst`` events of one key at once, and ``per_s`` a second on average."""
@@ -16,10 +19,11 @@ class Pace:
 
     def find_wait(self, key: Hashable, now: float) -> float:
         """Return the seconds until the next event of ``key`` is in time; 0 if it is now."""
-        return max(0.0, self._booked.get(key, now) - self._slack_s - now)
+        wait_s = self._booked.get(key, now) - self._slack_s - now
+        return wait_s if wait_s > ROUNDING_S else 0.0
 
     def count(self, key: Hashable, now: float) -> None:
-        """Count an event that happens now, or, if it was too early, as soon as it is in time."""
+        """Count an event."""
         self._booked[key] = max(self._booked.pop(key, now), now) + self._interval_s
         if len(self._booked) > MAX_REMEMBERED:
             self._booked.popitem(last=False)

@@ -229,9 +229,7 @@ class _HandshakeWire:
         while len(data) < size:
             some = await self._socket.recv(size - len(data))
             if not some:
-                raise EOFError(
-                    "it hung up during the handshake, as peers do when too many strangers come at once"
-                )
+                raise EOFError("it hung up during the handshake, as peers do when too many strangers come at once")
             self._traffic.count_received(len(some), is_data=False)
             data += some
         return data

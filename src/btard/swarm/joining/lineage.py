@@ -76,6 +76,15 @@ class Line:
         later = (item for item in self.seals if item.seal.round >= older.seal.round)
         return any(agrees(config, older.seal, older.digest, item.seal, item.signers) for item in later)
 
+    def skip(self, config: RunConfig, place: int) -> "Line":
+        """Return the line without its seal at ``place`` where the one before vouches for the one after, else itself."""
+        if not 0 < place < len(self.seals) - 1:
+            return self
+        before, after = self.seals[place - 1], self.seals[place + 1]
+        if find_objection(config, before.seal, before.digest, after.seal, after.signers) is not None:
+            return self
+        return Line(self.source, (*self.seals[:place], *self.seals[place + 1 :]))
+
 
 def open_genesis(config: RunConfig, item: SignedTuple) -> Vouched:
     """Return seal 0, signed by the founder.

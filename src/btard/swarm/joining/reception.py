@@ -6,6 +6,7 @@ we are drawn to redo, beside the round, and hand every candidate the place in th
 Nothing here waits for a candidate, and no round waits for anything here.
 """
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection
 
 import structlog
@@ -70,6 +71,8 @@ class Reception:
         self._outlooks: dict[int, Outlook] = {}
         self._charged: set[tuple[int, PeerId]] = set()
         self._newest: tuple[int, Update] | None = None
+        self._given: Counter[PeerId] = Counter()
+        self._most_given = 3 * config.state_interval + 1  # more are not on disk
         hub.serve[Kind.JOIN_TICKET] = self._serve_ticket
         hub.serve[Kind.UPDATE] = self._serve_update
         hub.on_control[Kind.SAMPLE] = self._receive_sample
@@ -83,6 +86,7 @@ class Reception:
         """Move on to a round, and redo beside it what we are drawn to check."""
         self._round = state.round
         self._outlooks.clear()
+        self._given.clear()
         guests = frozenset(item.peer for item in state.seal.candidates) | state.newcomers
         self._dismissed, self._guests = self._guests - guests - frozenset(state.roster.members), guests
         self._past.note(state)
@@ -130,11 +134,15 @@ class Reception:
             self._hub.send(peer, Kind.HANDOVER, place)
 
     async def _serve_update(self, peer: PeerId, body: bytes) -> tuple[bytes, memoryview | None]:
-        """Answer a candidate with the aggregate of a round: the newest, or one that is on disk."""
+        """Answer a candidate with the aggregate of a round: the newest, or one that is on disk.
+
+        While a round lasts it is given as many as may be on disk: each once.
+        """
         await trio.lowlevel.checkpoint()
         request: UpdateRequest = decode(body, UpdateRequest)
-        if not self.is_guest(peer):
+        if not self.is_guest(peer) or self._given[peer] >= self._most_given:
             return b"", None
+        self._given[peer] += 1
         if self._newest is not None and self._newest[0] == request.round:
             return encode(UpdateHead(self._newest[1].is_applied)), as_bytes(self._newest[1].aggregate)
         is_applied, aggregate = self._stored.is_applied(request.round), self._stored.map(request.round)

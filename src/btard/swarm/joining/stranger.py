@@ -86,15 +86,18 @@ class Stranger:
     async def _extend_line(self) -> Line | None:
         """Return how the line that we know goes on, if a few members tell it; others are asked each time.
 
-        What follows a verified seal needs the keys of its roster, so nobody can lead us from the run by now.
+        What follows a verified seal needs the keys of its roster, so nobody can lead us from the run by now. The line
+        grows with the members that leave, not with the times that we ask.
         """
         connected = sorted(self._hub.connected)
         if self._line is None or not connected:
             return None
         first, self._asked = self._asked, self._asked + FEW
         few = [connected[(first + place) % len(connected)] for place in range(min(FEW, len(connected)))]
+        known = self._line
         try:
-            return (await self._asker.find_line(few, begun=self._line.seals)).line
+            longer = (await self._asker.find_line(few, begun=known.seals)).line
+            return longer if known.head.digest == self._pin else longer.skip(self._config, len(known.seals) - 1)
         except (Unreachable, Refused) as error:
             log.info("all members are asked for the line again", reason=str(error))
             return None
