@@ -2,15 +2,20 @@
 A flood of false join tickets at one member of a swarm of real processes, and the same flood at a process beside it.
 
 The flooder connects with a new key, shows false tickets until its link is cut, and comes back with the next key, at a
-steady rate of keys. Three kinds of time take turns, so that whatever else the machine does falls on all of them:
+steady rate of keys. Three kinds of time take turns, a few seconds each, so that whatever else the machine does falls on
+all of them:
 
     quiet     no flood
     sink      the flood at a process that answers as a member does and has nothing else to do
     member    the flood at the founder
 
-What counts is the median of all rounds that lie within one kind of time, member over sink. The keys have no identity
-work, so that no attacker could afford more of them; such a ticket is refused in microseconds. Tickets that reach the
-evaluation are bounded for an address block (``BLOCK_PER_SECOND`` of swarm/joining/ticket_desk.py), whoever sends them.
+What counts is the median of all rounds that lie within one kind of time, member over sink, also for each repetition by
+itself (``paired_quartiles``). On a busy machine that varies; ``founder_cpu_ms_a_key`` does so less: the CPU time of the
+founder beyond that of its rounds, which is taken from the time of the sink. Sink and member turn away whom
+net/arrivals.py does not admit, so a key costs the flooder the same at both: ``flooder_cpu_s`` says whether it did. The
+keys have no identity work, so that no attacker could afford more of them; such a ticket is refused in microseconds.
+Tickets that reach the evaluation are bounded for an address block (``BLOCK_PER_SECOND`` of
+swarm/joining/ticket_desk.py), whoever sends them.
 """
 
 import json
@@ -19,12 +24,13 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from itertools import pairwise
 from multiprocessing.connection import Connection
 from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
 from typing import Annotated, Any
 
 import structlog
@@ -32,7 +38,7 @@ import trio
 import typer
 from typer import Option
 
-from benchmarks.processes import Swarm, run_swarm
+from benchmarks.processes import Peer, Swarm, run_swarm
 from btard.cli.demo_plan import Settings
 from btard.errors import BtardError
 from btard.identity import Identity, JoinTicket, PeerId
@@ -43,19 +49,20 @@ from btard.wire import decode, encode, parse_ticket
 
 LOOPBACK = Address("127.0.0.1", 0)
 MANY = 100_000
-SETTLE_S = 1.0
+SETTLE_S = 0.5
 """What a flood may need to begin, and to be over: rounds in that time count for nothing."""
 KINDS = "quiet", "sink", "member"
+LAST = "last"
+"""The order that ends a flooder."""
 
 
 @dataclass(frozen=True)
 class Aim:
-    """At whom a flood is aimed, and how many keys come each second."""
+    """At whom a flood is aimed."""
 
     peer: PeerId
     address: Address
     terms: Terms
-    keys_per_s: float
 
 
 def run_sink(terms: Terms, seed: bytes, ports: Connection) -> None:
@@ -83,23 +90,45 @@ async def sink(identity: Identity, terms: Terms, ports: Connection) -> None:
         await hub.run()
 
 
-def run_flood(aim: Aim, round_number: int, seconds: float, results: Connection) -> None:
-    """Flood for some seconds, then tell what came of it."""
+@dataclass
+class Flood:
+    """What one flooder did to one aim."""
+
+    shown: list[int] = field(default_factory=list)
+    """For each key, how many tickets it showed before its link was cut; 0 where it was turned away."""
+    cpu_s: float = 0.0
+
+    def describe(self) -> Mapping[str, Any]:
+        """Return the counts."""
+        counts = {"keys": len(self.shown), "turned_away": self.shown.count(0), "tickets": sum(self.shown)}
+        return {**counts, "most_before_cut": max(self.shown, default=0), "flooder_cpu_s": round(self.cpu_s, 2)}
+
+
+def run_flooder(aims: Mapping[str, Aim], keys_per_s: float, orders: Connection) -> None:
+    """Flood whom the orders name, until the last one; then tell what came of it."""
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
-    results.send("ready")
-    results.send(trio.run(flood, aim, round_number, seconds))
+    orders.send("ready")
+    floods = trio.run(follow, aims, keys_per_s, orders)
+    orders.send({kind: flood.describe() for kind, flood in floods.items()})
 
 
-async def flood(aim: Aim, round_number: int, seconds: float) -> Mapping[str, Any]:
-    """Return how many keys came, and after how many tickets their links were cut."""
-    shown: list[int] = []
-    with trio.move_on_after(seconds):
-        async with trio.open_nursery() as nursery:
-            begun = trio.current_time()
-            for number in range(MANY):
-                await trio.sleep_until(begun + number / aim.keys_per_s)
-                nursery.start_soon(come_with_new_key, aim, round_number, shown)
-    return {"keys": len(shown), "tickets": sum(shown), "most_before_cut": max(shown, default=0)}
+async def follow(aims: Mapping[str, Aim], keys_per_s: float, orders: Connection) -> Mapping[str, Flood]:
+    """Return what came of a steady rate of keys, each aimed at whom the newest order (kind, round) names."""
+    floods = {kind: Flood() for kind in KINDS}
+    kind, round_number, used = KINDS[0], 0, time.process_time()
+    async with trio.open_nursery() as nursery:
+        begun = trio.current_time()
+        for number in range(MANY):
+            await trio.sleep_until(begun + number / keys_per_s)
+            if orders.poll():
+                before, (kind, round_number) = kind, orders.recv()
+                floods[before].cpu_s, used = floods[before].cpu_s + time.process_time() - used, time.process_time()
+            if kind == LAST:
+                break
+            if kind in aims:
+                nursery.start_soon(come_with_new_key, aims[kind], round_number, floods[kind].shown)
+        nursery.cancel_scope.cancel()
+    return floods
 
 
 async def come_with_new_key(aim: Aim, round_number: int, shown: list[int]) -> None:
@@ -124,70 +153,103 @@ async def come_with_new_key(aim: Aim, round_number: int, shown: list[int]) -> No
 
 @dataclass
 class Stage:
-    """The swarm, the sink, and the rounds that lay in each kind of time."""
+    """The swarm, the flooder, and what was seen in each stretch of each kind of time."""
 
     swarm: Swarm
-    aims: Mapping[str, Aim]
-    rounds: dict[str, list[float]]
-    floods: dict[str, list[Mapping[str, Any]]]
+    orders: Connection
+    rounds: dict[str, list[list[float]]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
+    """Seconds of rounds."""
+    cpu_s: dict[str, float] = field(default_factory=lambda: dict.fromkeys(KINDS, 0.0))
+    done: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
+    """The founder's CPU time, and its rounds."""
 
     def play(self, kind: str, seconds: float) -> None:
         """Let one stretch of a kind of time pass."""
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = None
-        if kind in self.aims:
-            newest = self.swarm.peers[0].round
-            process = context.Process(target=run_flood, args=(self.aims[kind], newest - 1, seconds, theirs))
-            process.start()
-            ours.recv()  # it begins
-        begun = time.time() + SETTLE_S
-        self.swarm.listen_until(time.monotonic() + seconds - 2 * SETTLE_S)
-        ended = time.time()
-        if process:
-            self.floods[kind].append(ours.recv())
-            process.join()
+        founder = self.swarm.peers[0]
+        self.orders.send((kind, founder.round - 1))
         self.swarm.listen_until(time.monotonic() + SETTLE_S)
+        begun, used, before = time.time(), read_cpu_s(founder), founder.round
+        self.swarm.listen_until(time.monotonic() + seconds - SETTLE_S)
+        ended = time.time()
+        self.cpu_s[kind] += read_cpu_s(founder) - used
+        self.done[kind] += founder.round - before
+        lasted: list[float] = []
         for peer in self.swarm.peers:
             times = [event["t"] for event in peer.of("round") if begun <= event["t"] <= ended]
-            self.rounds[kind] += [later - earlier for earlier, later in pairwise(times)]
+            lasted += [later - earlier for earlier, later in pairwise(times)]
+        self.rounds[kind].append(lasted)
+
+
+def read_cpu_s(peer: Peer) -> float:
+    """Return the CPU seconds that a peer's process has used."""
+    assert peer.process is not None
+    fields = Path(f"/proc/{peer.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def run_beside(run: Callable[..., None], *arguments: object) -> Iterator[Connection]:
+    """Yield our end of the pipe of a process that runs a function; it is killed afterwards."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=run, args=(*arguments, theirs), daemon=True)
+    process.start()
+    try:
+        yield ours
+    finally:
+        process.kill()
 
 
 def measure(settings: Settings, seconds: float, repeats: int, keys_per_s: float) -> dict[str, Any]:
     """Return the medians of all kinds of time."""
-    context = multiprocessing.get_context("spawn")
+    seed = os.urandom(32)
     with run_swarm(settings) as swarm:
         config = swarm.plan.config
         terms = Terms(config.run_id, config.field_digests)
-        ours, theirs = context.Pipe()
-        seed = os.urandom(32)
-        process = context.Process(target=run_sink, args=(terms, seed, theirs), daemon=True)
-        process.start()
-        sink_at = Address("127.0.0.1", ours.recv())
         founder = parse_ticket(swarm.plan.ticket)
-        aims = {
-            "sink": Aim(Identity(seed).peer_id, sink_at, terms, keys_per_s),
-            "member": Aim(config.founder_id, Address.parse(founder.bootstrap[0]), terms, keys_per_s),
-        }
-        stage = Stage(swarm, aims, {kind: [] for kind in KINDS}, {kind: [] for kind in aims})
-        for _ in range(repeats):
-            for kind in KINDS:
-                stage.play(kind, seconds)
-        process.kill()
-    medians = {kind: median(stage.rounds[kind]) for kind in KINDS}
+        with run_beside(run_sink, terms, seed) as port:
+            aims = {
+                "sink": Aim(Identity(seed).peer_id, Address("127.0.0.1", port.recv()), terms),
+                "member": Aim(config.founder_id, Address.parse(founder.bootstrap[0]), terms),
+            }
+            with run_beside(run_flooder, aims, keys_per_s) as orders:
+                orders.recv()  # it is ready
+                stage = Stage(swarm, orders)
+                for _ in range(repeats):
+                    for kind in KINDS:
+                        stage.play(kind, seconds)
+                orders.send((LAST, 0))
+                keys = keys_per_s * repeats * (seconds - SETTLE_S)
+                return {**summarise(stage, settings.peers, keys), "floods": orders.recv()}
+
+
+def compute_key_cost_ms(stage: Stage, keys: float) -> float:
+    """Return what the founder spends on one of the ``keys`` that came to it, as the sink has its rounds cost."""
+    a_round_s = stage.cpu_s["sink"] / stage.done["sink"]
+    return 1000 * (stage.cpu_s["member"] - a_round_s * stage.done["member"]) / keys
+
+
+def summarise(stage: Stage, peers: int, keys: float) -> dict[str, Any]:
+    """Return the medians of all kinds of time, and the quartiles of the repetitions, each of which is a pair."""
+    lasted = {kind: [value for stretch in stage.rounds[kind] for value in stretch] for kind in KINDS}
+    medians = {kind: median(values) for kind, values in lasted.items()}
+    pairs = zip(stage.rounds["member"], stage.rounds["sink"], strict=True)
+    paired = [median(member) / median(sink) for member, sink in pairs if member and sink]
     return {
         "median_round_s": {kind: round(value, 4) for kind, value in medians.items()},
-        "rounds": {kind: len(values) // settings.peers for kind, values in stage.rounds.items()},
+        "rounds": {kind: len(values) // peers for kind, values in lasted.items()},
         "member_over_sink": round(medians["member"] / medians["sink"], 3),
+        "paired_quartiles": [round(value, 3) for value in quantiles(paired, n=4)],
         "sink_over_quiet": round(medians["sink"] / medians["quiet"], 3),
-        "floods": stage.floods,
+        "founder_cpu_ms_a_round": {kind: round(1000 * stage.cpu_s[kind] / stage.done[kind], 1) for kind in KINDS},
+        "founder_cpu_ms_a_key": round(compute_key_cost_ms(stage, keys), 2),
     }
 
 
 def main(
     peers: Annotated[int, Option(min=2, help="members, real processes")] = 4,
-    seconds: Annotated[float, Option(min=5.0, help="of each stretch of time")] = 15.0,
-    repeats: Annotated[int, Option(min=1, help="stretches of each kind")] = 3,
+    seconds: Annotated[float, Option(min=2.0, help="of each stretch of time")] = 4.0,
+    repeats: Annotated[int, Option(min=2, help="stretches of each kind")] = 30,
     keys: Annotated[float, Option(min=0.1, help="new keys each second")] = 20.0,
     path: Annotated[Path | None, Option("--json", help="where to write the result")] = None,
 ) -> None:

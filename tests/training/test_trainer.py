@@ -1,7 +1,8 @@
 """The trainer: real peers in one program, over TCP and UDP on loopback."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import trio
 
 from btard.errors import ConfigError, Refused, Unreachable
 from btard.identity import Identity, PeerId
-from btard.net import Address, Hub, Terms, open_tcp
+from btard.net import Address, Hub, TcpTransport, Terms, open_tcp
 from btard.robust import compute_chunk_size
 from btard.rules.config import RunConfig, parse_run_file
 from btard.swarm.events import RunStarted
@@ -115,6 +116,22 @@ def test_a_trainer_tells_newcomers_how_far_it_is(make):
     trainer._observe(RunStarted((FOUNDER.peer_id, MEMBER.peer_id)))
     hub._sessions = {MEMBER.peer_id: None, PeerId(b"stranger".ljust(32)): None}
     assert trainer._tell_stage(hub) == Stage(round=0, members=2, links=1)
+
+
+async def test_the_door_knows_members(make, monkeypatch):
+    """A trainer's transport lets members dial as such, and nobody else."""
+    doors = []
+
+    @asynccontextmanager
+    async def open_watched(*arguments: object) -> AsyncIterator[TcpTransport]:
+        async with open_tcp(*arguments) as tcp:
+            doors.append(tcp.arrivals)
+            yield tcp
+
+    monkeypatch.setattr("btard.training.trainer.open_tcp", open_watched)
+    await run_two(make, Watch())
+    assert all(door.is_known(MEMBER.peer_id) and door.is_known(FOUNDER.peer_id) for door in doors)
+    assert not any(door.is_known(PeerId(b"stranger".ljust(32))) for door in doors)
 
 
 async def test_two_trainers_end_with_one_model(make, config):

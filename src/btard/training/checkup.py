@@ -7,8 +7,8 @@ somebody behind a closed port learns so before the training does. What a dial mu
 1. A way to make us knock at others' doors: we dial the address that the asker's own link comes from, and
    no other; on our own machine only if we listen there only, for a link from there may be a proxy's.
 2. A way to make us busy: one dial at a time, each for `DIAL_SECONDS`, one origin's every `PAUSE_SECONDS`.
-3. A way to look at services: ports below `FIRST_PORT` are not dialled, what we send there is 34 random
-   bytes, and the answer is one of a few words.
+3. A way to look at services: ports below `FIRST_PORT` are not dialled, what we send there is the first
+   message of a handshake, of which the asker chooses nothing, and the answer is one of a few words.
 """
 
 from collections import OrderedDict
