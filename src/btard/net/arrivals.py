@@ -20,9 +20,9 @@ from btard.net.address import find_block, find_origin
 from btard.net.hail import EPHEMERAL_SIZE, find_hail
 from btard.net.pace import MAX_REMEMBERED, Pace
 
-ORIGIN = 1.0, 64
-BLOCK = 2.0, 128
-TOTAL = 16.0, 256
+ORIGIN = 1.0, 128
+BLOCK = 2.0, 192
+TOTAL = 16.0, 320
 KNOWN = 2.0, 32
 """Handshakes a second on average, and at once: the start of a swarm on one machine is no flood."""
 
