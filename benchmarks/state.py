@@ -232,6 +232,12 @@ def wait_done(process: BaseProcess, results: Connection) -> dict[str, Any]:
             return dict(value)
 
 
+def read_cpu_s(processes: list[BaseProcess]) -> float:
+    """The CPU seconds that processes have used, from Linux's count of clock ticks; ended threads are in it."""
+    fields = [Path(f"/proc/{each.pid}/stat").read_text("ascii").rpartition(")")[2].split() for each in processes]
+    return sum(int(user) + int(system) for user, system in (each[11:13] for each in fields)) / os.sysconf("SC_CLK_TCK")
+
+
 def kill_half_way(directory: Path, config: RunConfig, sources: int, ports: list[int]) -> float:
     """Start a joiner and kill it once half is there; return how far it was."""
     process, results = start_joiner(directory, config, sources, ports)
@@ -261,15 +267,18 @@ async def receive_all(size: int, count: int, start: Callable[[int], None]) -> fl
     return seconds
 
 
-def measure_joins(directory: Path, config: RunConfig, sources: int, ports: list[int]) -> dict[str, Any]:
+def measure_joins(
+    directory: Path, config: RunConfig, sources: int, ports: list[int], members: list[BaseProcess]
+) -> dict[str, Any]:
     """Bare streams and joiners in turn: the first joiner, the next ones, and one that is killed half way."""
     count = 1 + 4 * VECTORS * config.elements // MESSAGE
     found: dict[str, Any] = {"raw_gb_s": [], "reused_gb_s": [], "joins": []}
     for turn in range(TURNS):
         found["raw_gb_s"].append(measure(receive_all, send_raw, MESSAGE, count))
         found["reused_gb_s"].append(measure(receive_raw, send_raw, MESSAGE, count))
-        place = directory / f"joiner-{turn}"
-        found["joins"].append(wait_done(*start_joiner(place, config, sources, ports)))
+        place, used = directory / f"joiner-{turn}", read_cpu_s(members)
+        joined = wait_done(*start_joiner(place, config, sources, ports))
+        found["joins"].append(joined | {"members_cpu_s": read_cpu_s(members) - used})
         shutil.rmtree(place)
     place = directory / "killed"
     killed_at = kill_half_way(place, config, sources, ports)
@@ -293,7 +302,7 @@ def run_all(megabytes: int, sources: int) -> dict[str, Any]:
             process.start()
             processes.append(process)
             ports.append(ours.recv())
-        return measure_joins(directory, config, sources, ports)
+        return measure_joins(directory, config, sources, ports, processes)
     finally:
         for process in processes:
             process.kill()
@@ -320,7 +329,8 @@ def main(
         print(
             f"{name:9} {speed:.2f} GB/s, {speed / raw:.2f} of raw, {speed / reused:.2f} of reused; "
             f"{joins[0]['received'] / 1e6:.0f} MB in {median(each['seconds'] for each in joins):.2f} s, "
-            f"CPU {median(sum(each['cpu_s'].values()) for each in joins):.2f} s, {joins[0]['faults']} faults"
+            f"CPU {median(sum(each['cpu_s'].values()) for each in joins):.2f} s, "
+            f"members {median(each.get('members_cpu_s', 0.0) for each in joins):.2f} s, {joins[0]['faults']} faults"
         )
     resumed = found["resumed"]
     print(

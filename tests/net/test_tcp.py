@@ -333,6 +333,26 @@ async def test_a_peer_that_takes_nothing_is_given_up(transport, slow_clock):
     await peer.stream.aclose()
 
 
+async def test_others_get_their_turn_while_much_is_here(transport, nursery):
+    """Whoever reads messages that are here already lets other tasks run, at least once in sixteen frames."""
+    async with open_tcp(Identity.generate(), TERMS, LOOPBACK) as sender:
+        link = await sender.connect(transport.address, None)
+        for _ in range(160):
+            await link.send(KIND, b"here")
+        receiver, turns = await transport.accept(), 0
+
+        async def count_turns() -> None:
+            nonlocal turns
+            while True:
+                await trio.lowlevel.checkpoint()
+                turns += 1
+
+        nursery.start_soon(count_turns)
+        for _ in range(160):
+            await receiver.receive(lambda kind, head, size: None)
+    assert turns >= 9
+
+
 async def test_an_aborted_payload_never_arrives(transport):
     """After ABORT the next message of the link arrives and the partial payload does not."""
     peer = await dial_raw(transport.address)

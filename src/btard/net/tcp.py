@@ -12,9 +12,10 @@ from btard.errors import BtardError, ConfigError, RemoteProtocolError, Unreachab
 from btard.identity import Identity, PeerId, short
 from btard.net.address import Address, find_busiest, find_origin
 from btard.net.arrivals import Arrivals
+from btard.net.eager_socket import SOCKET_ERRORS
 from btard.net.hail import EPHEMERAL_SIZE
 from btard.net.handshake import MAX_HANDSHAKE_MESSAGE, Credentials, Handshake, Introduction
-from btard.net.tcp_link import SOCKET_ERRORS, TcpLink
+from btard.net.tcp_link import TcpLink
 from btard.net.terms import Terms, check_terms
 from btard.net.traffic import Traffic
 

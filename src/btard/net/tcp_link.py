@@ -8,6 +8,7 @@ import trio
 
 from btard.errors import ConnectionLost, RemoteProtocolError
 from btard.identity import PeerId, short
+from btard.net.eager_socket import SOCKET_ERRORS, EagerSocket
 from btard.net.frames import (
     HEADER_SIZE,
     MAX_FRAME,
@@ -25,9 +26,8 @@ from btard.net.traffic import Traffic
 FRAME_SECONDS = 30.0  # a frame, once begun, is complete within; so is the pause inside a bulk message
 PING_SECONDS = 15.0  # we write at least this often
 SILENCE_SECONDS = 45.0  # a peer that wrote nothing for so long is gone: three pings
-FRAMES_PER_TURN = 16  # frames handled in a row before other tasks get their turn
-
-SOCKET_ERRORS = (OSError, trio.ClosedResourceError, trio.BrokenResourceError)
+BYTES_PER_TURN = 1 << 20  # written or read in a row before other tasks get their turn
+FRAME_COST = BYTES_PER_TURN // 16  # bytes that the smallest frame counts for
 
 
 @dataclass
@@ -56,7 +56,7 @@ class TcpLink:
         self.peer = peer
         self.serial = serial
         self.host = host
-        self._socket = sock
+        self._socket = EagerSocket(sock)
         self._send_key, self._receive_key = keys
         self._traffic = traffic
         self._is_finished = False
@@ -67,7 +67,7 @@ class TcpLink:
         self._out = memoryview(bytearray(MAX_FRAME))
         self._in = memoryview(bytearray(MAX_FRAME + HEADER_SIZE))
         self._start = self._end = 0  # the unread bytes of _in
-        self._frames_in_turn = 0
+        self._bytes_in_turn = 0
         self._parts = bytearray()
         self._incoming: _Incoming | None = None
         self._bulk_deadline = float("inf")
@@ -89,13 +89,28 @@ class TcpLink:
 
     async def _send_bulk(self, kind: int, head: bytes, payload: memoryview) -> None:
         await self._write([(FrameType.BULK, encode_bulk_start(kind, head, len(payload)))])
+        position = 0
         try:
-            for offset in range(0, len(payload), MAX_PLAIN):
-                await self._write([(FrameType.DATA, payload[offset : offset + MAX_PLAIN])])
+            while position < len(payload):
+                position = await self._write_data(payload, position)
         except trio.Cancelled:
             with trio.CancelScope(shield=True):
                 await self._write([(FrameType.ABORT, b"")])
             raise
+
+    async def _write_data(self, payload: memoryview, position: int) -> int:
+        """Write frames of a payload until others want their turn; return how far it is written."""
+        limit = min(position + BYTES_PER_TURN, len(payload))
+        async with self._frame_turn:
+            while position < limit:
+                # The turn may come together with the cancellation, after which a payload is not ours to read.
+                await trio.lowlevel.checkpoint_if_cancelled()
+                end = min(position + MAX_PLAIN, len(payload))
+                await self._write_frame(FrameType.DATA, payload[position:end])
+                position = end
+                if self._frame_turn.statistics().tasks_waiting:
+                    break
+        return position
 
     async def _write(self, frames: Iterable[tuple[FrameType, bytes | memoryview]]) -> None:
         """Write the frames with nothing between them; cancelled before the first or not at all.
@@ -104,29 +119,32 @@ class TcpLink:
             ConnectionLost: the link is gone, or a frame took longer than FRAME_SECONDS.
         """
         async with self._frame_turn:
-            # The turn may come together with the cancellation, after which a payload is not ours to read.
             await trio.lowlevel.checkpoint_if_cancelled()
-            with trio.CancelScope(shield=True) as stuck:
-                for frame_type, plain in frames:
-                    stuck.deadline = trio.current_time() + FRAME_SECONDS
-                    await self._write_frame(frame_type, plain)
-            if stuck.cancelled_caught:
-                await self.aclose()
-                raise ConnectionLost(f"{short(self.peer)} took nothing for {FRAME_SECONDS:.0f} s")
+            for frame_type, plain in frames:
+                await self._write_frame(frame_type, plain)
 
     async def _write_frame(self, frame_type: FrameType, plain: bytes | memoryview) -> None:
+        """Write one frame; a cancellation waits until it is written."""
         if self._is_finished or self._closed.is_set():
             raise ConnectionLost(f"the link to {short(self.peer)} is closed")
         frame = self._send_key.seal(frame_type, plain, self._out)
         self._last_sent = trio.current_time()
         try:
-            sent = 0
-            while sent < len(frame):
-                sent += await self._socket.send(frame[sent:])
+            await self._push(frame)
         except SOCKET_ERRORS as error:
             await self.aclose()
             raise ConnectionLost(f"the link to {short(self.peer)} broke: {error}") from None
         self._traffic.count_sent(len(frame), is_data=frame_type.is_data)
+
+    async def _push(self, frame: memoryview) -> None:
+        deadline = self._last_sent + FRAME_SECONDS
+        while len(frame) > (sent := self._socket.send(frame)):
+            frame = frame[sent:]
+            with trio.CancelScope(shield=True, deadline=deadline) as stuck:
+                await self._socket.wait_writable()
+            if stuck.cancelled_caught:
+                await self.aclose()
+                raise ConnectionLost(f"{short(self.peer)} took nothing for {FRAME_SECONDS:.0f} s")
 
     async def live(self) -> None:
         """Return when the link is closed, write pings until then; cancelled, close it."""
@@ -167,8 +185,8 @@ class TcpLink:
 
     async def _read_frame(self) -> tuple[FrameType, bytes, memoryview]:
         """Return (type, header, ciphertext) of the next frame, valid until the next call."""
-        self._frames_in_turn = (self._frames_in_turn + 1) % FRAMES_PER_TURN
-        if self._frames_in_turn == 0:
+        if self._bytes_in_turn >= BYTES_PER_TURN:
+            self._bytes_in_turn = 0
             await trio.lowlevel.checkpoint()
         await self._fill(HEADER_SIZE, 0)
         header = bytes(self._in[self._start : self._start + HEADER_SIZE])
@@ -176,6 +194,7 @@ class TcpLink:
         await self._fill(HEADER_SIZE + size, HEADER_SIZE)
         body = self._in[self._start + HEADER_SIZE : self._start + HEADER_SIZE + size]
         self._start += HEADER_SIZE + size
+        self._bytes_in_turn += max(size, FRAME_COST)
         self._traffic.count_received(HEADER_SIZE + size, is_data=frame_type.is_data)
         return frame_type, header, body
 
@@ -194,16 +213,22 @@ class TcpLink:
 
     async def _receive_some(self, limit: int, begun: float | None) -> None:
         silence = min(trio.current_time() + SILENCE_SECONDS, self._bulk_deadline)
-        with trio.move_on_at(silence if begun is None else begun + FRAME_SECONDS) as patience:
-            try:
-                count = await self._socket.recv_into(self._in[self._end : limit])
-            except SOCKET_ERRORS as error:
-                raise ConnectionLost(f"the link to {short(self.peer)} broke: {error}") from None
-        if patience.cancelled_caught:
-            raise ConnectionLost(f"{short(self.peer)} fell silent")
+        deadline = silence if begun is None else begun + FRAME_SECONDS
+        try:
+            while (count := self._socket.receive_into(self._in[self._end : limit])) is None:
+                await self._wait_readable(deadline)
+        except SOCKET_ERRORS as error:
+            raise ConnectionLost(f"the link to {short(self.peer)} broke: {error}") from None
         if count == 0:
             raise ConnectionLost(f"{short(self.peer)} closed the link")
         self._end += count
+
+    async def _wait_readable(self, deadline: float) -> None:
+        self._bytes_in_turn = 0
+        with trio.move_on_at(deadline) as patience:
+            await self._socket.wait_readable()
+        if patience.cancelled_caught:
+            raise ConnectionLost(f"{short(self.peer)} fell silent")
 
     def _take_frame(self, frame_type: FrameType, header: bytes, body: memoryview, sink: Sink) -> Message | None:
         """Return the message that this frame completes, if any."""
@@ -277,7 +302,7 @@ class TcpLink:
         async with self._frame_turn:
             self._is_finished = True
             try:
-                self._socket.shutdown(trio.socket.SHUT_WR)
+                self._socket.finish()
             except OSError:
                 await self.aclose()
 

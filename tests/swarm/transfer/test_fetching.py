@@ -13,6 +13,7 @@ from tests.swarm.transfer.sealed_run import SealedRun
 from btard.errors import ConfigError, RemoteProtocolError, Unreachable
 from btard.swarm.frames import Kind
 from btard.swarm.joining.fetching_state import FetchedState, forget_transfer
+from btard.swarm.joining.pieces import PieceBoard
 from btard.swarm.joining.transfer_frames import Status
 
 Clock = trio.testing.MockClock
@@ -51,6 +52,23 @@ async def test_everybody_honest(tmp_path: Path, autojump_clock: Clock) -> None:
     assert (fetched.base, dict(fetched.faults)) == (8, {})
     assert scene.progress[-1].done == scene.progress[-1].total == fetched.received == 4 * 500 * (2 + 2)
     assert trio.current_time() < 1.0
+
+
+async def test_every_source_has_several_pieces(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, autojump_clock: Clock
+) -> None:
+    """However large a piece may be, each of four sources has four pieces of a vector or more."""
+    monkeypatch.setattr("btard.swarm.joining.transfer_frames.PIECE_BYTES", 1 << 20)
+    pieces: list[int] = []
+    monkeypatch.setattr(
+        "btard.swarm.joining.fetching_vectors.PieceBoard",
+        lambda missing, shortest_s: pieces.append(len(found := list(missing))) or PieceBoard(found, shortest_s),
+    )
+    run = SealedRun()
+    async with open_scene(run, tmp_path) as scene:
+        check_state(run, await scene.fetch())
+    assert pieces
+    assert min(pieces) >= 4 * len(scene.members)
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,8 @@ from btard.wire import decode, encode
 T = TypeVar("T")
 IN_FLIGHT = 2
 """Pieces asked of one source at a time: one is under way while the other is on the disk or being checked."""
+PIECES_PER_SOURCE = 4
+"""A vector is cut into at least so many for each source, chunks permitting: the slowest delays the end by a part."""
 MAX_BUSY = 32
 """Answers in a row that a source is busy, before it is asked no more."""
 
@@ -142,7 +144,8 @@ class VectorFetcher:
             assembly.close()
 
     async def _fill(self, vector: Vector, assembly: Assembly, holders: Sequence[PeerId]) -> None:
-        pieces = assembly.find_missing(count_piece_chunks(self._chunk_bytes))
+        share = vector.elements // (self._config.chunk_size * PIECES_PER_SOURCE * max(1, len(holders)))
+        pieces = assembly.find_missing(max(1, min(count_piece_chunks(self._chunk_bytes), share)))
         board = PieceBoard(pieces, shortest_s=self._config.delay_s / 2)
         async with trio.open_nursery() as nursery:
             for source in holders:
