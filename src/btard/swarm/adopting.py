@@ -41,7 +41,7 @@ class Adopting:
         """Return the decision, once, with the digest by which the next attempt names it."""
         assert self.decision is not None
         decision, self.decision = self.decision, None
-        self._broadcast.board.signal()  # another recovery may be called for already
+        self._broadcast.board.call()  # another recovery may be called for already
         return decision, self._decided_by
 
     def find_relayed(self) -> Settlement | None:
@@ -75,7 +75,7 @@ class Adopting:
         settlement = open_settlement(self._config, place.roster, place.attempt, body)
         if settlement and self.decision is None and self._is_news(settlement):
             self._relayed = self._relayed or settlement
-            self._broadcast.board.signal()
+            self._broadcast.board.call()
 
     def _is_news(self, settlement: Settlement) -> bool:
         """Whether we have not come to it ourselves, and it is about the rounds that we could go back to."""

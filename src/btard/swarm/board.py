@@ -74,9 +74,9 @@ class Board:
         self._bytes[sender] += cost
         self._digests.pop(stage, None)
         if known is not None or stage.phase in RECOVERY_PHASES:
-            self.signal()
+            self.call()
         elif is_news(message):
-            self._changed.unpark_all()
+            self.signal()
 
     def count_bytes(self, sender: PeerId) -> int:
         """Return the bytes held of a sender."""
@@ -133,7 +133,11 @@ class Board:
         return frozenset(peer for stage in stages for peer in self.of(stage))
 
     def signal(self) -> None:
-        """Wake everyone who waits for a change."""
+        """Wake everyone who waits for a change; none that concerns a recovery has happened."""
+        self._changed.unpark_all()
+
+    def call(self) -> None:
+        """Wake everyone, the recovery as well."""
         self._changed.unpark_all()
         self._called.unpark_all()
 
@@ -142,7 +146,7 @@ class Board:
         await self._changed.park()
 
     async def called(self) -> None:
-        """Return at the next change that may concern a recovery: all but ordinary messages are such."""
+        """Return at the next change that may concern a recovery: ordinary messages and private data do not."""
         await self._called.park()
 
     def forget(self, before_round: int, before_attempt: int) -> None:

@@ -161,7 +161,7 @@ class Exchange:
             self._reconciled.clear()
             self._overtaken = math.inf
         place.current, place.overdue = expectation, False
-        self.board.signal()  # what was said of this attempt before we came to it may count now
+        self.board.signal()  # whoever catches up asks about this stage
 
     async def _collect(self, work: Work, expectation: Expectation, wait_s: float) -> Transcript:
         patience = self._patience(wait_s)

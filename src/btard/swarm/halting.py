@@ -85,7 +85,7 @@ class Resuming:
         message = broadcast.say(stage, place.roster.digest, b"", payload)
         self._newest[broadcast.me] = message
         self._send(message)
-        broadcast.board.signal()
+        broadcast.board.call()
 
     def relay(self) -> None:
         """Pass on the RESUMEs by which we begin, so that everyone begins within Δ."""
@@ -117,7 +117,7 @@ class Resuming:
             known is None or known.slot.stage < message.slot.stage or known.roster != message.roster
         ):
             self._newest[message.sender] = message
-            self._broadcast.board.signal()
+            self._broadcast.board.call()
 
     def _may_answer(self, peer: PeerId) -> bool:
         """Whether it is long enough since we answered a stranger; all of them cost at most so much."""

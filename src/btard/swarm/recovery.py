@@ -87,6 +87,7 @@ class Recovery:
 
     async def settled(self) -> tuple[Decision, bytes]:
         """Wait for the decision and take it up; with the digest by which the next attempt names it."""
+        self._board.call()  # what was said of this attempt before we came to it may count now
         while self._adopting.decision is None:
             await self._board.changed()
         return self._adopting.take_up()
@@ -112,7 +113,7 @@ class Recovery:
     def _fail(self, error: BtardError) -> None:
         """Let the run end: others have shown that it goes on without us."""
         self._failure.append(error)
-        self._board.signal()
+        self._board.call()
 
     async def run(self) -> None:
         """Serve one recovery after another, for ever.
@@ -311,7 +312,7 @@ class Recovery:
             )
         )
         self._fruitless, self._running = 0, False
-        self._board.signal()
+        self._board.call()
 
     def _build_view(self, halt: SignedMessage | None) -> View:
         calls = (*self._calls.held(Phase.HALT).values(), *self._resuming.held)
