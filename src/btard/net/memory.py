@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Callable, Collection
-from functools import partial
 from typing import NoReturn
 
 import trio
@@ -12,7 +11,7 @@ from btard.identity import Identity, PeerId, short
 from btard.net.address import Address
 from btard.net.frames import compute_bulk_size, compute_control_size
 from btard.net.link import Message, Sink, check_message, take_target
-from btard.net.pipe import Courier, Pipe
+from btard.net.pipe import Arrival, Courier, Pipe
 from btard.net.terms import Terms, check_terms
 from btard.net.traffic import Traffic
 
@@ -25,9 +24,6 @@ Delivery = Callable[[PeerId, PeerId, Message], float | tuple[float, ...] | None]
 Several delays deliver a copy each; ``None`` loses the message, which no honest network does between two
 living ends of a link: it delays, or it breaks the link.
 """
-
-Arrival = Callable[[PeerId, PeerId, Message, float], None]
-"""Told (sender, receiver, message, virtual time) when a message arrives."""
 
 
 def deliver_at_once(_sender: PeerId, _receiver: PeerId, _message: Message) -> float:
@@ -97,8 +93,7 @@ class MemoryNetwork:
         return ours
 
     def _lay(self, sender: "MemoryTransport", receiver: "MemoryTransport") -> Pipe:
-        announce = partial(self.on_arrival, sender.peer_id, receiver.peer_id)
-        return Pipe(self._courier, announce, receiver.peer_id, self.asleep)
+        return Pipe(self._courier, self.on_arrival, sender.peer_id, receiver.peer_id, self.asleep)
 
 
 class MemoryTransport:
@@ -178,7 +173,7 @@ class MemoryLink:
     def send_now(self, kind: int, head: bytes, payload: memoryview | None = None) -> bool:
         """See ``Link.send_now``."""
         pipe, owner, network = self._outgoing, self._owner, self._network
-        if pipe.is_finished or not pipe.has_room:
+        if pipe.is_finished or not pipe.has_room():
             return False
         if payload is not None:
             message = Message(kind, head, memoryview(bytes(payload)))

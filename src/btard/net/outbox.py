@@ -40,9 +40,8 @@ class Outbox:
         self._bulk_lot = trio.lowlevel.ParkingLot()
         self._flushed = trio.lowlevel.ParkingLot()
 
-    @property
     def is_idle(self) -> bool:
-        """Whether no control message waits or is being written, and it is not closed."""
+        """Return whether no control message waits or is being written, and it is not closed."""
         return not (self._control or self._busy or self._is_closed)
 
     @property

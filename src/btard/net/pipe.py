@@ -13,8 +13,8 @@ from btard.net.link import Message
 PIPE_MESSAGES = 1024  # messages under way in one direction of a link; its sender then waits
 
 Take = Callable[[Message], None]
-Announce = Callable[[Message, float], None]
-"""Told a message and the virtual time of its arrival."""
+Arrival = Callable[[PeerId, PeerId, Message, float], None]
+"""Told (sender, receiver, message, virtual time) when a message arrives."""
 
 
 def ignore(message: Message) -> None:
@@ -63,16 +63,18 @@ class Courier:
 class Pipe:
     """One direction of a link. Control and bulk messages each keep their order; control goes before bulk.
 
-    ``announce`` is called with each message and the time of its arrival; while the receiver is ``asleep``, nobody
-    takes it.
+    ``announce`` is told of each message that arrives; while the receiver is ``asleep``, nobody takes it.
     """
 
-    def __init__(self, courier: Courier, announce: Announce, receiver: PeerId, asleep: Collection[PeerId]) -> None:
+    def __init__(
+        self, courier: Courier, announce: Arrival, sender: PeerId, receiver: PeerId, asleep: Collection[PeerId]
+    ) -> None:
         self.is_finished = False
         self._clock = trio.lowlevel.current_clock()
-        self._courier, self._announce, self._receiver, self._asleep = courier, announce, receiver, asleep
+        self._courier, self._announce = courier, announce
+        self._sender, self._receiver, self._asleep = sender, receiver, asleep
         self._is_discarded = False
-        self._under_way = 0
+        self._places = 0  # taken by messages, each from when it is sent until somebody takes it
         self._newest_control = self._newest_bulk = 0.0
         self._control: deque[Message] = deque()
         self._bulk: deque[Message] = deque()
@@ -80,17 +82,24 @@ class Pipe:
         self._context: Context | None = None  # of the task that listens
         self._broken: BaseException | None = None
         self._reader = trio.lowlevel.ParkingLot()
-        self._writers = trio.lowlevel.ParkingLot()
+        self._writers, self._is_awaited = trio.lowlevel.ParkingLot(), False
 
-    @property
     def has_room(self) -> bool:
-        """Whether another message fits."""
-        return self._under_way + len(self._control) + len(self._bulk) < PIPE_MESSAGES
+        """Return whether another message fits."""
+        return self._places < PIPE_MESSAGES
 
     async def wait_room(self) -> None:
         """Return once another message fits, or the pipe ended."""
-        while not self.is_finished and not self.has_room:
+        while not self.is_finished and not self.has_room():
+            self._is_awaited = True
             await self._writers.park()
+
+    def _make_room(self) -> None:
+        """Count a message as taken."""
+        self._places -= 1
+        if self._is_awaited:
+            self._writers.unpark()
+            self._is_awaited = bool(self._writers)
 
     def put(self, message: Message, delay: float) -> None:
         """Add a message that arrives after ``delay`` seconds, and after its predecessors of the same class."""
@@ -101,26 +110,25 @@ class Pipe:
             due = self._newest_control
         else:
             self._newest_control = due
-        self._under_way += 1
+        self._places += 1
         self._courier.carry(due, self, message)
 
     def arrive(self, message: Message, now: float) -> None:
         """Let a message that was under way be read; one that nobody reads any more is lost."""
-        self._under_way -= 1
         if self._is_discarded:
+            self._places -= 1
             return
-        self._announce(message, now)
+        self._announce(self._sender, self._receiver, message, now)
         if self._context is None or self._control or self._bulk or self._receiver in self._asleep:
             (self._control if message.payload is None else self._bulk).append(message)
             self._reader.unpark()
         else:
             self._hand_over(message)
-        if self._writers:
-            self._writers.unpark()
 
     def _hand_over(self, message: Message) -> None:
         """Pass a message to the listener; what goes wrong there is raised in the task that listens."""
         assert self._context is not None
+        self._make_room()
         try:
             self._context.run(self._listener, message)
         except BaseException as error:  # noqa: BLE001  it is raised again, where it belongs
@@ -131,15 +139,14 @@ class Pipe:
 
     @property
     def _is_done(self) -> bool:
-        return self._broken is not None or (self.is_finished and not self._under_way)
+        return self._broken is not None or (self.is_finished and not self._places)
 
     async def take(self) -> Message | None:
         """Return the next message to arrive, None once the sender finished and all is taken."""
         while True:
             arrived = self._control or self._bulk
             if arrived:
-                if self._writers:
-                    self._writers.unpark()
+                self._make_room()
                 return arrived.popleft()
             if self._is_done:
                 return None
@@ -172,6 +179,7 @@ class Pipe:
     def discard(self) -> None:
         """Let nothing more in and throw away what waits."""
         self._is_discarded = True
+        self._places -= len(self._control) + len(self._bulk)
         self._control.clear()
         self._bulk.clear()
         self.finish()

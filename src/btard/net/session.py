@@ -231,7 +231,7 @@ class Session:
         """Queue a control message; a full outbox ends the session."""
         if len(head) > MAX_CONTROL:
             raise LocalProtocolError(f"a message of kind {kind} has {len(head)} bytes, too many to send")
-        if self._kept is not None and self._outbox.is_idle and self._kept.link.send_now(kind, head):
+        if self._kept is not None and self._outbox.is_idle() and self._kept.link.send_now(kind, head):
             return
         limits = self._limits
         room = limits.stranger_outbox_bytes if self._is_stranger(self.peer) else limits.outbox_bytes
@@ -263,7 +263,7 @@ class Session:
     # --- reading
 
     async def _read(self, lane: _Lane) -> None:
-        await lane.link.listen(partial(self._choose_target, lane), partial(self._take, lane))
+        await lane.link.listen(partial(self._choose_target, lane), lambda message: self._take(lane, message))
 
     def _take(self, lane: _Lane, message: Message) -> None:
         self.last_heard = self._clock.current_time()

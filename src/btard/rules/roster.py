@@ -1,7 +1,7 @@
 """The members of a round, the same at every honest peer."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from btard.identity import Context, PeerId, digest
@@ -9,12 +9,14 @@ from btard.identity import Context, PeerId, digest
 
 @dataclass(frozen=True)
 class Roster:
-    """The members of a round, sorted by PeerId."""
+    """The members of a round, sorted by PeerId; ``everyone`` are the same, for whoever asks often who is one."""
 
     members: tuple[PeerId, ...]
+    everyone: frozenset[PeerId] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        if list(self.members) != sorted(set(self.members)):
+        object.__setattr__(self, "everyone", frozenset(self.members))
+        if list(self.members) != sorted(self.everyone):
             raise ValueError("a roster is sorted and names each peer once")
 
     @classmethod
@@ -31,7 +33,7 @@ class Roster:
         return len(self.members)
 
     def __contains__(self, peer: object) -> bool:
-        return peer in self.members
+        return peer in self.everyone
 
     @property
     def majority(self) -> int:

@@ -84,7 +84,7 @@ class NetworkModel:
         place = [dice.random() for _ in range(scenario.peers)]
         return [[most * (abs(here - there) + dice.random()) / 2 for there in place] for here in place]
 
-    def __call__(self, sender: PeerId, receiver: PeerId, message: Message) -> float | tuple[float, ...]:
+    def find_delay(self, sender: PeerId, receiver: PeerId, message: Message) -> float | tuple[float, ...]:
         """Return the delay of a message in seconds; a duplicated one has two."""
         route = self._routes.get((sender, receiver))
         if route is None:  # a stranger, as near as can be

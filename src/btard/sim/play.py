@@ -154,7 +154,7 @@ class Play:
             self._newest = message
             if message.kind == Kind.MESSAGE:
                 self.memory.witness(self.swarm.config.run_id, message.head)
-        return self._model(sender, receiver, message)
+        return self._model.find_delay(sender, receiver, message)
 
     def _cut(self, crash: Crash) -> None:
         self.trace.note(crash.peer, "crash")

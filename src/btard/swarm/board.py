@@ -93,20 +93,17 @@ class Board:
         message = self.of(slot.stage).get(slot.sender)
         return () if message is None else (message,)
 
-    def candidates(self, stage: Stage) -> Mapping[PeerId, tuple[SignedMessage, ...]]:
-        """The versions held of every slot of a stage, by sender."""
-        found = {peer: (message,) for peer, message in self.of(stage).items()}
-        for slot, item in self._equivocations.items():
-            if slot.stage == stage:
-                found[slot.sender] = (item.first, item.second)  # type: ignore[assignment]
-        return found
+    def candidates(self, stage: Stage) -> list[Mapping[PeerId, SignedMessage]]:
+        """The messages held of a stage, by sender, and behind them the second ones of those who filled a slot twice."""
+        second = {slot.sender: item.second for slot, item in self._equivocations.items() if slot.stage == stage}
+        return [self.of(stage), second] if second else [self.of(stage)]
 
     def compute_digest(self, stage: Stage) -> bytes:
         """Return 32 bytes that are equal where the same is held of a stage."""
         if stage not in self._digests:
             found = self.candidates(stage)
-            held = digest(Context.HELD, *(sorted(item.digest for versions in found.values() for item in versions)))
-            if not found:
+            held = digest(Context.HELD, *(sorted(item.digest for versions in found for item in versions.values())))
+            if not found[0]:
                 return held
             self._digests[stage] = held
         return self._digests[stage]

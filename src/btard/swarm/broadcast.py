@@ -74,7 +74,7 @@ class Expectation:
 
     def _judge(self, message: SignedMessage) -> bool:
         return (
-            message.sender in self.roster.members
+            message.sender in self.roster.everyone
             and message.roster == self.signed_roster
             and message.previous == self.previous
             and self.is_valid(message)
@@ -227,11 +227,12 @@ class Broadcast:
     def accepted(self, expectation: Expectation) -> dict[PeerId, SignedMessage]:
         """The messages held that count for a stage, in roster order; of two versions the first that counts."""
         if expectation.complete is None:
-            found, accepted = self.board.candidates(expectation.stage), dict[PeerId, SignedMessage]()
+            found = self.board.candidates(expectation.stage)
+            accepted = dict[PeerId, SignedMessage]()
             for peer in expectation.roster.members:
-                for message in found.get(peer, ()):
-                    if peer not in accepted and expectation.accepts(message):
-                        accepted[peer] = message
+                for versions in found:
+                    if peer in versions and peer not in accepted and expectation.accepts(versions[peer]):
+                        accepted[peer] = versions[peer]
             if len(accepted) < len(expectation.roster):
                 return accepted
             expectation.complete = accepted
@@ -317,7 +318,8 @@ class Broadcast:
         place, (stage, sender) = self.place, message.slot
         if sender == self._identity.peer_id:
             self._meet_own(stage)
-        if self._may_speak(stage, sender) and is_in_window(stage, place.round, place.attempt, place.serial):
+        is_now = place.current is not None and stage == place.current.stage
+        if self._may_speak(stage, sender) and (is_now or is_in_window(stage, place.round, place.attempt, place.serial)):
             self.board.post(message, self._is_due, self._is_news)
 
     def _is_news(self, message: SignedMessage) -> bool:
@@ -346,11 +348,11 @@ class Broadcast:
 
         Before we know it, to the one in the founder's seal.
         """
-        return peer in (self.place.roster.members or self._genesis.members) or peer in self.arriving
+        return peer in (self.place.roster.everyone or self._genesis.everyone) or peer in self.arriving
 
     def _may_speak(self, stage: Stage, sender: PeerId) -> bool:
         """Members may, and newcomers in attempts to come; before we know the roster, only the first thing they say."""
-        members = self.place.roster.members
+        members = self.place.roster.everyone
         if not members:
             return stage == FIRST and sender in self._genesis
         return sender in members or (sender in self.arriving and stage.attempt > self.place.attempt)
