@@ -11,6 +11,7 @@ certificate forms rules/agreement.py settles which views are agreed.
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from btard.identity import Context, PeerId, digest
 from btard.rules.marks import Marks, Pair, make_pair, sort_pairs
@@ -215,6 +216,7 @@ def is_later(stage: Stage, than: Stage) -> bool:
     return bool(find_later([stage], than))
 
 
+@lru_cache(maxsize=1024)  # asked about every stage held, whenever a member waits
 def _order(stage: Stage) -> tuple[int, int, tuple[int, int]]:
     """Stages as a run passes through them; complaints and disputes have two places in an attempt."""
     return stage.round, stage.attempt, _STEPS[stage.phase, stage.serial]

@@ -188,7 +188,8 @@ class Rounds:
             )
         )
         self._work, work.previous = Work(self._config, state, work), None
-        self._services = replace(self._services, deadlines=self._deadlines)
+        if self._services.deadlines is not self._deadlines:  # the first round after a restart is over
+            self._services = replace(self._services, deadlines=self._deadlines)
         self._move_to(self._work)
         self._begin_round()
         self._reception.hand_over(self._work)
