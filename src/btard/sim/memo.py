@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from btard.errors import RemoteProtocolError
-from btard.identity import digest, expand, is_signed_by
+from btard.identity import Identity, digest, expand, is_signed_by
 from btard.robust import Directions, compute_report, compute_reports
 from btard.robust.projection import Vector
 from btard.rules.checks import find_part_to_open
@@ -28,11 +28,15 @@ REMEMBERED = 1 << 16
 """Answers kept of one function; then all of its answers are forgotten at once."""
 
 Function = Callable[..., Any]
+Answers = dict[tuple[Hashable, ...], Any]
 
 
-def remember(function: Function) -> Function:
-    """Return a function that asks ``function`` once for equal arguments; what cannot be looked up is always asked."""
-    answers: dict[tuple[Hashable, ...], Any] = {}
+def remember(function: Function, known: Answers | None = None) -> Function:
+    """Return a function that asks ``function`` once for equal arguments; what cannot be looked up is always asked.
+
+    ``known`` may hold answers that another function found out.
+    """
+    answers: Answers = {} if known is None else known
 
     def ask(*question: Any) -> Any:
         try:
@@ -77,6 +81,21 @@ def ask_for_rows(ask: Callable[..., tuple[Vector, float]]) -> Callable[..., tupl
     return ask_all
 
 
+def tell_signatures(sign: Callable[[Identity, bytes], bytes], known: Answers) -> Callable[[Identity, bytes], bytes]:
+    """Return ``Identity.sign`` that tells the answer of ``is_signed_by`` about what it signs: that it is valid.
+
+    The question has the bytes that the verifier sees: whoever asks about anything else has it verified.
+    """
+
+    def sign_and_tell(identity: Identity, data: bytes) -> bytes:
+        signature = sign(identity, data)
+        if len(known) < REMEMBERED:
+            known[identity.peer_id, data, signature] = True
+        return signature
+
+    return sign_and_tell
+
+
 class Memory:
     """What the peers of one simulation ask again and again; ``see`` is shown every verified message once."""
 
@@ -88,7 +107,6 @@ class Memory:
 
         self._open = remember(open_and_see)
         shared = (
-            is_signed_by,
             digest,
             expand,
             combine_nonces,
@@ -101,6 +119,9 @@ class Memory:
             find_part_to_open,
         )
         self._replacements: dict[Function, Function] = {function: remember(function) for function in shared}
+        signatures: Answers = {}
+        self._replacements[is_signed_by] = remember(is_signed_by, signatures)
+        self._replacements[Identity.sign] = tell_signatures(Identity.sign, signatures)
         ask = remember_reports()
         self._replacements |= {open_message: self._open, compute_report: ask, compute_reports: ask_for_rows(ask)}
 
@@ -112,17 +133,18 @@ class Memory:
     @contextmanager
     def installed(self) -> Iterator[None]:
         """Let all modules of btard ask this memory about what others define, until the end of the context."""
-        places = [
+        places: list[tuple[Any, str, Function]] = [
             (module, function.__name__, function)
             for module in list(sys.modules.values())
             if module.__name__.startswith("btard.") and module.__name__ != __name__
             for function in self._replacements
             if vars(module).get(function.__name__) is function and function.__module__ != module.__name__
         ]
-        for module, name, function in places:
-            setattr(module, name, self._replacements[function])
+        places.append((Identity, Identity.sign.__name__, Identity.sign))
+        for owner, name, function in places:
+            setattr(owner, name, self._replacements[function])
         try:
             yield
         finally:
-            for module, name, function in places:
-                setattr(module, name, function)
+            for owner, name, function in places:
+                setattr(owner, name, function)
