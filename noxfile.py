@@ -35,6 +35,13 @@ def properties(session: nox.Session) -> None:
 
 
 @nox.session
+def model(session: nox.Session) -> None:
+    """Check the model of two attempts to a larger bound than the tests do."""
+    install(session, "test")
+    session.run("python", "-m", "tests.rules.boundary_model")
+
+
+@nox.session
 def mutants(session: nox.Session) -> None:
     """Break one rule at a time and name the test that notices: ``nox -s mutants -- --only signature``."""
     install(session, "test")

@@ -1,29 +1,34 @@
 """HALTs about a pair that the round itself has just marked, while some members do not know that yet."""
 
+import pytest
 from msgspec.structs import replace
 from tests.attacks.scenario import run_scenario
 
 from btard.attacks import HaltAlways
-from btard.identity import PeerId
+from btard.identity import Identity, PeerId
 from btard.net import Message
-from btard.rules.messages import AnyPayload, Phase, Report, Reveal, Stage
+from btard.rules.messages import AnyPayload, Halt, Phase, Report, Reveal, SignedMessage, Stage
 from btard.rules.parts import Part
 from btard.rules.roster import Roster
 from btard.sim.swarm import SimulatedSwarm
 from btard.swarm.events import Stranded
 from btard.swarm.frames import Kind
-from btard.wire import open_message
+from btard.swarm.viewing import make_position
+from btard.wire import open_message, sign_message
 
 SLOW_S = 0.5
 """How long one member's ATTEST is under way to one other; everything else takes a tenth of a second."""
 
 
 class ComplainThenHalt(HaltAlways):
-    """Complains at gather about the first part, which marks it with that part's aggregator, and then halts over it."""
+    """Complains at gather about the first part, which marks it with that part's aggregator, and then halts over it.
 
-    def __init__(self, me: PeerId) -> None:
+    Its HALT says that it waits ``ahead`` rounds after the one in which it is.
+    """
+
+    def __init__(self, me: PeerId, ahead: int) -> None:
         super().__init__(2, 0)
-        self._me, self._accused = me, tuple[PeerId, ...]()
+        self._me, self._ahead, self._accused = me, ahead, tuple[PeerId, ...]()
 
     @property
     def victims(self) -> tuple[PeerId, ...]:
@@ -43,8 +48,14 @@ class ComplainThenHalt(HaltAlways):
         self._accused = (parts[0].aggregator,) if parts[0].aggregator != self._me else ()
         return reports
 
+    def _sign_halt(self, message: SignedMessage, place: Stage, identity: Identity, run_id: bytes) -> bytes:
+        stage = message.slot.stage
+        halt = Halt(make_position(stage._replace(round=stage.round + self._ahead)), self.victims[:1], ())
+        return sign_message(identity, run_id, message.roster, place, b"", halt).envelope
 
-async def test_a_halt_over_a_fresh_mark_divides_nobody(autojump_clock, tmp_path):
+
+@pytest.mark.parametrize("ahead", [-1, 0, 1])
+async def test_a_halt_over_a_fresh_mark_divides_nobody(ahead, autojump_clock, tmp_path):
     """Whoever has settled the complaint, and whoever has not yet, enter the same recovery: nobody enters one alone."""
 
     def delivery(sender: PeerId, receiver: PeerId, message: Message) -> float:
@@ -55,7 +66,7 @@ async def test_a_halt_over_a_fresh_mark_divides_nobody(autojump_clock, tmp_path)
     def make(swarm: SimulatedSwarm, index: int) -> ComplainThenHalt:
         slow.extend(swarm.identities[place].peer_id for place in (6, 4))
         run_id.append(swarm.config.run_id)
-        return ComplainThenHalt(swarm.identities[index].peer_id)
+        return ComplainThenHalt(swarm.identities[index].peer_id, ahead)
 
     slow, run_id = list[PeerId](), list[bytes]()
     scenario = await run_scenario(tmp_path, {1: make}, rounds=8, delivery=delivery)

@@ -97,7 +97,7 @@ SIGNING = (
     mutant(
         "count messages that follow another transcript",
         "design 5",
-        "swarm/broadcast.py",
+        "swarm/place.py",
         "and message.previous == self.previous",
         "and message.previous is not None",
         "tests/swarm/test_hostile_recovery.py",
@@ -106,7 +106,7 @@ SIGNING = (
     mutant(
         "count messages signed for another roster",
         "attacks C9",
-        "swarm/broadcast.py",
+        "swarm/place.py",
         "and message.roster == self.signed_roster",
         "and message.roster is not None",
         "tests/attacks/test_forging.py",

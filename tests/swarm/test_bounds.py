@@ -18,11 +18,12 @@ from btard.rules.messages import Ballot, Check, Commit, Phase, Report, SignedMes
 from btard.rules.roster import Roster
 from btard.rules.seal import SealSignature
 from btard.swarm.board import MAX_BYTES, Board
-from btard.swarm.broadcast import FIRST, MAX_ORDINARY_MESSAGE, Broadcast, Expectation
+from btard.swarm.broadcast import FIRST, MAX_ORDINARY_MESSAGE, Broadcast
 from btard.swarm.conduct import Conduct
 from btard.swarm.frames import Kind
 from btard.swarm.genesis import Founder, SignedSeal, make_hello
 from btard.swarm.ledger import Ledger
+from btard.swarm.place import Expectation
 from btard.wire import encode, sign_message, sign_seal
 
 STATE = b"s" * 32

@@ -65,8 +65,8 @@ def alter_views(monkeypatch: pytest.MonkeyPatch, hostile: HostileSwarm, change: 
     """Let z sign another view than it holds, and only that one."""
     build = Recovery._build_view
 
-    def build_other(recovery: Recovery, halt: SignedMessage) -> View:
-        view = build(recovery, halt)
+    def build_other(recovery: Recovery, *, resumed: bool) -> View:
+        view = build(recovery, resumed=resumed)
         return change(view) if recovery._broadcast.me == hostile.peers[Z] else view
 
     monkeypatch.setattr(Recovery, "_build_view", build_other)

@@ -60,18 +60,30 @@ def test_marks_of_gather_are_void_with_their_attempt() -> None:
     assert work.next_marks == Marks().with_pairs([OTHER])
 
 
-def test_members_one_phase_apart_judge_halts_by_the_same_marks() -> None:
-    """Neither a gather that some have settled divides them, nor the turn of the round, nor a recovery."""
+def test_members_in_different_places_judge_halts_by_the_same_marks() -> None:
+    """Neither a gather that some have settled divides them, nor the turn of the round; a settlement tells all."""
     behind, ahead = make_work(3), make_work(3)
     ahead.gathered = frozenset({PAIR})
-    assert behind.find_common_marks()[3] == ahead.find_common_marks()[3] == Marks()
-    for decided_in in (3, 4):
-        ahead.mark(frozenset({make_pair(C, D), OTHER} if decided_in == 3 else {make_pair(D, E)}), decided_in)
     after = make_work(4, ahead)
-    assert [after.find_common_marks()[number] for number in (3, 4)] == [
-        ahead.find_common_marks()[number] for number in (3, 4)
-    ]
-    assert PAIR in after.find_common_marks()[4].pairs - after.find_common_marks()[3].pairs
+    assert PAIR in after.marks.pairs
+    for work in (behind, ahead, after):
+        work.share(frozenset({OTHER}))
+    assert behind.common == ahead.common == after.common == Marks().with_pairs([OTHER])
+
+
+@pytest.mark.parametrize("back", ["restarted", "newcomer"])
+def test_members_without_a_round_before_judge_halts_as_the_others_do(back: str) -> None:
+    """What all have in common is in the record from which a peer restarts, and which a newcomer is handed."""
+    before = make_work(3)
+    before.gathered = frozenset({PAIR})
+    work = make_work(4, before)
+    work.share(frozenset({OTHER}))
+    if back == "newcomer":
+        work.begin_attempt(ROSTER, frozenset(), 1, b"")
+    record = decode_work(encode_work(work, 0))
+    again = open_work(CONFIG, record, open_state(record, empty_part(), OPTIMIZER), None)
+    assert again.common == work.common
+    assert again.common.pairs == {"restarted": {OTHER}, "newcomer": {PAIR}}[back]
 
 
 def test_marks_end_with_their_members() -> None:

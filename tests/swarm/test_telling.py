@@ -8,8 +8,8 @@ from btard.identity import Identity
 from btard.rules.messages import Phase, Reveal, Stage, Transcript
 from btard.rules.roster import Roster
 from btard.swarm.board import Board
-from btard.swarm.broadcast import Expectation
 from btard.swarm.exchange import Exchange, Stalls
+from btard.swarm.place import Expectation
 from btard.wire import open_message, sign_message
 
 RUN_ID, STAGE = bytes(32), Stage(1, 0, Phase.REVEAL)

@@ -15,7 +15,7 @@ from functools import lru_cache
 
 from btard.identity import Context, PeerId, digest
 from btard.rules.marks import Marks, Pair, make_pair, sort_pairs
-from btard.rules.messages import MAX_MARKED, Ballot, Halt, Phase, SignedMessage, Stage, View
+from btard.rules.messages import MAX_MARKED, Ballot, Halt, Holding, Phase, SignedMessage, Stage, View
 from btard.rules.roster import Roster
 
 
@@ -24,6 +24,8 @@ class Decision:
     """What a recovery settles: who leaves, at which round the swarm resumes, the messages supplied, the pairs marked.
 
     ``removed`` failed the recovery or the stage that waits; ``overmarked`` have more than f marked partners.
+    ``shown`` are the pairs that f+1 of the views called marked.
+    ``agreed`` ends the attempt by the transcript that its AGREE confirms, where nobody leaves otherwise.
     """
 
     banned: tuple[PeerId, ...]
@@ -32,6 +34,8 @@ class Decision:
     supplied: tuple[bytes, ...]
     marked: frozenset[Pair] = frozenset()
     overmarked: tuple[PeerId, ...] = ()
+    agreed: bool = False
+    shown: frozenset[Pair] = frozenset()
 
     @property
     def leaving(self) -> tuple[PeerId, ...]:
@@ -75,6 +79,11 @@ def is_equivocation(first: SignedMessage, second: SignedMessage) -> bool:
     return first.slot == second.slot and first.digest != second.digest and first.slot.stage.phase is not Phase.HELLO
 
 
+def belongs(message: SignedMessage, roster: Roster, stage: Stage) -> bool:
+    """Return whether a member said this in a stage of a recovery and to this roster: no other attempt's word counts."""
+    return message.slot.stage == stage and message.sender in roster and message.roster == roster.digest
+
+
 def compute_views_digest(views: Mapping[PeerId, SignedMessage]) -> bytes:
     """Return the digest of a set of views, in roster order."""
     return digest(Context.VIEWS, *(views[peer].digest for peer in sorted(views)))
@@ -108,6 +117,7 @@ def decide(
     unvoted: Collection[bytes] = (),
     split: Collection[bytes] = (),
     halts: Collection[SignedMessage] = (),
+    attempt: int = 0,
 ) -> Decision:
     """Return what the agreed views settle; ``supplied`` are the messages in them, opened, ``halts`` the HALTs.
 
@@ -124,6 +134,7 @@ def decide(
     swarm for nothing more often than it has partners, and whoever has more than f marked ones leaves.
 
     ``unvoted`` showed a view and cast no vote, and leave; ``split`` showed two of a kind, and are banned.
+    Where nobody leaves and AGREE of ``attempt`` is complete, the attempt ends by it.
     """
     banned = tuple(sorted({item.culprit for item in equivocations if item.culprit in roster}))
     views = {peer: view for peer, view in views.items() if is_position(view.position.stage)}
@@ -140,7 +151,28 @@ def decide(
     overmarked = () if banned or removed else marks.with_pairs(marked).find_overmarked(roster, tolerated)
     envelopes = tuple(envelope for peer in sorted(views) for envelope in views[peer].supplied)
     resumes = _resume_round(position, views, equivocations, banned)
-    return Decision(banned, removed, resumes, envelopes, marked, overmarked)
+    agreed = not (banned or removed or overmarked) and is_agreed(roster, views, tolerated, attempt)
+    return Decision(banned, removed, resumes, envelopes, marked, overmarked, agreed, marks.pairs)
+
+
+def is_agreed(roster: Roster, views: Mapping[PeerId, View], tolerated: int, attempt: int) -> bool:
+    """Return whether f+1 views show one complete AGREE of the attempt, in which they are.
+
+    One of these members is honest and holds everyone's: all honest members have said AGREE after one transcript.
+    """
+    shown = {
+        (peer, holding.digests)
+        for peer, view in views.items()
+        for holding in view.holdings
+        if holding.position == view.position and _is_whole(holding, roster, attempt)
+    }
+    return any(count > tolerated for count in Counter(digests for _, digests in shown).values())
+
+
+def _is_whole(holding: Holding, roster: Roster, attempt: int) -> bool:
+    stage = holding.position.stage
+    is_agree = (stage.phase, stage.attempt) == (Phase.AGREE, attempt)
+    return is_agree and len(holding.digests) == len(roster) and all(holding.digests)
 
 
 def number_pairs(roster: Roster, marks: Marks) -> tuple[int, ...]:

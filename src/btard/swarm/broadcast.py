@@ -7,7 +7,6 @@ an equivocation. When nothing is wrong, nothing is relayed.
 """
 
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field
 from functools import cached_property
 
 import structlog
@@ -24,6 +23,7 @@ from btard.swarm.conduct import Conduct
 from btard.swarm.frames import Kind, StageAnswer, StageRequest
 from btard.swarm.genesis import SignedSeal, check_genesis
 from btard.swarm.ledger import Ledger
+from btard.swarm.place import Expectation, Place
 from btard.wire import MAX_MESSAGE, Cast, decode, encode, open_message, sign_message
 
 log = structlog.get_logger(__name__)
@@ -48,50 +48,6 @@ MAX_SUPPLY = MAX_MESSAGE - MAX_PROOFS - MAX_HALT - 32 * 1024
 
 MAX_STAGE_ANSWER = MAX_CONTROL - 32 * 1024
 """Bytes of messages in one answer about a stage: the largest message fits; the rest is asked for in further pages."""
-
-
-@dataclass
-class Expectation:
-    """What a stage needs to be complete: a valid message of every member, signed in the same context.
-
-    ``complete`` are the messages that count once all are here; what comes later changes nothing.
-    """
-
-    stage: Stage
-    roster: Roster
-    signed_roster: bytes
-    previous: bytes
-    is_valid: Callable[[SignedMessage], bool]
-    complete: dict[PeerId, SignedMessage] | None = field(default=None, compare=False, repr=False)
-    _verdicts: dict[bytes, bool] = field(default_factory=dict, compare=False, repr=False)
-
-    def accepts(self, message: SignedMessage) -> bool:
-        """Return whether a message counts for this stage; once said, it stays."""
-        verdict = self._verdicts.get(message.digest)
-        if verdict is None:
-            verdict = self._verdicts[message.digest] = self._judge(message)
-        return verdict
-
-    def _judge(self, message: SignedMessage) -> bool:
-        return (
-            message.sender in self.roster.everyone
-            and message.roster == self.signed_roster
-            and message.previous == self.previous
-            and self.is_valid(message)
-        )
-
-
-@dataclass
-class Place:
-    """Where this peer stands in the run; the services read it, the round moves it."""
-
-    round: int = 0
-    attempt: int = 0
-    serial: int = 0
-    roster: Roster = Roster(())
-    last: Expectation | None = None
-    current: Expectation | None = None
-    overdue: bool = False
 
 
 class Broadcast:

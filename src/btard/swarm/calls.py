@@ -1,8 +1,9 @@
 """
 What calls for a recovery: the HALTs held, whether they have a reason, and what they prove (attacks B1).
 
-Whether a HALT counts depends only on the HALTs and VIEWs themselves, on the roster, and on the marked pairs that all
-know who are at most one phase from it; the first are relayed: members come to the same within Δ.
+Whether a HALT counts depends only on the HALTs and VIEWs themselves, on the roster, and on the marked pairs that
+settlements have shown to all; the first are relayed: members come to the same within Δ. What its sender says of its
+place decides nothing.
 """
 
 from collections import Counter
@@ -12,21 +13,17 @@ from btard.identity import PeerId
 from btard.rules.config import RunConfig
 from btard.rules.marks import Marks
 from btard.rules.messages import Halt, Phase, SignedMessage, Stage
-from btard.rules.recovery import Equivocation
+from btard.rules.recovery import Equivocation, belongs
 from btard.swarm.broadcast import Broadcast
 from btard.swarm.settlement import Messages, open_evidence
 
 
 class Calls:
-    """The messages of the recovery in progress.
-
-    The round keeps the marked pairs up to date: ``marks`` are all that we know, ``common`` by round those that all know
-    who may be in it: in force there, or marked by a recovery.
-    """
+    """The messages of the recovery in progress; the round keeps ``marks`` up to date, all pairs that we know."""
 
     def __init__(self, config: RunConfig, broadcast: Broadcast) -> None:
         self._config, self._broadcast = config, broadcast
-        self.marks, self.common = Marks(), dict[int, Marks]()
+        self.marks = Marks()
         self._opened: dict[bytes, Collection[Equivocation]] = {}
 
     def stage(self, phase: Phase) -> Stage:
@@ -36,9 +33,8 @@ class Calls:
 
     def held(self, phase: Phase) -> dict[PeerId, SignedMessage]:
         """What members said in a phase of it."""
-        roster = self._broadcast.place.roster
-        held = self._broadcast.board.of(self.stage(phase))
-        return {peer: item for peer, item in held.items() if peer in roster and item.roster == roster.digest}
+        roster, stage = self._broadcast.place.roster, self.stage(phase)
+        return {peer: item for peer, item in self._broadcast.board.of(stage).items() if belongs(item, roster, stage)}
 
     def find_halt(self) -> SignedMessage | None:
         """A HALT that starts the recovery, if there is one."""
@@ -50,10 +46,10 @@ class Calls:
     def _counts(self, halt: SignedMessage, halts: Mapping[PeerId, SignedMessage]) -> bool:
         """Whether a HALT starts a recovery: it has a reason, or f+1 members want the recovery (attacks B1).
 
-        A reason is an equivocation, or a missing member with whom the sender is no marked pair.
+        A reason is an equivocation, or a missing member with whom the sender is no marked pair that all have in common.
         """
         assert isinstance(halt.payload, Halt)
-        roster, marks = self._broadcast.place.roster, self._find_marks(halt.payload.position.round)
+        roster, marks = self._broadcast.place.roster, self._broadcast.place.common
         enough = roster.tolerated(self._config.byzantine_bound) + 1
         named = Counter(peer for item in halts.values() for peer in set(item.payload.missing))  # type: ignore[union-attr]
         has_reason = any(
@@ -62,12 +58,6 @@ class Calls:
         )
         entered = self.held(Phase.VIEW).keys() - {self._broadcast.me}
         return has_reason or len(entered) >= enough or bool(self._find_shown(halts))
-
-    def _find_marks(self, number: int) -> Marks:
-        """The marked pairs by which a HALT in a round counts, in the nearest one if nobody can be there."""
-        if not self.common:
-            return Marks()
-        return self.common[min(max(number, min(self.common)), max(self.common))]
 
     def _find_shown(self, halts: Messages) -> dict[PeerId, Equivocation]:
         """What HALTs prove against members: everyone who gets them relayed sees the same."""

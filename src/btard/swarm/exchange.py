@@ -17,7 +17,8 @@ from btard.rules.marks import Marks, compute_marks_digest
 from btard.rules.messages import Agree, AnyPayload, Phase, SignedMessage, Stage, Transcript
 from btard.rules.recovery import Decision, Equivocation
 from btard.swarm.board import Board
-from btard.swarm.broadcast import Broadcast, Expectation
+from btard.swarm.broadcast import Broadcast
+from btard.swarm.place import Expectation
 from btard.swarm.recovery import Recovery
 from btard.swarm.state import Work
 
@@ -117,6 +118,15 @@ class Exchange:
         Raises:
             NewAttempt: a recovery decided that somebody leaves.
         """
+        expectation = self._begin(work, phase, payload, serial, is_valid)
+        transcript = await self._collect(work, expectation, wait_s)
+        work.chain = transcript.digest
+        return transcript
+
+    def _begin(
+        self, work: Work, phase: Phase, payload: AnyPayload, serial: int, is_valid: Callable[[SignedMessage], bool]
+    ) -> Expectation:
+        """Move to a phase and say our part of it."""
         self._follow_postponed(work)
         self._share_marks(work)
         is_commit = phase is Phase.COMMIT
@@ -125,9 +135,7 @@ class Exchange:
         expectation = Expectation(work.stage(phase, serial), work.roster, signed_roster, previous, is_valid)
         self._move_to(expectation)
         self._broadcast.say(expectation.stage, signed_roster, previous, payload)
-        transcript = await self._collect(work, expectation, wait_s)
-        work.chain = transcript.digest
-        return transcript
+        return expectation
 
     async def listen(
         self, work: Work, phase: Phase, *, wait_s: float, is_valid: Callable[[SignedMessage], bool]
@@ -144,15 +152,24 @@ class Exchange:
         return await self._collect(work, expectation, wait_s)
 
     async def agree(self, work: Work, wait_s: float, marks: Marks | None = None) -> Transcript:
-        """Return once every member is known to hold the last transcript; only then may anybody leave by it.
+        """Return once it is settled that all hold the last transcript; only then may anybody leave by it.
 
+        Whoever has everyone's AGREE cannot know who else has, and calls a recovery, which settles for all that the
+        attempt is over: from one attempt to the next leads nothing but a settlement (decision record 0021).
         ``marks`` are the marked pairs that follow from it, where they are not those of ``work``.
 
         Raises:
             NewAttempt: a recovery decided that somebody leaves for another reason.
         """
         said = Agree(compute_marks_digest(work.marks if marks is None else marks))
-        return await self.run(work, Phase.AGREE, said, wait_s=wait_s, is_valid=lambda message: message.payload == said)
+        expectation = self._begin(work, Phase.AGREE, said, 0, lambda message: message.payload == said)
+        while True:
+            transcript = await self._collect(work, expectation, wait_s)
+            if self._broadcast.place.is_over:
+                work.chain = transcript.digest
+                return transcript
+            self._recovery.end_attempt()
+            await self._take_up_decision(work)
 
     def _move_to(self, expectation: Expectation) -> None:
         place = self._broadcast.place
@@ -252,6 +269,7 @@ class Exchange:
     async def _take_up_decision(self, work: Work) -> None:
         decision, reason = await self._recovery.settled()
         work.mark(decision.marked, decision.resume_round)
+        work.share(decision.marked | decision.shown)
         self._share_marks(work)
         if self._broadcast.me in decision.leaving:
             raise NewAttempt(work.round, reason, banned=decision.banned, removed=_get_removed(decision))
@@ -260,14 +278,15 @@ class Exchange:
             self._follow_postponed(work)
 
     def _share_marks(self, work: Work) -> None:
-        """Let HALTs count by the pairs in force in their round, and by those that recoveries marked.
+        """Let views show all pairs that we know, and HALTs count by those that all have in common.
 
         Slices and parts go by those in force, which change for all members at the same place (see ``Work.mark``).
-        What a round's own gather marks is news to a member that is a phase behind: by that no HALT counts before
-        the round is over, or else some would enter a recovery, and the others not.
+        What a gather marks is news to a member that is a phase behind, or was not there: no HALT counts by that before
+        a settlement has shown it to all, or else some would enter a recovery, and the others not.
         """
-        known = work.next_marks.with_pairs(self._recovery.marks.pairs | work.awaited_pairs).within(work.roster)
-        self._recovery.note_marks(known, work.find_common_marks() if known.pairs else {})
+        recovery = self._recovery
+        recovery.marks = work.next_marks.with_pairs(recovery.marks.pairs | work.awaited_pairs).within(work.roster)
+        self._broadcast.place.common = work.common
 
     def _follow_postponed(self, work: Work) -> None:
         """Act on a decision once we are in its round; whoever was a round behind finishes its own first."""

@@ -78,6 +78,7 @@ class WorkRecord(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tru
     checks: tuple[CheckRecord, ...]
     due: tuple[CheckRecord, ...]
     dismissed: Members
+    common: Pairs
 
     @property
     def round(self) -> int:
@@ -113,6 +114,7 @@ def encode_work(work: Work, serial: int) -> bytes:
         _record_checks(state.checks),
         _record_checks(state.due),
         tuple(sorted(work.dismissed)),
+        sort_pairs(work.common.pairs),
     )
     return encode(record)
 
@@ -176,7 +178,7 @@ def open_work(config: RunConfig, record: WorkRecord, state: State, previous: Wor
     work.banned, work.reason = frozenset(map(PeerId, record.banned)), record.reason
     work.sealed, work.signatures = record.is_sealed, record.signatures
     work.settled, work.reopen = {_open_dispute(item) for item in record.settled}, list(record.reopen)
-    work.marks = Marks(_open_pairs(record.marks))
+    work.marks, work.common = Marks(_open_pairs(record.marks)), Marks(_open_pairs(record.common))
     work.dismissed = frozenset(map(PeerId, record.dismissed))
     work.later_pairs, work.awaited_pairs = _open_pairs(record.later_pairs), _open_pairs(record.awaited_pairs)
     return work

@@ -26,13 +26,14 @@ from btard.rules.messages import Ballot, Conclude, Halt, Phase, SignedMessage, V
 from btard.rules.recovery import Decision, Equivocation, compute_views_digest
 from btard.swarm.adopting import Adopting
 from btard.swarm.board import RECOVERY_PHASES
-from btard.swarm.broadcast import Broadcast, Expectation
+from btard.swarm.broadcast import Broadcast
 from btard.swarm.calls import Calls
 from btard.swarm.events import Halted, Observer, Recovered, Stranded
 from btard.swarm.fallback import Fallback, read_ballots
 from btard.swarm.frames import Kind
 from btard.swarm.halting import Resuming
 from btard.swarm.ledger import Ledger
+from btard.swarm.place import Expectation
 from btard.swarm.settlement import (
     Messages,
     Settlement,
@@ -76,9 +77,9 @@ class Recovery:
         """The marked pairs that we know of."""
         return self._calls.marks
 
-    def note_marks(self, known: Marks, common: dict[int, Marks]) -> None:
-        """Take note of the marked pairs that we know, and of those by which HALTs in the rounds around ours count."""
-        self._calls.marks, self._calls.common = known, common
+    @marks.setter
+    def marks(self, known: Marks) -> None:
+        self._calls.marks = known
 
     @property
     def is_pending(self) -> bool:
@@ -99,16 +100,25 @@ class Recovery:
         log.warning("halt", stage=str(expectation.stage), missing=[short(peer) for peer in missing], proofs=len(proofs))
         self._say(Phase.HALT, Halt(make_position(expectation.stage), missing, proofs))
 
+    def end_attempt(self) -> None:
+        """Let a recovery settle that the attempt is over: AGREE is complete here, which the others may not know yet."""
+        self._broadcast.place.is_agreed = True
+        self._board.signal()
+
     def _say(self, phase: Phase, payload: Halt | View | Ballot | Conclude) -> SignedMessage:
         return self._broadcast.say(self._calls.stage(phase), self._broadcast.place.roster.digest, b"", payload)
 
     def _can_start(self) -> bool:
-        """Whether a recovery is due: something was relayed, or RESUMEs, or a HALT, which moves nobody who is halted."""
-        if self._broadcast.place.current is None:  # before our first stage there is nothing that could be halted
+        """Whether a recovery is due: something was relayed, or RESUMEs, or AGREE is complete, or there is a HALT.
+
+        The last two move nobody who is halted, and nothing an attempt that is over.
+        """
+        place = self._broadcast.place
+        if place.current is None or place.is_over:  # before our first stage there is nothing that could be halted
             return False
         if self._adopting.find_relayed() or self._resuming.find_restart() is not None:
             return True
-        return not self._fruitless and self._calls.find_halt() is not None
+        return not self._fruitless and (place.is_agreed or self._calls.find_halt() is not None)
 
     def _fail(self, error: BtardError) -> None:
         """Let the run end: others have shown that it goes on without us."""
@@ -139,13 +149,13 @@ class Recovery:
         if settlement is None:
             restart = self._resuming.find_restart()
             self._broadcast.place.serial = self._broadcast.place.serial if restart is None else restart
-            settlement = await self._recover(None if restart is not None else self._calls.find_halt())
+            settlement = await self._recover(resumed=restart is not None)
         if settlement is not None and not self._is_too_few(settlement):
             self._conclude(settlement, entered)
         else:
             await self._stay_halted(settlement)
 
-    async def _recover(self, halt: SignedMessage | None) -> Settlement | None:
+    async def _recover(self, *, resumed: bool) -> Settlement | None:
         """Run one recovery, from VIEW to settlement; None if it settles nothing."""
         delay_s, place = self._config.delay_s, self._broadcast.place
         entered, tolerated = trio.current_time(), place.roster.tolerated(self._config.byzantine_bound)
@@ -153,7 +163,7 @@ class Recovery:
         self._agreed = None
         try:
             is_back = self._broadcast.find_said(self._calls.stage(Phase.VIEW)) is not None
-            self._enter(halt)
+            self._enter(resumed=resumed)
             await self._wait(lambda: self._can_vote(is_back=is_back), Phase.VIEW, entered, 2 * delay_s)
             ballot = self._say(Phase.BALLOT, self._build_ballot()).payload
             assert isinstance(ballot, Ballot)
@@ -165,12 +175,14 @@ class Recovery:
         finally:
             self._fallback = None
 
-    def _enter(self, halt: SignedMessage | None) -> None:
+    def _enter(self, *, resumed: bool) -> None:
         """Let everyone know by what we enter, and what we hold."""
         for item in self._calls.held(Phase.HALT).values():
             self._broadcast.relay(item)
         self._resuming.relay()
-        self._say(Phase.VIEW, self._build_view(halt))
+        if self._broadcast.place.is_agreed:
+            self._broadcast.show_current(self._broadcast.others)
+        self._say(Phase.VIEW, self._build_view(resumed=resumed))
 
     def _can_vote(self, *, is_back: bool) -> bool:
         """Whether nothing is left to wait for: all views are in, or we are back from a crash and vote as others did."""
@@ -301,23 +313,21 @@ class Recovery:
     def _conclude(self, settlement: Settlement, entered: float) -> None:
         place = self._broadcast.place
         decision = self._adopting.adopt(settlement)
-        place.serial = max(place.serial, settlement.stage.serial + 1)
-        self._observe(
-            Recovered(
-                place.round,
-                (*decision.removed, *decision.overmarked),
-                decision.banned,
-                trio.current_time() - entered,
-                is_fallback=not settlement.is_certificate,
-            )
-        )
+        place.serial, place.is_over = max(place.serial, settlement.stage.serial + 1), decision.agreed
+        took_s, is_fallback = trio.current_time() - entered, not settlement.is_certificate
+        removed = (*decision.removed, *decision.overmarked)
+        if decision.agreed:  # no trouble: every departure by a transcript ends like this
+            log.info("all are sure of AGREE", attempt=place.attempt, took_s=took_s, is_fallback=is_fallback)
+        else:
+            self._observe(Recovered(place.round, removed, decision.banned, took_s, is_fallback=is_fallback))
         self._fruitless, self._running = 0, False
         self._board.call()
 
-    def _build_view(self, halt: SignedMessage | None) -> View:
-        calls = (*self._calls.held(Phase.HALT).values(), *self._resuming.held)
-        envelope = halt.envelope if halt else b""
-        return build_view(self._broadcast, calls, self._calls.find_equivocations(), self._calls.marks, envelope)
+    def _build_view(self, *, resumed: bool) -> View:
+        calls, halt = (*self._calls.held(Phase.HALT).values(), *self._resuming.held), self._calls.find_halt()
+        envelope = b"" if resumed or halt is None else halt.envelope
+        evidence, marks = self._calls.find_equivocations(), self._calls.marks
+        return build_view(self._broadcast, calls, evidence, marks, envelope, resumed=resumed)
 
     def _views(self) -> dict[PeerId, SignedMessage]:
         """The views that count: not of those who are proven to equivocate, as far as any view shows it."""

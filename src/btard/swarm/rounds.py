@@ -246,8 +246,8 @@ class Rounds:
     def _move_to(self, work: Work) -> None:
         place = self._broadcast.place
         if place.attempt != work.attempt:
-            place.serial = 0
-        place.round, place.attempt, place.roster = work.round, work.attempt, work.roster
+            place.serial, place.is_agreed, place.is_over = 0, False, False
+        place.round, place.attempt, place.roster, place.common = work.round, work.attempt, work.roster, work.common
 
     def _begin_round(self) -> None:
         work = self._work
@@ -261,7 +261,7 @@ class Rounds:
     def _note_place(self) -> None:
         """Have our place in the run on disk with the message that is signed there."""
         work, serial = self._work, self._broadcast.place.serial
-        place = (work.round, work.attempt, serial, work.marks, work.later_pairs, work.awaited_pairs)
+        place = (work.round, work.attempt, serial, work.marks, work.later_pairs, work.awaited_pairs, work.common)
         if place != self._noted:
             self._ledger.record_work(work.round, work.attempt, encode_work(work, serial))
             self._noted = place

@@ -20,6 +20,7 @@ from btard.rules.messages import Halt, Phase, SignedMessage, Stage, View
 from btard.rules.recovery import (
     Decision,
     Equivocation,
+    belongs,
     compute_views_digest,
     decide,
     find_certificate,
@@ -109,18 +110,14 @@ def open_settlement(config: RunConfig, roster: Roster, attempt: int, body: bytes
         (proof.ballots, Phase.BALLOT) if isinstance(proof, CertificateProof) else (proof.conclusions, Phase.CONCLUDE)
     )
     votes, views = _open_all(config, envelopes), _open_all(config, proof.views)
-    stages = {vote.slot.stage for vote in votes.values()}
-    if len(stages) != 1:
+    serials = {vote.slot.stage.serial for vote in votes.values()}
+    if len(serials) != 1:
         return None
-    stage = next(iter(stages))
-    is_ours = (stage.round, stage.attempt, stage.phase) == (0, attempt, phase) and all(
-        message.roster == roster.digest and message.slot.stage._replace(phase=phase) == stage
-        for message in (*votes.values(), *views.values())
-    )
-    if not is_ours or any(view.slot.stage.phase is not Phase.VIEW for view in views.values()):
+    stage = Stage(0, attempt, phase, serials.pop())
+    is_ours = all(belongs(vote, roster, stage) for vote in votes.values())
+    if not is_ours or not all(belongs(view, roster, stage._replace(phase=Phase.VIEW)) for view in views.values()):
         return None
-    settle = settle_by_ballots if phase is Phase.BALLOT else settle_by_conclusions
-    return settle(roster, votes, {peer: view for peer, view in views.items() if peer in roster})
+    return (settle_by_ballots if phase is Phase.BALLOT else settle_by_conclusions)(roster, votes, views)
 
 
 def _open_all(config: RunConfig, envelopes: Iterable[bytes]) -> dict[PeerId, SignedMessage]:
@@ -141,6 +138,7 @@ def draw_decision(config: RunConfig, roster: Roster, settlement: Settlement) -> 
         unvoted=settlement.unvoted,
         split=settlement.split,
         halts=_open_halts(config, views.values(), settlement),
+        attempt=settlement.stage.attempt,
     )
 
 

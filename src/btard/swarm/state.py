@@ -84,6 +84,7 @@ class Work:
         self.roster, self.banned = state.roster.without(state.newcomers), state.banned
         self.dismissed: frozenset[PeerId] = frozenset()
         self.marks = state.marks
+        self.common: Marks = previous.common if previous else state.marks
         self.gathered: frozenset[Pair] = frozenset()
         self.later_pairs: frozenset[Pair] = previous.awaited_pairs if previous else frozenset()
         self.awaited_pairs: frozenset[Pair] = frozenset()
@@ -118,6 +119,7 @@ class Work:
         gone = [peer for peer in self.roster.members if peer not in roster]
         self.roster, self.banned, self.attempt = roster, banned, attempt
         self.marks = self.marks.within(roster)
+        self.common = self.marks.with_pairs(self.later_pairs | self.awaited_pairs).within(roster)
         self.gathered = frozenset()
         self.reason = digest(Context.TRANSCRIPT, self.reason, reason)
         self.commits = self.commits and self.commits.without(gone)
@@ -153,14 +155,12 @@ class Work:
         """The marked pairs with which the next round starts: those that its gather and its recoveries added too."""
         return self.marks.with_pairs(self.gathered | self.later_pairs).within(self.roster)
 
-    def find_common_marks(self) -> dict[int, Marks]:
-        """For the rounds around this one, the pairs that all know who may be there: in force, or from recoveries."""
-        decided, before = self.later_pairs | self.awaited_pairs, self.previous or self
-        return {
-            self.round - 1: before.marks.with_pairs(before.later_pairs | decided),
-            self.round: self.marks.with_pairs(decided),
-            self.round + 1: self.next_marks.with_pairs(decided),
-        }
+    def share(self, pairs: frozenset[Pair]) -> None:
+        """Have pairs in common with all members of the attempt, for a recovery of it has marked or shown them.
+
+        ``common`` are those, and the pairs that were marked when the attempt began: by them alone HALTs count.
+        """
+        self.common = self.common.with_pairs(pairs).within(self.roster)
 
     @property
     def electorate(self) -> Roster:

@@ -8,7 +8,8 @@ from btard.rules.evidence import EquivocationProof
 from btard.rules.marks import Marks
 from btard.rules.messages import MAX_EVIDENCE, Halt, Holding, Position, Resume, SignedMessage, Stage, View
 from btard.rules.recovery import Equivocation, number_pairs
-from btard.swarm.broadcast import MAX_PROOFS, MAX_SUPPLY, Broadcast, Expectation, take_small
+from btard.swarm.broadcast import MAX_PROOFS, MAX_SUPPLY, Broadcast, take_small
+from btard.swarm.place import Expectation
 from btard.wire import encode
 
 NOT_DUE = digest(Context.HELD, b"nothing")
@@ -16,11 +17,17 @@ NOT_DUE = digest(Context.HELD, b"nothing")
 
 
 def build_view(
-    broadcast: Broadcast, calls: Sequence[SignedMessage], evidence: Iterable[Equivocation], marks: Marks, halt: bytes
+    broadcast: Broadcast,
+    calls: Sequence[SignedMessage],
+    evidence: Iterable[Equivocation],
+    marks: Marks,
+    halt: bytes,
+    *,
+    resumed: bool,
 ) -> View:
     """Return our view; ``calls`` are the HALTs and RESUMEs known, ``halt`` is the HALT that it answers, if one.
 
-    Without a HALT the view answers RESUMEs: the recovery before decided nothing.
+    It answers RESUMEs if it is ``resumed``: the recovery before decided nothing. Else, without HALT, AGREE is complete.
     """
     place = broadcast.place
     stages = [item for item in (place.last, place.current) if item is not None]
@@ -34,7 +41,7 @@ def build_view(
         encode_proofs(evidence),
         halt,
         number_pairs(place.roster, marks),
-        not halt,
+        resumed,
     )
 
 

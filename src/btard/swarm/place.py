@@ -1,0 +1,56 @@
+"""Where a peer stands in the run, and what it waits for there: the round moves it, the services read it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from btard.identity import PeerId
+from btard.rules.marks import Marks
+from btard.rules.messages import SignedMessage, Stage
+from btard.rules.roster import Roster
+
+
+@dataclass
+class Expectation:
+    """What a stage needs to be complete: a valid message of every member, signed in the same context.
+
+    ``complete`` are the messages that count once all are here; what comes later changes nothing.
+    """
+
+    stage: Stage
+    roster: Roster
+    signed_roster: bytes
+    previous: bytes
+    is_valid: Callable[[SignedMessage], bool]
+    complete: dict[PeerId, SignedMessage] | None = field(default=None, compare=False, repr=False)
+    _verdicts: dict[bytes, bool] = field(default_factory=dict, compare=False, repr=False)
+
+    def accepts(self, message: SignedMessage) -> bool:
+        """Return whether a message counts for this stage; once said, it stays."""
+        verdict = self._verdicts.get(message.digest)
+        if verdict is None:
+            verdict = self._verdicts[message.digest] = self._judge(message)
+        return verdict
+
+    def _judge(self, message: SignedMessage) -> bool:
+        return (
+            message.sender in self.roster.members
+            and message.roster == self.signed_roster
+            and message.previous == self.previous
+            and self.is_valid(message)
+        )
+
+
+@dataclass
+class Place:
+    """Where this peer stands in the run; ``is_agreed``: AGREE is complete here, ``is_over``: that is settled."""
+
+    round: int = 0
+    attempt: int = 0
+    serial: int = 0
+    roster: Roster = Roster(())
+    common: Marks = field(default_factory=Marks)
+    last: Expectation | None = None
+    current: Expectation | None = None
+    overdue: bool = False
+    is_agreed: bool = False
+    is_over: bool = False
