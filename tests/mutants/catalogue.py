@@ -6,6 +6,7 @@ expected; a mutant that none of them notices is a hole in the tests, or a rule t
 """
 
 from tests.mutants.admitting import ADMITTING
+from tests.mutants.agreeing import AGREEING
 from tests.mutants.checking import CHECKING
 from tests.mutants.finding import FINDING
 from tests.mutants.newcomers import NEWCOMERS
@@ -13,4 +14,4 @@ from tests.mutants.recovering import RECOVERING
 from tests.mutants.settling import SETTLING
 from tests.mutants.signing import SIGNING
 
-MUTANTS = (*SIGNING, *CHECKING, *SETTLING, *RECOVERING, *NEWCOMERS, *ADMITTING, *FINDING)
+MUTANTS = (*SIGNING, *CHECKING, *SETTLING, *RECOVERING, *AGREEING, *NEWCOMERS, *ADMITTING, *FINDING)

@@ -71,6 +71,16 @@ def test_members_in_different_places_judge_halts_by_the_same_marks() -> None:
     assert behind.common == ahead.common == after.common == Marks().with_pairs([OTHER])
 
 
+def test_an_attempt_begins_with_the_pairs_that_settlements_before_it_marked() -> None:
+    """Those that wait for their round are common knowledge; a gather of the attempt that ended is void."""
+    work = make_work(3)
+    work.gathered = frozenset({make_pair(D, E)})
+    work.mark(frozenset({PAIR}), 3)
+    work.mark(frozenset({OTHER}), 4)
+    work.begin_attempt(ROSTER, frozenset(), 1, b"")
+    assert work.common == Marks().with_pairs([PAIR, OTHER])
+
+
 @pytest.mark.parametrize("back", ["restarted", "newcomer"])
 def test_members_without_a_round_before_judge_halts_as_the_others_do(back: str) -> None:
     """What all have in common is in the record from which a peer restarts, and which a newcomer is handed."""

@@ -33,7 +33,7 @@ class Expectation:
 
     def _judge(self, message: SignedMessage) -> bool:
         return (
-            message.sender in self.roster.members
+            message.sender in self.roster.everyone
             and message.roster == self.signed_roster
             and message.previous == self.previous
             and self.is_valid(message)
