@@ -48,7 +48,7 @@ class Boundary:
         self.tolerated = self.roster.tolerated()
         self.honest = self.roster.members[: size - self.tolerated]
         self.cheats = self.roster.members[size - self.tolerated :]
-        self.next_roster = self.roster.without(self.cheats[:1])
+        self.next_rosters = [self.roster.without([cheat]) for cheat in self.cheats]
         self.states = 0
         self._decided: dict[object, Outcome] = {}
         self.view, self.vote = cache(self._view), cache(self._vote)
@@ -85,6 +85,8 @@ class Boundary:
         for rows in product(product(("", *self.shown), repeat=len(self.cheats)), repeat=len(inside)):
             if any(kinds[i] == kinds[i + 1] and rows[i] > rows[i + 1] for i in range(len(inside) - 1)):
                 continue  # honest members that hold the same are interchangeable
+            if (columns := list(zip(*rows, strict=True))) != sorted(columns):
+                continue  # and so are cheats, whichever of them is convicted
             held = [
                 own | {c: self.view(c, kind, serial) for c, kind in zip(self.cheats, row, strict=True) if kind}
                 for row in rows
@@ -119,7 +121,7 @@ class Boundary:
             Divided: it takes it for one of its own attempt.
         """
         stage = Stage(0, ATTEMPT + 1, *votes[0].slot.stage[2:])
-        for roster in (self.roster, self.next_roster):
+        for roster in (self.roster, *self.next_rosters):
             counted = {vote.sender: vote for vote in votes if self.rules.belongs(vote, roster, stage)}
             if recovery.find_certificate(roster, counted) is not None:
                 raise Divided(votes)
@@ -171,16 +173,14 @@ def explore_boundary(size: int, rules: Rules = Rules(), shown: tuple[str, ...] =
 def _require_one_roster(model: Boundary, kinds: tuple[str, ...], serial: int) -> None:
     """Raise Divided unless all courses of a recovery lead everyone to one roster, or leave everyone where it is."""
     inside = tuple(kind for kind in kinds if kind != WHOLE) if model.rules.acts_at_once else kinds
-    gone = {model.next_roster} if len(inside) < len(kinds) else set()
     for outcomes in model.recover(inside, serial) if inside else ():
-        rosters, stays = set(gone), False
-        for leaving, agreed in outcomes:
-            if set(leaving) & set(model.honest) or (agreed and WHOLE not in kinds):
-                raise Divided(kinds, leaving, agreed)
-            rosters |= {model.next_roster} if agreed else {model.roster.without(leaving)} if leaving else set()
-            stays |= not agreed and not leaving
-        if len(rosters) > 1 or (rosters - gone and stays):
+        if any(set(leaving) & set(model.honest) or (agreed and WHOLE not in kinds) for leaving, agreed in outcomes):
             raise Divided(kinds, outcomes)
+        for next_roster in model.next_rosters:
+            gone = {next_roster} if len(inside) < len(kinds) else set()
+            settled = {next_roster if agreed else model.roster.without(leaving) for leaving, agreed in outcomes}
+            if len(gone | (settled - {model.roster})) > 1 or len(settled) > 1:
+                raise Divided(kinds, outcomes, next_roster)
 
 
 def main() -> None:

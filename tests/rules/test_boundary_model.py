@@ -13,7 +13,8 @@ from btard.rules.recovery import belongs, is_agreed
 from btard.rules.roster import Roster
 
 
-@pytest.mark.parametrize(("size", "least"), [(3, 500), (4, 2_000), (5, 500_000)])
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("size", "least"), [(3, 500), (4, 2_000), (5, 300_000)])
 def test_all_members_come_to_one_roster_for_the_next_attempt(size: int, least: int) -> None:
     """Whoever holds the last AGREE, whatever is halted and shown to whom: nobody leaves an attempt by another way."""
     found = explore_boundary(size)
@@ -42,6 +43,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", BROKEN)
 @pytest.mark.parametrize("size", [3, 5])
 def test_broken_boundary_is_found(size: int, name: str) -> None:
