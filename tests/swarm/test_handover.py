@@ -37,7 +37,7 @@ def make_place(round_number: int = 5, attempt: int = 0) -> WorkRecord:
     members, none = ROSTER.members, ()
     return WorkRecord(
         seal, attempt, members, none, zero, none, none, none, attempt, members, none, b"", False, none, none, none,
-        none, none, none, 0, none, none, none, none,
+        none, none, none, 0, none, none, none, none, none,
     )  # fmt: skip
 
 
