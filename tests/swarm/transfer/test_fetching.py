@@ -84,7 +84,6 @@ async def test_every_source_has_several_pieces(
         (lies.send_instead(lambda chunk: chunk[:-4]), "other bytes than it was asked for"),
         (lies.send_instead(lambda chunk: chunk + bytes(4)), "other bytes than it was asked for"),
         (lies.send_instead(lambda chunk: b""), "other bytes than it was asked for"),
-        (lies.answer_status(Status.SENT), "other bytes than it was asked for"),
         *((lies.answer_nonsense(kind), "not a valid message") for kind in (Kind.OFFER, Kind.SEGMENT, Kind.OUTLINE)),
         *((lies.answer_nonsense(kind), "not a valid message") for kind in (Kind.CLAIMS, Kind.CHUNKS)),
     ],
@@ -108,6 +107,7 @@ async def test_one_lies(lie: Lie, reason: str, tmp_path: Path, autojump_clock: C
         (lies.be_slow, "much slower than the others", 5),
         (lies.vanish, "the link to", 5),
         (lies.answer_status(Status.GONE), "does not have this any more", 5),
+        (lies.answer_status(Status.SENT), "much slower than the others", 5),
         (lies.answer_status(Status.BUSY), "much slower than the others", 15),
     ],
 )

@@ -65,10 +65,11 @@ class Meter:
 
 @dataclass(eq=False)
 class _Delivery:
-    """Memory that waits for the chunks of one question."""
+    """Memory that waits for the chunks of one question; something ``arrived``, and it may be something else."""
 
     target: memoryview
-    is_here: bool = False
+    arrived: trio.Event = field(default_factory=trio.Event)
+    is_wrong: bool = False
 
 
 class VectorFetcher:
@@ -204,7 +205,10 @@ class VectorFetcher:
         for _ in range(MAX_BUSY):
             reply = await self.hub.request(source, Kind.CHUNKS, head, timeout_s=timeout_s)
             answer: ChunksAnswer = decode(reply.head, ChunksAnswer)
-            if delivery.is_here:
+            if answer.status is Status.SENT:  # the answer may overtake the bytes: control goes before bulk
+                with trio.move_on_after(timeout_s):
+                    await delivery.arrived.wait()
+            if delivery.arrived.is_set() and not delivery.is_wrong:
                 return
             if answer.status is Status.SENT:
                 raise RemoteProtocolError("it sent other bytes than it was asked for", source)
@@ -216,7 +220,11 @@ class VectorFetcher:
     def sink(self, peer: PeerId, head: bytes, size: int) -> memoryview | None:
         """Memory for chunks that were asked for; None for everything else."""
         delivery = self._deliveries.get((peer, head))
-        if delivery is None or delivery.is_here or size != len(delivery.target):
+        if delivery is None or delivery.arrived.is_set():
+            return None
+        if size != len(delivery.target):
+            delivery.is_wrong = True
+            delivery.arrived.set()
             return None
         return delivery.target
 
@@ -224,4 +232,4 @@ class VectorFetcher:
         """Note that chunks are here; they are not checked yet."""
         delivery = self._deliveries.get((peer, head))
         if delivery is not None and delivery.target is payload:
-            delivery.is_here = True
+            delivery.arrived.set()
