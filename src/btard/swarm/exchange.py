@@ -130,9 +130,10 @@ class Exchange:
         self._follow_postponed(work)
         self._share_marks(work)
         is_commit = phase is Phase.COMMIT
+        roster = work.electorate if is_commit else work.roster  # also where we come back after newcomers were taken in
         signed_roster = work.state.roster.digest if is_commit else work.roster.digest
         previous = work.state.chain if is_commit else work.chain
-        expectation = Expectation(work.stage(phase, serial), work.roster, signed_roster, previous, is_valid)
+        expectation = Expectation(work.stage(phase, serial), roster, signed_roster, previous, is_valid)
         self._move_to(expectation)
         self._broadcast.say(expectation.stage, signed_roster, previous, payload)
         return expectation

@@ -25,7 +25,7 @@ from btard.rules.draws import combine_nonces
 from btard.rules.messages import Phase, SignedMessage, Slot, Stage, Transcript
 from btard.rules.roster import Roster
 from btard.swarm.ledger import Ledger
-from btard.swarm.records import WorkRecord, decode_work, open_roster, open_state, open_work
+from btard.swarm.records import WorkRecord, decode_work, open_state, open_work
 from btard.swarm.state import Work, compute_full_state_root, compute_state_root
 from btard.swarm.updates import Updates
 from btard.swarm.workload import OptimizerState, Workload
@@ -182,7 +182,7 @@ def _open_previous(
     before = decode_work(data)
     work = open_work(config, before, open_state(before, *states[before.round]), None)
     collected = [
-        _collect(messages, work.stage(phase), open_roster(before.roster))
+        _collect(messages, work.stage(phase), work.electorate if phase is Phase.COMMIT else work.roster)
         for phase in (Phase.COMMIT, Phase.AGGREGATE, Phase.REVEAL, Phase.CHECK, Phase.CONFIRM)
     ]
     work.commits, work.aggregates, work.reveals, work.checks, work.confirms = collected
