@@ -67,12 +67,13 @@ class Chain:
         return roster and roster.without([PeerId(peer) for peer in self.newcomers_in(number)])
 
     def find_unexplained(self, number: int) -> frozenset[bytes]:
-        """Who left the owner's first round before it was taken in: of that its ledger has the seal alone."""
+        """Who left, or was banned as a candidate, in the owner's first round: of that its ledger has the seal alone."""
         before, seal = self.seal_of(number - 1), self.seal_of(number)
         if not self.first or number != self.first + 1 or before is None or seal is None:
             return frozenset()
         known = {item.peer for item in self.departures if item.round == number}
-        return frozenset(before.roster) - frozenset(seal.roster) - known
+        left, banned = set(before.roster) - set(seal.roster), set(seal.banned) - set(before.banned)
+        return frozenset(left | banned) - known
 
     def roster_before(self, number: int) -> Roster | None:
         """The roster at the start of a round, whose digest its COMMITs carry."""
