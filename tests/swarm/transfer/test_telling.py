@@ -51,6 +51,18 @@ async def ask_offer(scene: Scene) -> tuple[int, ...]:
     return decode(await ask(scene, Kind.OFFER, b""), Offer).snapshots
 
 
+async def test_nothing_is_claimed_of_an_aggregate_that_was_forgotten(tmp_path: Path, autojump_clock: Clock) -> None:
+    """Its digest is known still, but no longer whether x moved by it: a wrong word on that would look like a lie."""
+    run = SealedRun(rounds=14)
+    async with open_scene(run, tmp_path, members=1) as scene:
+        question = encode(RoundsQuestion(9, 10))
+        before = decode(await ask(scene, Kind.CLAIMS, question), Claims).claims
+        assert all(claim.root for claim in before)
+        scene.ledgers[0].forget_updates(9)
+        after = decode(await ask(scene, Kind.CLAIMS, question), Claims).claims
+        assert [bool(claim.root) for claim in after] == [False, True]
+
+
 async def test_offered_are_snapshots_with_everything_since(tmp_path: Path, autojump_clock: Clock) -> None:
     """A snapshot before a missing aggregate leads nowhere."""
     run = SealedRun(rounds=14)

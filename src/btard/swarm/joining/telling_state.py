@@ -147,8 +147,10 @@ class StateTeller:
         claims = []
         for number in rounds:
             hashed = await self._hash_aggregate(number)
-            is_applied = bool(self._updates.is_applied(number))
-            claims.append(Claim(is_applied, hashed.root if hashed else b""))
+            is_applied = self._updates.is_applied(
+                number
+            )  # None where it was forgotten meanwhile: then we claim nothing
+            claims.append(Claim(bool(is_applied), hashed.root if hashed and is_applied is not None else b""))
         return encode(Claims(tuple(claims))), None
 
     # --- hashing, once for each vector ---
