@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 import trio
 from torch import Tensor
 
-from btard.identity import Identity, PeerId
+from btard.identity import Identity, JoinTicket, PeerId
 from btard.net import Hub
 from btard.rules.messages import AnyPayload, Report, SignedMessage, Stage
 from btard.rules.parts import Part
@@ -73,6 +73,10 @@ class Conduct:
     def verdict(self, round_number: int, target: PeerId, guilty: bool) -> bool:
         """Return the verdict to sign about a validator's target."""
         return guilty
+
+    def ticket(self, ticket: JoinTicket) -> JoinTicket:
+        """Return the join ticket to show, as a stranger that has worked for one."""
+        return ticket
 
     def sample(self, round_number: int, compute: Callable[[], Report]) -> Report:
         """Return what to say, as a candidate, of our gradient, which ``compute`` works out."""

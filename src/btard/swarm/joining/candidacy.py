@@ -73,10 +73,25 @@ class Candidacy:
         """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._present)
-            place = await self._handovers.next(None)
+            place = await self._wait_for_admission()
             nursery.cancel_scope.cancel()
         self._member.observe(Admitted(place.seal.round))
         return await self._go_on(place)
+
+    async def _wait_for_admission(self) -> WorkRecord:
+        """Return the first place with us in it; one without us tells of an earlier time here, which is over.
+
+        Raises:
+            Banned: it ended by a ban.
+        """
+        while True:
+            place = await self._handovers.next(None)
+            known = {*place.roster, *place.newcomers, *(item.peer for item in place.seal.candidates)}
+            if self._me in known or place.round > self._config.rounds:
+                return place
+            if self._me in place.seal.banned:
+                self._require_probation(place.seal)
+            self._handovers.forget()
 
     async def _go_on(self, place: WorkRecord) -> Start:
         """Work in every round that is handed over, until it is one that we begin as a member."""
@@ -121,7 +136,7 @@ class Candidacy:
         await self._fetch_state()
         while True:
             seal = await self._application.find_seal()
-            ticket = await self._application.make_ticket(seal)
+            ticket = self._member.conduct.ticket(await self._application.make_ticket(seal))
             last = seal.round + self._config.ticket_window
             shown: set[PeerId] = set()
             pause_s = self._config.delay_s

@@ -43,6 +43,10 @@ class Handovers:
         if self._believed is None:
             self._trusted = roster
 
+    def forget(self) -> None:
+        """Believe nothing any more, and go by what is learnt otherwise again."""
+        self._believed, self._newest = None, {}
+
     def _receive(self, peer: PeerId, body: bytes) -> None:
         if peer not in self._trusted or len(body) > MAX_HANDOVER:
             return
