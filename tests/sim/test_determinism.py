@@ -14,15 +14,15 @@ from btard.sim.drawing import Order
 from btard.sim.play import play
 from btard.sim.power import RUNNING
 
-ORDER = Order(peers=5, byzantine=2, rounds=4, attack="sign-flip,equivocate")
-SEED = 11
+ORDER = Order(peers=5, byzantine=2, rounds=12, attack="sign-flip,equivocate", faults="latency,restart,strangers")
+SEED = 12
 PROGRAM = """
 import sys, pathlib
 from btard.sim.drawing import Order
 from btard.sim.play import play
 from btard.sim.power import RUNNING
-order = Order(peers=5, byzantine=2, rounds=4, attack="sign-flip,equivocate")
-print(play(order.draw(11), pathlib.Path(sys.argv[1])).trace_digest)
+order = Order(peers=5, byzantine=2, rounds=12, attack="sign-flip,equivocate", faults="latency,restart,strangers")
+print(play(order.draw(12), pathlib.Path(sys.argv[1])).trace_digest)
 """
 
 
@@ -30,6 +30,7 @@ def test_one_digest_in_every_process(tmp_path: Path) -> None:
     """Two other processes with other hash seeds come to the trace of this one; another seed comes to another."""
     (tmp_path / "here").mkdir()
     here = play(ORDER.draw(SEED), tmp_path / "here")
+    assert any(way.admitted for way in here.ways.values())
     digests = set()
     for hash_seed in ("1", "2"):
         command = [sys.executable, "-c", PROGRAM, str(tmp_path / hash_seed)]

@@ -111,9 +111,11 @@ def test_scenarios_keep_within_the_threat_model() -> None:
     """Fewer than half are Byzantine, and crashes leave more than half of all honest and alive."""
     for seed in range(100):
         scenario = Order().draw(seed)
-        gone = len(scenario.crashes)
-        assert 2 * len(scenario.adversaries) < scenario.peers
-        assert 2 * (len(scenario.honest) - gone) > scenario.peers
+        members = range(scenario.peers)
+        honest = [index for index in members if index not in scenario.adversaries]
+        gone = {item.peer for item in (*scenario.crashes, *scenario.absences)} & set(members)
+        assert 2 * len(honest) > scenario.peers
+        assert 2 * (len(honest) - len(gone)) > scenario.peers
         assert scenario.is_synchronous or BREAKS_SYNCHRONY & set(scenario.faults)
 
 

@@ -4,19 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import trio
-
 from btard.identity import PeerId
-from btard.net import Hub, Message
+from btard.net import Message
 from btard.rules.messages import Report
 from btard.sim import LinearTask, Outcome, SimulatedSwarm
 from btard.sim.determinism import run_deterministically
 from btard.sim.joining import CHEAP
 from btard.swarm.audit import audit_ledger
 from btard.swarm.conduct import Conduct
-from btard.swarm.frames import Kind, Receipt
-from btard.swarm.joining.ticket_desk import Reply
-from btard.wire import encode
 
 SETTINGS = {"tau": 5.0, "delta": 50.0, "rounds": 40, "probation": 5, "check_rate": 1.0, "state_interval": 4, **CHEAP}
 MEMBERS = 6
@@ -30,36 +25,6 @@ class Idle(Conduct):
     def sample(self, round_number: int, compute: Any) -> Report:
         """Say what no gradient gives."""
         return Report((0.0,) * 10, 1.0)
-
-
-class Slanderer(Conduct):
-    """A member that charges every candidate it is drawn to check."""
-
-    def charge(self, round_number: int, candidate: PeerId, compute: Any) -> bool:
-        """Find everything false."""
-        return True
-
-
-class Blind(Conduct):
-    """A member that finds nothing false."""
-
-    def charge(self, round_number: int, candidate: PeerId, compute: Any) -> bool:
-        """Find everything true."""
-        return False
-
-
-class Doorkeeper(Conduct):
-    """A member that tells every stranger that the run is closed."""
-
-    async def accompany(self, hub: Hub) -> None:
-        """Answer tickets in place of the reception, once that is there."""
-
-        async def refuse(_peer: PeerId, _body: bytes) -> tuple[bytes, None]:
-            await trio.lowlevel.checkpoint()
-            return encode(Receipt(int(Reply.CLOSED))), None
-
-        await trio.sleep(COMES_S / 2)
-        hub.serve[Kind.JOIN_TICKET] = refuse
 
 
 def slowly(_sender: PeerId, _receiver: PeerId, _message: Message) -> float:

@@ -9,16 +9,14 @@ from tests.swarm.joining_scenes import (
     SECOND,
     SETTINGS,
     STRANGER,
-    Blind,
-    Doorkeeper,
     Idle,
-    Slanderer,
     build,
     find,
     play,
     require_sound,
 )
 
+from btard.attacks import CloseTheDoor, OverlookCandidates, SlanderCandidates
 from btard.errors import Banned, Refused, Removed
 from btard.rules.evidence import Cause, DepartureKind
 from btard.swarm.events import Admitted, Departed, Promoted, RoundDone
@@ -94,7 +92,9 @@ def test_idle_candidate_is_banned_and_told_so(tmp_path: Path) -> None:
 
 def test_slanderer_loses_its_own_place(tmp_path: Path) -> None:
     """A charge that more than half find untrue is a false accusation; the candidate goes on."""
-    swarm = build(tmp_path, {STRANGER: COMES_S}, {1: Slanderer(), 2: Slanderer()}, probation=12, rounds=60)
+    swarm = build(
+        tmp_path, {STRANGER: COMES_S}, {1: SlanderCandidates(1), 2: SlanderCandidates(1)}, probation=12, rounds=60
+    )
     outcome = play(swarm)
     banned = outcome.departures(DepartureKind.BAN)
     assert banned
@@ -106,7 +106,13 @@ def test_slanderer_loses_its_own_place(tmp_path: Path) -> None:
 
 def test_cheats_among_the_members_cannot_cover_an_idle_candidate(tmp_path: Path) -> None:
     """Two of six say nothing when they are drawn; the honest ones are drawn as well."""
-    swarm = build(tmp_path, {STRANGER: COMES_S}, {1: Blind(), 2: Blind(), STRANGER: Idle()}, probation=10, rounds=60)
+    swarm = build(
+        tmp_path,
+        {STRANGER: COMES_S},
+        {1: OverlookCandidates(1), 2: OverlookCandidates(1), STRANGER: Idle()},
+        probation=10,
+        rounds=60,
+    )
     outcome = play(swarm)
     assert outcome.departures(DepartureKind.BAN).keys() == {STRANGER}
     require_sound(swarm, outcome)
@@ -170,7 +176,7 @@ def test_newcomer_killed_after_its_entry_goes_on(tmp_path: Path, after: int) -> 
 
 def test_member_that_calls_the_run_closed_keeps_nobody_out(tmp_path: Path) -> None:
     """A stranger goes by its own run file: a liar among the members must not send it away."""
-    outcome = play(build(tmp_path, {STRANGER: COMES_S}, {1: Doorkeeper(), 2: Doorkeeper()}))
+    outcome = play(build(tmp_path, {STRANGER: COMES_S}, {1: CloseTheDoor(1), 2: CloseTheDoor(1)}))
     assert find(outcome, STRANGER, Promoted)
 
 

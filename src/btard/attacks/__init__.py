@@ -6,7 +6,7 @@ of who attacks, and finds out by its own checks.
 """
 
 from btard.attacks.accusing import FalseAccusation, FalseNaming, LazyValidator
-from btard.attacks.adversaries import ADVERSARIES, SIMULATED, Post, make_adversary
+from btard.attacks.adversaries import ADVERSARIES, CANDIDATES, SIMULATED, Post, make_adversary
 from btard.attacks.aggregates import LyingProjection, WrongAggregate
 from btard.attacks.attacker import Attacker, Vanished
 from btard.attacks.catalogue import EXEMPT, IDLE_CANDIDATE, KINDS, draw_mixed, make_attacker
@@ -19,9 +19,10 @@ from btard.attacks.conspiring import Conspire
 from btard.attacks.equivocation import Equivocate, EquivocateInHalves
 from btard.attacks.flooding import FloodGarbage, FloodWithinTheRules
 from btard.attacks.forging import Forge, Impersonate, Replay, SignElsewhere
+from btard.attacks.gatekeeping import CloseTheDoor, OverlookCandidates, SlanderCandidates
 from btard.attacks.gradients import RandomDirection, SignFlip
 from btard.attacks.resuming import ResumeAlways
-from btard.attacks.shirking import IdleCandidate
+from btard.attacks.shirking import IdleCandidate, LyingSample, StaleTicket
 from btard.attacks.strangers import SIEGES, besiege
 from btard.attacks.timing import Crash, Flap, LastMoment
 from btard.attacks.values import POISONS, PoisonAggregate, PoisonGradient, PoisonReports
@@ -39,6 +40,7 @@ from btard.attacks.words import (
 
 __all__ = [
     "ADVERSARIES",
+    "CANDIDATES",
     "EXEMPT",
     "IDLE_CANDIDATE",
     "KINDS",
@@ -48,6 +50,7 @@ __all__ = [
     "Attacker",
     "BadSeal",
     "BreakPromise",
+    "CloseTheDoor",
     "Coalition",
     "Collude",
     "ColludeWithNorms",
@@ -78,7 +81,9 @@ __all__ = [
     "LieInConclude",
     "LieInView",
     "LyingProjection",
+    "LyingSample",
     "OtherState",
+    "OverlookCandidates",
     "PoisonAggregate",
     "PoisonGradient",
     "PoisonReports",
@@ -90,6 +95,8 @@ __all__ = [
     "SharedCoalition",
     "SignElsewhere",
     "SignFlip",
+    "SlanderCandidates",
+    "StaleTicket",
     "Vanished",
     "VoteAgainst",
     "Withhold",

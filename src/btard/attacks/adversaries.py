@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from btard.attacks.attacker import Attacker, choose
-from btard.attacks.catalogue import KINDS, make_attacker
+from btard.attacks.catalogue import IDLE_CANDIDATE, KINDS, make_attacker
 from btard.attacks.coalition import Coalition, SharedCoalition
 from btard.attacks.collusion import ColludeWithNorms
 from btard.attacks.complaining import ComplainAtGather, ComplainAtScatter, HaltAlways
@@ -18,7 +18,17 @@ from btard.attacks.conspiring import TACTICS, Conspire
 from btard.attacks.equivocation import EquivocateInHalves
 from btard.attacks.flooding import FloodGarbage, FloodWithinTheRules
 from btard.attacks.forging import Forge, Impersonate, Replay, SignElsewhere
+from btard.attacks.gatekeeping import CloseTheDoor, ForgePlaces, OverlookCandidates, QuoteFalsely, SlanderCandidates
 from btard.attacks.resuming import ResumeAlways
+from btard.attacks.shirking import (
+    FalseTicket,
+    FloodingStranger,
+    IdleCandidate,
+    LeavingCandidate,
+    LyingSample,
+    StaleTicket,
+    TwoFacedCandidate,
+)
 from btard.attacks.timing import Crash, Flap, LastMoment
 from btard.attacks.values import PoisonAggregate, PoisonGradient, PoisonReports
 from btard.attacks.withholding import Deaf, WithholdFrames, WithholdFromOne, WithholdPart, WithholdWord
@@ -137,9 +147,28 @@ ADVERSARIES: Mapping[str, Maker] = {
     "poison-gradient": lambda p: PoisonGradient(p.first_round, p.seed),
     "poison-aggregate": lambda p: PoisonAggregate(p.first_round, p.seed),
     "poison-reports": lambda p: PoisonReports(p.first_round, p.seed),
+    "slander-candidates": lambda p: SlanderCandidates(p.first_round),
+    "overlook-candidates": lambda p: OverlookCandidates(p.first_round),
+    "quote-falsely": lambda p: QuoteFalsely(p.first_round, p.seed),
+    "close-the-door": lambda p: CloseTheDoor(p.first_round),
+    "forge-places": lambda p: ForgePlaces(p.first_round, p.config.elements),
     "plan": _conspire,
 }
 """Every kind of adversary: those of the command line first."""
+
+CANDIDATES: Mapping[str, Maker] = {
+    IDLE_CANDIDATE: _from_catalogue(IDLE_CANDIDATE),
+    "half-idle-candidate": lambda p: IdleCandidate(p.first_round, p.seed, p.me, p.config.projections, every=2),
+    "lying-sample": lambda p: LyingSample(p.first_round, 0.5),
+    "different-sample": lambda p: LyingSample(p.first_round, 0.01),
+    "two-faced-candidate": lambda p: TwoFacedCandidate(p.first_round),
+    "leaving-candidate": lambda p: LeavingCandidate(p.first_round, choose(range(4), "leaves", p.seed, p.me)),
+    "false-ticket": lambda p: FalseTicket(p.first_round, p.seed),
+    "foreign-ticket": lambda p: FalseTicket(p.first_round, p.seed, is_foreign=True),
+    "stale-ticket": lambda p: StaleTicket(p.first_round),
+    "flooding-stranger": lambda p: FloodingStranger(p.first_round),
+}
+"""What Byzantine strangers do on their way in; as members they may do anything else."""
 
 SIMULATED = tuple(kind for kind in ADVERSARIES if kind not in KINDS)
 """The kinds that only the simulator orders."""
@@ -149,7 +178,7 @@ def make_adversary(kinds: Sequence[str], post: Post) -> Attacker:
     """Return an adversary that does all of ``kinds`` at once; its ``kind`` is their names, joined by ``+``."""
     members = []
     for kind in kinds:
-        member = ADVERSARIES[kind](post)
+        member = (ADVERSARIES.get(kind) or CANDIDATES[kind])(post)
         member.kind = kind
         members.append(member)
     return members[0] if len(members) == 1 else Composed(members)

@@ -7,7 +7,7 @@ import trio
 from torch import Tensor
 
 from btard.attacks.attacker import Attacker
-from btard.identity import Identity, PeerId
+from btard.identity import Identity, JoinTicket, PeerId
 from btard.net import Hub
 from btard.rules.messages import AnyPayload, Report, SignedMessage, Stage
 from btard.rules.parts import Part
@@ -90,6 +90,24 @@ class Composed(Attacker):
     def verdict(self, round_number: int, target: PeerId, guilty: bool) -> bool:
         """Return what all make of the verdict."""
         return _fold([partial(member.verdict, round_number, target) for member in self.members], guilty)
+
+    def ticket(self, ticket: JoinTicket) -> JoinTicket:
+        """Return what all make of the ticket."""
+        for member in self.members:
+            ticket = member.ticket(ticket)
+        return ticket
+
+    def sample(self, round_number: int, compute: Callable[[], Report]) -> Report:
+        """Return what all make of the sample."""
+        for member in self.members:
+            compute = partial(member.sample, round_number, compute)
+        return compute()
+
+    def charge(self, round_number: int, candidate: PeerId, compute: Callable[[], bool]) -> bool:
+        """Return what all make of the charge."""
+        for member in self.members:
+            compute = partial(member.charge, round_number, candidate, compute)
+        return compute()
 
     def namings(
         self, round_number: int, false_reporters: tuple[PeerId, ...], contributors: tuple[PeerId, ...]

@@ -18,13 +18,16 @@ from btard.errors import (
     ConfigError,
     InternalError,
     LocalProtocolError,
+    Refused,
     RemoteProtocolError,
     Removed,
+    Unreachable,
 )
 from btard.identity import PeerId
 from btard.rules.evidence import DepartureKind
 from btard.rules.messages import SignedMessage, Slot
-from btard.swarm.events import Departed, Event, Recovered, RoundDone
+from btard.sim.scenario import Entrance
+from btard.swarm.events import Departed, Event, Promoted, Recovered, RoundDone
 from btard.wire import compute_seal_digest
 
 OWN_MISTAKES = (ConfigError, InternalError, LocalProtocolError, RemoteProtocolError)
@@ -60,6 +63,13 @@ class Truth:
     is_synchronous: bool = True
     rounds: int = 0
     validators: int = 1
+    genesis: int | None = None
+    entrance: Entrance | None = None
+
+    @property
+    def strangers(self) -> frozenset[int]:
+        """The peers that come midway."""
+        return frozenset(range(len(self.peers) if self.genesis is None else self.genesis, len(self.peers)))
 
     @property
     def honest(self) -> frozenset[int]:
@@ -75,6 +85,10 @@ class Truth:
         """The number of a peer."""
         return self.peers.index(PeerId(peer))
 
+    def find(self, peer: bytes) -> int | None:
+        """The number of a peer, None for a key that is nobody's."""
+        return self.index(peer) if peer in self.peers else None
+
 
 class Balance:
     """Who is left, as far as any honest peer tells: without synchrony honest peers may be removed.
@@ -84,17 +98,21 @@ class Balance:
 
     def __init__(self, truth: Truth) -> None:
         self._truth = truth
-        self._gone: set[int] = set()
+        self._gone = dict.fromkeys(truth.strangers, 0)
 
     def note(self, event: Event) -> None:
-        """Take note of who leaves."""
-        if isinstance(event, Departed):
-            self._gone.add(self._truth.index(event.peer))
+        """Take note of who leaves, and who comes or is back."""
+        if isinstance(event, Departed) and (index := self._truth.find(event.peer)) is not None:
+            self._gone[index] = max(event.round, self._gone.get(index, 0))
+        if isinstance(event, RoundDone):
+            here = {index for peer in event.roster if (index := self._truth.find(peer)) is not None}
+            self._gone = {index: left for index, left in self._gone.items() if index not in here or left >= event.round}
 
     @property
     def is_kept(self) -> bool:
         """Whether more than half of those who are left are honest."""
-        return len(self._truth.honest - self._gone) > len(self._truth.adversaries.keys() - self._gone)
+        gone = self._gone.keys()
+        return len(self._truth.honest - gone) > len(self._truth.adversaries.keys() - gone)
 
 
 class Checker:
@@ -115,6 +133,9 @@ class Checker:
 
     def ended(self, index: int, error: BaseException | None) -> None:
         """Take note of how an honest peer ended: well, or by an error."""
+
+    def came_back(self, index: int) -> None:
+        """Take note that a peer that had ended comes again, as a stranger with a new ledger."""
 
 
 class Agreement(Checker):
@@ -151,6 +172,10 @@ class Agreement(Checker):
         if error is None and index in self._latest and not self._may_split:
             self._settle(index, self._latest[index])
 
+    def came_back(self, index: int) -> None:
+        """Its next round does not follow the last one."""
+        self._latest.pop(index, None)
+
     def _settle(self, index: int, done: RoundDone) -> None:
         seal = compute_seal_digest(done.result.seal)
         known, first = self._final.setdefault(done.round, (seal, index))
@@ -170,6 +195,7 @@ class NoFalseBan(Checker):
     def observe(self, index: int, event: Event) -> None:
         """Look at who leaves."""
         if not isinstance(event, Departed) or not self._balance.is_kept:
+            self._balance.note(event)
             return
         victim = self.truth.index(event.peer)
         spared = self.truth.stable if self.truth.is_synchronous else frozenset()
@@ -255,6 +281,7 @@ class Progress(Checker):
     def __init__(self, truth: Truth) -> None:
         super().__init__(truth)
         self._newest, self._seen, self._since = 0, 0, 0.0
+        self._balance, self._members = Balance(truth), set[int]()
         self._recoveries: dict[int, int] = {}
         self._has_failed = False
 
@@ -267,6 +294,9 @@ class Progress(Checker):
 
     def observe(self, index: int, event: Event) -> None:
         """Count rounds and recoveries."""
+        self._balance.note(event)
+        if isinstance(event, RoundDone | Promoted):
+            self._members.add(index)
         if isinstance(event, RoundDone):
             self._newest = max(self._newest, event.round)
         if isinstance(event, Recovered) and self.truth.is_synchronous:
@@ -282,15 +312,27 @@ class Progress(Checker):
         expected = isinstance(error, BtardError) and not isinstance(error, OWN_MISTAKES)
         if error is not None and not expected:
             self.fail(self._newest, f"peer {index} broke: {type(error).__name__}: {error}")
-        elif error is not None and self.truth.is_synchronous and index in self.truth.stable:
+        elif error is not None and self._must_go_on(index) and not self._is_too_late(index, error):
             self.fail(self._newest, f"peer {index} stopped: {type(error).__name__}: {error}")
+
+    def came_back(self, index: int) -> None:
+        """It is a stranger again."""
+        self._members.discard(index)
+
+    def _must_go_on(self, index: int) -> bool:
+        return self.truth.is_synchronous and index in self.truth.stable and self._balance.is_kept
+
+    def _is_too_late(self, index: int, error: BaseException) -> bool:
+        """Whether a stranger found the run at its end."""
+        is_over = self._newest >= self.truth.rounds - 1
+        return index not in self._members and is_over and isinstance(error, Refused | Unreachable)
 
     def look(self, now: float) -> bool:
         """Return whether the swarm stands still: no round was finished for a long time."""
         if self._newest > self._seen:
             self._seen, self._since = self._newest, now
         is_still = now - self._since > self.PATIENCE_S
-        if is_still and self.truth.is_synchronous:
+        if is_still and self.truth.is_synchronous and self._balance.is_kept:
             self.fail(self._newest + 1, f"no round was finished for {self.PATIENCE_S:.0f} virtual seconds")
         return is_still
 
@@ -319,6 +361,10 @@ class NothingLost(Checker):
         self._balance.note(event)
         if isinstance(event, Departed) and event.kind is DepartureKind.BAN:
             self._bans.setdefault(index, set()).add((event.peer, event.round))
+
+    def came_back(self, index: int) -> None:
+        """What it knew before is in the ledger that was audited; the new one begins after that."""
+        self._bans.pop(index, None)
 
     def audit(self, index: int, problems: Iterable[str], recorded: Iterable[tuple[bytes, int]]) -> None:
         """Compare a peer's ledger with what it told: ``recorded`` are the bans in it, by peer and round.

@@ -8,6 +8,7 @@ from random import Random
 from btard.attacks import ADVERSARIES, SIEGES
 from btard.errors import ConfigError
 from btard.sim.chance import open_stream
+from btard.sim.drawing_strangers import draw_strangers, draw_strangers_crashes
 from btard.sim.scenario import (
     BREAKS_SYNCHRONY,
     DELAY_S,
@@ -74,7 +75,10 @@ class Order:
         adversaries = _draw_adversaries(open_stream(seed, "adversaries"), size, count, self.attack)
         faults = parse_faults(self.faults)
         active = faults if faults is not None else _draw_kinds(open_stream(seed, "kinds of faults"))
-        return _draw_faults(Scenario(seed, size, self.rounds, task, adversaries, attack_from, active))
+        plan = Scenario(seed, size, self.rounds, task, adversaries, attack_from, active)
+        if Fault.STRANGERS in active:
+            plan = draw_strangers(plan, open_stream(seed, Fault.STRANGERS), may_cheat=self.byzantine != 0)
+        return _draw_faults(plan)
 
     def command(self, seed: int) -> str:
         """Return the command line that plays the scenario of a seed."""
@@ -141,7 +145,7 @@ def _draw_weather(streams: dict[Fault, Random]) -> Weather:
 
 def _spread(plan: Scenario, dice: Random | None, low: float, high: float) -> dict[int, float]:
     """A value for every peer, or none for any."""
-    return {} if dice is None else {index: round(dice.uniform(low, high), 5) for index in range(plan.peers)}
+    return {} if dice is None else {index: round(dice.uniform(low, high), 5) for index in range(plan.population)}
 
 
 def _round(plan: Scenario, dice: Random) -> int:
@@ -152,7 +156,7 @@ def _draw_stalls(plan: Scenario, dice: Random | None) -> tuple[Stall, ...]:
     if dice is None:
         return ()
     return tuple(
-        Stall(dice.randrange(plan.peers), _round(plan, dice), round(dice.uniform(0.05, 0.4) * DELAY_S, 3))
+        Stall(dice.randrange(plan.population), _round(plan, dice), round(dice.uniform(0.05, 0.4) * DELAY_S, 3))
         for _ in range(dice.randint(1, plan.peers))
     )
 
@@ -163,12 +167,16 @@ def _draw_crashes(plan: Scenario, streams: dict[Fault, Random]) -> tuple[Crash, 
     if not kinds:
         return ()
     dice = streams[kinds[0]]
-    spare = (plan.peers + 1) // 2 - 1 - len(plan.adversaries)  # who comes back too late is removed as well
+    strangers = draw_strangers_crashes(plan, dice)
+    spare = max(0, plan.spare - len(strangers))  # who comes back too late is removed as well
     most = min(spare, 3)
     dying = [fault for fault in kinds for _ in range(dice.randint(min(1, most), most))]
     dying = dice.sample(dying, min(spare, len(dying)))
-    victims = dice.sample(plan.honest, len(dying))
-    return tuple(_draw_crash(plan, dice, victim, fault) for victim, fault in zip(victims, dying, strict=True))
+    absent = {absence.peer for absence in plan.absences}
+    members = [index for index in plan.honest if index < plan.peers and index not in absent]
+    victims = dice.sample(members, len(dying))
+    drawn = [_draw_crash(plan, dice, victim, fault) for victim, fault in zip(victims, dying, strict=True)]
+    return (*drawn, *strangers)
 
 
 def _draw_crash(plan: Scenario, dice: Random, victim: int, fault: Fault) -> Crash:
@@ -187,7 +195,7 @@ def _draw_resets(plan: Scenario, dice: Random | None) -> tuple[Reset, ...]:
         return ()
     drawn = []
     for _ in range(dice.randint(1, 2 * plan.peers)):
-        one, other = dice.sample(range(plan.peers), 2)
+        one, other = dice.sample(range(plan.population), 2)
         drawn.append(Reset(one, other, _round(plan, dice), round(dice.uniform(0, DELAY_S), 3)))
     return tuple(drawn)
 
@@ -197,7 +205,7 @@ def _draw_spikes(plan: Scenario, dice: Random | None) -> tuple[Spike, ...]:
         return ()
     return tuple(
         Spike(
-            dice.randrange(plan.peers),
+            dice.randrange(plan.population),
             _round(plan, dice),
             round(dice.uniform(1, 8) * DELAY_S, 2),
             round(dice.uniform(0.5, 8) * DELAY_S, 2),
@@ -211,7 +219,7 @@ def _draw_partitions(plan: Scenario, dice: Random | None) -> tuple[Partition, ..
         return ()
     drawn = []
     for _ in range(dice.randint(1, 3)):
-        side = sorted(dice.sample(range(plan.peers), dice.randint(1, plan.peers // 2)))
+        side = sorted(dice.sample(range(plan.population), dice.randint(1, plan.peers // 2)))
         drawn.append(Partition(tuple(side), _round(plan, dice), round(dice.uniform(1, 20) * DELAY_S, 2)))
     return tuple(drawn)
 
@@ -220,7 +228,7 @@ def _draw_freezes(plan: Scenario, dice: Random | None) -> tuple[Freeze, ...]:
     if dice is None:
         return ()
     return tuple(
-        Freeze(dice.randrange(plan.peers), _round(plan, dice), round(dice.uniform(1, 12) * DELAY_S, 2))
+        Freeze(dice.randrange(plan.population), _round(plan, dice), round(dice.uniform(1, 12) * DELAY_S, 2))
         for _ in range(dice.randint(1, 4))
     )
 

@@ -1,6 +1,6 @@
 """The faults of a scenario that strike at a certain moment: all but the weather, the disks and the clocks."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import copy_context
 
 import trio
@@ -32,12 +32,28 @@ class FaultDriver:
         async with trio.open_nursery() as self._nursery:
             await trio.sleep_forever()
 
-    def end_round(self, index: int, round_number: int) -> None:
-        """Let begin what waits for this peer's, or for anybody's, end of this round."""
-        self._strike_peer(index, round_number)
-        if round_number > self._newest:
-            self._newest = round_number
-            self._strike_network(round_number)
+    def take_step(self, index: int, step: int) -> None:
+        """Let begin what waits for this step of a peer: its end of a round, or how far a stranger has come."""
+        self._strike_peer(index, step)
+
+    def end_round(self, round_number: int) -> Sequence[int]:
+        """Let begin what waits for anybody's end of this round; return the strangers that come now."""
+        if round_number <= self._newest:
+            return ()
+        self._newest = round_number
+        self._strike_network(round_number)
+        return self._let_come(round_number)
+
+    def _let_come(self, round_number: int) -> Sequence[int]:
+        comers = [
+            self._scenario.peers + place
+            for place, arrival in enumerate(self._scenario.arrivals)
+            if arrival.round == round_number
+        ]
+        for index in comers:
+            self._strike_peer(index, 0)
+            self._swarm.arrive(index)
+        return comers
 
     def _begin(self, fault: Callable[..., Awaitable[None]], *arguments: object) -> None:
         """Start a task that belongs to no peer, whoever's end of a round it begins with."""

@@ -1,6 +1,6 @@
 """How a stranger of a simulation comes into a run that has begun: by the means of a real one, with less work."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import trio
@@ -14,11 +14,15 @@ from btard.rules.seal import Seal
 from btard.swarm.compute import InlineCompute
 from btard.swarm.joining.stranger import FindSeal, Stranger
 from btard.swarm.restoring import NoSnapshots, StoredState, Vectors
-from btard.swarm.state import State
+from btard.swarm.state import State, as_bytes
 from btard.swarm.workload import OptimizerState, Workload
 
 CHEAP = {"identity_bits": 2, "ticket_bits": 2, "ticket_memory_kib": 8}
 """Work that a simulation can afford for any number of strangers."""
+
+
+KEPT = 4
+"""Newest states that a peer keeps."""
 
 
 class KeptStates(NoSnapshots):
@@ -30,6 +34,8 @@ class KeptStates(NoSnapshots):
     def keep(self, state: State) -> None:
         """Write down where a round begins."""
         self._states[state.round - 1] = state.parameters, state.optimizer
+        for number in sorted(self._states)[:-KEPT]:
+            del self._states[number]
 
     def rounds(self) -> Sequence[int]:
         """Return which there are, oldest first."""
@@ -40,7 +46,12 @@ class KeptStates(NoSnapshots):
         return self._states.get(finished)
 
     def map(self, finished: int) -> StoredState | None:  # type: ignore[override]
-        """Return nothing: nobody is served from it."""
+        """Return the raw bytes of the state after so many rounds."""
+        if finished not in self._states:
+            return None
+        parameters, optimizer = self._states[finished]
+        buffers = {name: as_bytes(values) for name, values in optimizer.buffers.items()}
+        return StoredState(optimizer.step, as_bytes(parameters), buffers)
 
 
 async def solve(config: RunConfig, identity: Identity, seal: Seal) -> JoinTicket:
@@ -57,11 +68,17 @@ async def solve(config: RunConfig, identity: Identity, seal: Seal) -> JoinTicket
 
 
 def make_stranger(
-    config: RunConfig, identity: Identity, hub: Hub, workload: Workload, data_dir: Path, kept: KeptStates
+    config: RunConfig,
+    identity: Identity,
+    hub: Hub,
+    workload: Workload,
+    data_dir: Path,
+    kept: KeptStates,
+    reach: Callable[[], Awaitable[None]],
 ) -> Stranger:
     """Return the application of one peer of a simulation."""
 
     async def work(seal: Seal, _find_newer: FindSeal) -> JoinTicket:
         return await solve(config, identity, seal)
 
-    return Stranger(config, hub, workload, data_dir, InlineCompute(), trio.lowlevel.checkpoint, work, kept.keep)
+    return Stranger(config, hub, workload, data_dir, InlineCompute(), reach, work, kept.keep)

@@ -7,8 +7,8 @@ caught: whoever is gone is exposed no longer, and what is left out has the mean 
 distance in standard deviations.
 
 The chance counts all rounds since the first act, also those in which the attacker validates and
-contributes no gradient. Runs without synchrony and peers of several kinds are left out: there other
-causes end an attacker.
+contributes no gradient. Runs without synchrony and peers of several kinds are left out, for there other
+causes end an attacker; and runs that strangers join, for there the roster is not known from who left.
 """
 
 import math
@@ -43,6 +43,8 @@ class Law:
     def add(self, result: Mapping[str, Any]) -> None:
         """Take in the JSON of one report."""
         scenario = result["scenario"]
+        if scenario.get("entrance"):
+            return
         for index, kind in scenario["adversaries"].items():
             if kind in Accountability.BY_CHANCE and scenario["is_synchronous"] and index in result["acts"]:
                 self._follow(int(index), result)

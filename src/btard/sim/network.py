@@ -37,6 +37,8 @@ RETRANSMISSION_S = 0.2 * DELAY_S
 HELD_BACK_S = 0.3 * DELAY_S
 DAWDLE_S = 2.5 * DELAY_S
 """How much later the messages of some Byzantine peers come."""
+LEAST_S = 4 / TICKS_PER_S
+"""What every message takes where strangers come: they need time to join, and without this a round takes none."""
 OVERHEAD = 64
 """Bytes that a message costs beside its content."""
 
@@ -62,7 +64,7 @@ class NetworkModel:
         self._is_troubled = bool(
             weather.jitter_s or weather.loss or weather.reorder or weather.bandwidth or self._disks
         )
-        self._free_at = dict.fromkeys(range(scenario.peers), 0.0)
+        self._free_at = dict.fromkeys(range(scenario.population), 0.0)
         self._routes = self._find_routes(scenario, indices)
         late = {index for index in scenario.adversaries if scenario.weather.latency_s and self._dice.random() < 0.25}
         self._dawdlers = frozenset(late)
@@ -81,8 +83,9 @@ class NetworkModel:
     def _draw_latencies(self, scenario: Scenario) -> list[list[float]]:
         """One-way latencies by sender and receiver: half drawn per link, half from where the two peers are."""
         dice, most = open_stream(scenario.seed, "topology"), scenario.weather.latency_s
-        place = [dice.random() for _ in range(scenario.peers)]
-        return [[most * (abs(here - there) + dice.random()) / 2 for there in place] for here in place]
+        place = [dice.random() for _ in range(scenario.population)]
+        least = LEAST_S if scenario.entrance else 0.0
+        return [[least + most * (abs(here - there) + dice.random()) / 2 for there in place] for here in place]
 
     def find_delay(self, sender: PeerId, receiver: PeerId, message: Message) -> float | tuple[float, ...]:
         """Return the delay of a message in seconds; a duplicated one has two."""

@@ -4,8 +4,9 @@ import gc
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TextIO
@@ -23,8 +24,10 @@ from btard.sim.clocks import SkewedClock, skewed, true_time
 from btard.sim.determinism import run_deterministically
 from btard.sim.disk import ledgers_in_memory
 from btard.sim.faults import FaultDriver
+from btard.sim.joining import CHEAP
 from btard.sim.memo import Memory
 from btard.sim.network import NetworkModel
+from btard.sim.newcomers import Admissions, Welcome
 from btard.sim.power import PowerSupply
 from btard.sim.report import Report
 from btard.sim.scenario import DELAY_S, Crash, Scenario
@@ -32,7 +35,7 @@ from btard.sim.swarm import PeerOutcome, SimulatedSwarm
 from btard.sim.tasks import LinearTask, StubTask
 from btard.sim.trace import Trace
 from btard.swarm.audit import audit_ledger
-from btard.swarm.events import Departed, Event, Halted, Recovered, RoundDone
+from btard.swarm.events import Admitted, Departed, Event, Halted, Promoted, Recovered, RoundDone, Sampled
 from btard.swarm.frames import Kind
 from btard.swarm.ledger import Ledger
 from btard.swarm.workload import Workload
@@ -59,21 +62,24 @@ class Play:
         self, scenario: Scenario, directory: Path, trace_file: TextIO | None, tell: Callable[[str], None]
     ) -> None:
         self.scenario, self._tell = scenario, tell
-        config = {"genesis_size": scenario.peers, "rounds": scenario.rounds, "delay_s": DELAY_S, **RADII[scenario.task]}
         self.swarm = SimulatedSwarm(
-            config,
+            make_config(scenario),
             TASKS[scenario.task],
             directory,
             seed=scenario.seed,
             watch=self._watch,
             on_end=self._note_end,
             keeps_errors=True,
+            leave_after={absence.peer: absence.round for absence in scenario.absences},
+            joins=dict.fromkeys(range(scenario.peers, scenario.population)),
+            comebacks=find_comebacks(scenario),
         )
         self.index = {identity.peer_id: place for place, identity in enumerate(self.swarm.identities)}
         self.trace = Trace(self.index, trace_file)
         self._model = NetworkModel(scenario, self.index, self.swarm.config.min_bandwidth)
         self.swarm.network.delivery, self.swarm.network.on_arrival = self._deliver, self.trace.note_delivery
         self.power = PowerSupply(self._cut, [crash.peer for crash in scenario.crashes if crash.loses_power])
+        self.swarm.before_comeback = self._note_comeback
         self.swarm.before_restart = lambda index: self.power.restore(index, self.swarm.data_dir(index))
         self.faults = FaultDriver(scenario, self.swarm, self._model, self.power)
         self.adversaries = self._make_adversaries()
@@ -83,7 +89,8 @@ class Play:
         self.counts: Counter[str] = Counter()
         self.rounds_done = 0
         self._sent, self._looked_at, self._newest = 0, -1.0, Message(0, b"")
-        self._running = set(scenario.honest)
+        self._running = {index for index in scenario.honest if index < scenario.peers}
+        self._steps: Counter[int] = Counter()
         self.departures: dict[tuple[PeerId, DepartureKind], Departed] = {}
 
     def _make_adversaries(self) -> dict[int, Attacker]:
@@ -99,23 +106,39 @@ class Play:
     def _begin_checks(self) -> None:
         scenario = self.scenario
         crashed = frozenset(crash.peer for crash in scenario.crashes)
-        peers, validators = tuple(self.index), self.swarm.config.validators
-        truth = Truth(peers, scenario.adversaries, crashed, scenario.is_synchronous, scenario.rounds, validators)
+        truth = Truth(
+            tuple(self.index),
+            scenario.adversaries,
+            crashed,
+            scenario.is_synchronous,
+            scenario.rounds,
+            self.swarm.config.validators,
+            scenario.peers,
+            scenario.entrance,
+        )
         self._progress, self._nothing_lost = Progress(truth), NothingLost(truth)
         agreement, no_false_ban = Agreement(truth), NoFalseBan(truth)
         accountability = Accountability(truth, self.find_acts)
+        self._admissions = Admissions(truth, self._find_skips)
         self.checkers: tuple[Checker, ...] = (
             agreement,
             no_false_ban,
             accountability,
             self._progress,
             self._nothing_lost,
+            self._admissions,
+            Welcome(truth, self._admissions.ways),
         )
 
     def find_acts(self) -> dict[int, int]:
         """Who has cheated, and in which round first."""
         acted = {index: attacker.acted_in_round for index, attacker in self.adversaries.items()}
         return {index: first for index, first in acted.items() if first is not None}
+
+    def _find_skips(self) -> Mapping[int, Collection[int]]:
+        """Who skipped the work of which rounds as a candidate."""
+        skipped = {index: getattr(attacker, "skipped", None) for index, attacker in self.adversaries.items()}
+        return {index: rounds for index, rounds in skipped.items() if rounds}
 
     @property
     def violations(self) -> tuple[Violation, ...]:
@@ -169,10 +192,24 @@ class Play:
         for checker in self.checkers:
             checker.observe(index, event)
         self._count(event)
-        if isinstance(event, RoundDone):
-            self.faults.end_round(index, event.round)
+        self._strike(index, event)
         if self.violations:
             self.swarm.stop()
+
+    def _strike(self, index: int, event: Event) -> None:
+        """Let begin what waits for this, and let those come who come then."""
+        if index >= self.scenario.peers and isinstance(event, Admitted | Sampled | Promoted | RoundDone):
+            self._steps[index] += 1
+            self.faults.take_step(index, self._steps[index])
+        if not isinstance(event, RoundDone):
+            return
+        if index < self.scenario.peers:
+            self.faults.take_step(index, event.round)
+        for number in self.faults.end_round(event.round):
+            self.trace.note(number, "comes")
+            self._admissions.arrive(number, event.round)
+            if number in self.scenario.honest:
+                self._running.add(number)
 
     def _count(self, event: Event) -> None:
         match event:
@@ -187,6 +224,19 @@ class Play:
                 self.counts["fallbacks"] += event.is_fallback
             case Halted():
                 self.counts["halts"] += 1
+
+    def _note_comeback(self, outcome: PeerOutcome) -> None:
+        """An honest peer is out of the run, and comes as a stranger."""
+        index = outcome.index
+        self.trace.note(index, f"comes back after {type(outcome.error).__name__}: {outcome.error}")
+        for checker in self.checkers:
+            checker.ended(index, outcome.error)
+        if outcome.rounds:
+            self._audit_one(index)
+        for checker in self.checkers:
+            checker.came_back(index)
+        self._admissions.arrive(index, self.rounds_done)
+        self.counts["comebacks"] += 1
 
     def _note_end(self, outcome: PeerOutcome) -> None:
         self.trace.note(outcome.index, f"end {type(outcome.error).__name__}: {outcome.error}")
@@ -204,11 +254,15 @@ class Play:
     def audit(self) -> None:
         """Compare every honest peer's ledger with what it told."""
         for index in self.scenario.honest:
-            directory, owner = self.swarm.data_dir(index), self.swarm.identities[index].peer_id
-            audit = audit_ledger(directory)
-            with Ledger.create(directory, self.swarm.config, owner) as ledger:
-                bans = [(d.peer, d.round) for d in ledger.departures() if d.kind is DepartureKind.BAN]
-            self._nothing_lost.audit(index, audit.problems, bans)
+            if index < self.scenario.peers or self.swarm.outcomes[index].rounds:
+                self._audit_one(index)
+
+    def _audit_one(self, index: int) -> None:
+        directory, owner = self.swarm.data_dir(index), self.swarm.identities[index].peer_id
+        audit = audit_ledger(directory)
+        with Ledger.create(directory, self.swarm.config, owner) as ledger:
+            bans = [(d.peer, d.round) for d in ledger.departures() if d.kind is DepartureKind.BAN]
+        self._nothing_lost.audit(index, audit.problems, bans)
 
     def report(self, virtual_s: float, wall_s: float) -> Report:
         """Return what came of it."""
@@ -222,9 +276,23 @@ class Play:
             counts,
             self.find_acts(),
             self.index,
+            self._admissions.ways,
             virtual_s,
             wall_s,
         )
+
+
+def make_config(scenario: Scenario) -> Mapping[str, object]:
+    """Return what a scenario fixes of its run's configuration."""
+    entrance = {**asdict(scenario.entrance), **CHEAP} if scenario.entrance else {}
+    radii = RADII[scenario.task]
+    return {"genesis_size": scenario.peers, "rounds": scenario.rounds, "delay_s": DELAY_S, **radii, **entrance}
+
+
+def find_comebacks(scenario: Scenario) -> Mapping[int, float]:
+    """Return who comes back once as a stranger, and how many seconds after its end."""
+    removed = {} if scenario.comeback_s is None else dict.fromkeys(scenario.honest, scenario.comeback_s)
+    return {**removed, **{absence.peer: absence.back_s for absence in scenario.absences}}
 
 
 def find_clocks(scenario: Scenario) -> dict[int, SkewedClock]:

@@ -7,6 +7,7 @@ from typing import Any
 from btard.identity import PeerId
 from btard.rules.evidence import DepartureKind
 from btard.sim.checkers import Violation
+from btard.sim.newcomers import Way
 from btard.sim.scenario import Scenario
 from btard.swarm.events import Departed
 
@@ -26,6 +27,7 @@ class Report:
     counts: Mapping[str, int]
     acts: Mapping[int, int]
     index: Mapping[PeerId, int]
+    ways: Mapping[int, Way]
     virtual_s: float
     wall_s: float
 
@@ -47,6 +49,7 @@ class Report:
             "trace_digest": self.trace_digest,
             "bans": self._list(DepartureKind.BAN),
             "removals": self._list(DepartureKind.REMOVAL),
+            "strangers": [self._follow(index, way) for index, way in sorted(self.ways.items())],
             "violations": [
                 {"invariant": item.invariant.value, "round": item.round, "detail": item.detail}
                 for item in self.violations
@@ -56,6 +59,13 @@ class Report:
             "acts": {str(index): acted for index, acted in sorted(self.acts.items())},
             **self.counts,
         }
+
+    def _follow(self, index: int, way: Way) -> dict[str, Any]:
+        """What became of a stranger, or of a member that came back as one; rounds, None for what did not happen."""
+        kind = self.scenario.adversaries.get(index, "")
+        fates = {"arrived": way.arrived, "admitted": way.admitted, "promoted": way.promoted, "lapsed": way.lapsed}
+        odds = {"counted": len(way.counted), "skipped": way.skipped, "waits": way.waits}
+        return {"peer": index, "kind": kind, **fates, **odds}
 
     def _list(self, kind: DepartureKind) -> list[dict[str, Any]]:
         bad = self.scenario.adversaries
@@ -70,10 +80,18 @@ class Report:
         lines = [
             f"{self.rounds_done} rounds in {self.virtual_s:.1f} virtual and {self.wall_s:.1f} real seconds; {counted}",
             *(self._tell(item) for item in self.departures),
+            *(self._tell_way(index, way) for index, way in sorted(self.ways.items())),
             f"trace {self.trace_digest}",
         ]
         wrong = [f"violated: {item.invariant.value}, round {item.round}: {item.detail}" for item in self.violations]
         return lines + (wrong or ["all five invariants hold"])
+
+    def _tell_way(self, index: int, way: Way) -> str:
+        came = "stranger" if index >= self.scenario.peers else "member"
+        steps = (("admitted", way.admitted), ("promoted", way.promoted), ("lapsed", way.lapsed))
+        told = ", ".join(f"{name} in {number}" for name, number in steps if number is not None) or "never admitted"
+        who = self.scenario.adversaries.get(index, "honest")
+        return f"round {way.arrived}: {came} {index} ({who}) comes: {told}"
 
     def _tell(self, item: Departed) -> str:
         index = self.index[item.peer]

@@ -35,6 +35,7 @@ class Fault(StrEnum):
     FREEZE = "freeze"
     POWER = "power"
     SIEGE = "siege"
+    STRANGERS = "strangers"
 
 
 BREAKS_SYNCHRONY = frozenset({Fault.RESET, Fault.SPIKE, Fault.PARTITION, Fault.FREEZE})
@@ -121,7 +122,32 @@ class Partition:
     lasts_s: float
 
 
-Happening = Stall | Crash | Reset | Spike | Partition | Siege
+@dataclass(frozen=True)
+class Arrival:
+    """A stranger comes when the first peer has ended ``round``; it is numbered after those of the genesis."""
+
+    round: int
+
+
+@dataclass(frozen=True)
+class Absence:
+    """A member says goodbye after ``round``, and comes as a stranger ``back_s`` seconds after it has left."""
+
+    peer: int
+    round: int
+    back_s: float
+
+
+@dataclass(frozen=True)
+class Entrance:
+    """What a run that strangers come to asks of them; fields of its configuration."""
+
+    probation: int
+    check_rate: float
+    state_interval: int
+
+
+Happening = Stall | Crash | Reset | Spike | Partition | Siege | Absence
 
 
 @dataclass(frozen=True)
@@ -139,7 +165,12 @@ class Weather:
 
 @dataclass(frozen=True)
 class Scenario:
-    """One simulated run. Peers are numbered from 0, the founder; ``adversaries`` maps them to what they do."""
+    """One simulated run. Peers are numbered from 0, the founder; ``adversaries`` maps them to what they do.
+
+    Strangers come after the ``peers`` of the genesis, in the order of ``arrivals``. What strikes a peer after its end
+    of a round strikes a stranger after its so manieth step: a sample, its promotion, a round as a member. With
+    ``comeback_s`` an honest peer that was removed comes as a stranger so many seconds later.
+    """
 
     seed: int
     peers: int
@@ -158,6 +189,20 @@ class Scenario:
     partitions: tuple[Partition, ...] = ()
     freezes: tuple[Freeze, ...] = ()
     sieges: tuple[Siege, ...] = ()
+    entrance: Entrance | None = None
+    arrivals: tuple[Arrival, ...] = ()
+    absences: tuple[Absence, ...] = ()
+    comeback_s: float | None = None
+
+    @property
+    def population(self) -> int:
+        """How many take part at some time: those of the genesis, and strangers."""
+        return self.peers + len(self.arrivals)
+
+    @property
+    def spare(self) -> int:
+        """How many honest peers of the genesis may be missing with more than half of it honest and there."""
+        return max(0, (self.peers + 1) // 2 - 1 - len(self.adversaries) - len(self.absences))
 
     @property
     def is_synchronous(self) -> bool:
@@ -167,7 +212,7 @@ class Scenario:
     @property
     def honest(self) -> tuple[int, ...]:
         """The peers without an adversary."""
-        return tuple(index for index in range(self.peers) if index not in self.adversaries)
+        return tuple(index for index in range(self.population) if index not in self.adversaries)
 
     def as_json(self) -> dict[str, Any]:
         """The scenario as JSON has it: words, numbers, lists and objects only."""
@@ -196,10 +241,22 @@ class Scenario:
             *self.partitions,
             *self.freezes,
             *self.sieges,
+            *self.absences,
         )
-        return lines + [
-            f"round {item.round}: {_tell(item)}" for item in sorted(happenings, key=lambda item: item.round)
-        ]
+        comers = [f"round {item.round}: stranger {self.peers + n} comes" for n, item in enumerate(self.arrivals)]
+        return (
+            lines
+            + self._describe_entrance()
+            + comers
+            + [f"round {item.round}: {_tell(item)}" for item in sorted(happenings, key=lambda item: item.round)]
+        )
+
+    def _describe_entrance(self) -> list[str]:
+        if self.entrance is None:
+            return []
+        told = ", ".join(f"{name} {value:g}" for name, value in asdict(self.entrance).items())
+        back = "for good" if self.comeback_s is None else f"for {self.comeback_s:.1f} s"
+        return [f"strangers: {told}; honest peers that are removed go {back}; rounds of a stranger are its steps"]
 
 
 def _tell(item: Happening) -> str:
@@ -217,6 +274,8 @@ def _tell(item: Happening) -> str:
         case Siege():
             whom = ", ".join(map(str, item.victims))
             told = f"{item.strangers} strangers besiege {whom} ({item.kind}) for {item.lasts_s:.1f} s"
+        case Absence():
+            told = f"peer {item.peer} says goodbye, and comes as a stranger {item.back_s:.1f} s later"
         case Stall():
             how = "is frozen" if isinstance(item, Freeze) else "stalls"
             told = f"peer {item.peer} {how} for {item.lasts_s:.2f} s"

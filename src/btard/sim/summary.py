@@ -5,15 +5,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from btard.attacks import ADVERSARIES
+from btard.attacks import ADVERSARIES, CANDIDATES
 from btard.sim.law import Law
 from btard.sim.scenario import Fault
 
-TOLD = ("rounds_done", "attempts", "recoveries", "fallbacks", "halts", "crashes", "restarts", "returned")
+TOLD = ("rounds_done", "attempts", "recoveries", "fallbacks", "halts", "crashes", "restarts", "returned", "comebacks")
 """What is added up over the seeds."""
 FATES = ("peers", "acted", "banned", "removed", "stayed")
 """What is added up over the adversaries; who acted was banned, was removed, or stayed."""
+WAYS = ("came", "admitted", "promoted", "lapsed", "banned", "removed", "promoted_idle")
+"""What is added up over those who came midway; who was promoted idle had skipped work of rounds that counted."""
 NONE = "none"
+HONEST = "honest"
 
 
 @dataclass
@@ -44,6 +47,7 @@ class Summary:
     total: Tally = field(default_factory=Tally)
     faults: dict[str, Tally] = field(default_factory=lambda: _empty(fault.value for fault in Fault))
     adversaries: dict[str, Tally] = field(default_factory=lambda: _empty(ADVERSARIES))
+    strangers: dict[str, Tally] = field(default_factory=lambda: {kind: Tally() for kind in (HONEST, *CANDIDATES)})
     law: Law = field(default_factory=Law)
     failures: list[Mapping[str, Any]] = field(default_factory=list)
     seeds: set[int] = field(default_factory=set)
@@ -59,6 +63,8 @@ class Summary:
             self.faults.setdefault(fault, Tally()).add(counts)
         for kind, indices in _find_kinds(result["scenario"]["adversaries"]).items():
             self.adversaries.setdefault(kind, Tally()).add(sum((fates[index] for index in indices), counts))
+        for kind, ways in _find_strangers(result).items():
+            self.strangers.setdefault(kind, Tally()).add(sum(ways, Counter()))
         self.law.add(result)
         if result["violations"]:
             self.failures.append(result)
@@ -67,13 +73,14 @@ class Summary:
         """The tables in lines of text; a row of zeros is a kind that never came up."""
         first = _show("fault", self.faults, self.total, (*TOLD, "bans", "removals"))
         second = _show("adversary", self.adversaries, self.total, ("rounds_done", *FATES, "recoveries", "fallbacks"))
-        return [*first, "", *second, "", self.law.describe()]
+        third = _show("stranger", self.strangers, None, WAYS)
+        return [*first, "", *second, "", *third, "", self.law.describe()]
 
 
-def _show(title: str, tallies: Mapping[str, Tally], total: Tally, columns: tuple[str, ...]) -> list[str]:
+def _show(title: str, tallies: Mapping[str, Tally], total: Tally | None, columns: tuple[str, ...]) -> list[str]:
     head = f"{title:<24}{'seeds':>8}" + "".join(f"{name.removesuffix('_done'):>11}" for name in columns)
     rows = [tally.show(name, columns) for name, tally in sorted(tallies.items())]
-    return [head, *rows, total.show("all together", columns)]
+    return [head, *rows] if total is None else [head, *rows, total.show("all together", columns)]
 
 
 def _find_kinds(adversaries: Mapping[str, str]) -> Mapping[str, list[str]]:
@@ -83,6 +90,18 @@ def _find_kinds(adversaries: Mapping[str, str]) -> Mapping[str, list[str]]:
         for kind in names.split("+"):
             kinds.setdefault(kind, []).append(index)
     return kinds
+
+
+def _find_strangers(result: Mapping[str, Any]) -> Mapping[str, list[Counter[str]]]:
+    """How far those who came midway have come, by what they are."""
+    ways: dict[str, list[Counter[str]]] = {}
+    gone = {name: {item["peer"] for item in result[name]} for name in ("bans", "removals")}
+    for way in result.get("strangers", ()):
+        fates = {name: way[name] is not None for name in ("admitted", "promoted", "lapsed")}
+        fates |= {"banned": way["peer"] in gone["bans"], "removed": way["peer"] in gone["removals"]}
+        is_idle = way["promoted"] is not None and way["skipped"] > 0
+        ways.setdefault(way["kind"] or HONEST, []).append(Counter(came=1, promoted_idle=is_idle, **fates))
+    return ways
 
 
 def _follow(index: int, result: Mapping[str, Any]) -> Counter[str]:

@@ -6,12 +6,13 @@ nothing.
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import trio
 
-from btard.errors import BtardError
+from btard.errors import BtardError, NetworkError, Refused, Removed, Unreachable
 from btard.identity import Context, Identity, PeerId, digest
 from btard.net import Address, Delivery, Hub, MemoryNetwork, MemoryTransport, Terms, deliver_at_once
 from btard.rules.config import RunConfig
@@ -27,6 +28,8 @@ from btard.swarm.restoring import NoSnapshots
 from btard.swarm.state import State, compute_state_root
 from btard.swarm.workload import Workload
 
+REACH_TRIES = 60
+"""How often a stranger dials everybody it has heard of, Δ apart, before it gives up."""
 PARTING_S = 600.0
 """How long cheats may go on when all others have ended, in virtual seconds: one that nobody hears waits for a day."""
 
@@ -42,6 +45,7 @@ class PeerOutcome:
     events: list[Event] = field(default_factory=list)
     crashes: int = 0
     restarts: int = 0
+    comebacks: int = 0
 
     @property
     def departures(self) -> list[Departed]:
@@ -92,7 +96,8 @@ class StaticDirectory:
 class SimulatedSwarm:
     """The peers of one simulation; ``conducts``, ``delivery``, ``crash`` and ``stop`` let the caller interfere.
 
-    ``joins`` are strangers, numbered after the genesis roster, and when each comes, in virtual seconds.
+    ``joins`` are strangers, numbered after the genesis roster, and when each comes, in virtual seconds; None waits for
+    ``arrive``. Whoever is in ``comebacks`` and was removed, or has left, comes as a stranger so many seconds later.
 
     With ``keeps_errors`` whatever ends a peer is its outcome; else a bug of ours ends the simulation.
     """
@@ -110,11 +115,16 @@ class SimulatedSwarm:
         leave_after: Mapping[int, int] | None = None,
         on_end: Callable[[PeerOutcome], None] = lambda outcome: None,
         keeps_errors: bool = False,
-        joins: Mapping[int, float] | None = None,
+        joins: Mapping[int, float | None] | None = None,
+        comebacks: Mapping[int, float] | None = None,
     ) -> None:
-        self._joins, self._kept = dict(joins or {}), {index: KeptStates() for index in joins or {}}
-        members = int(str(config.get("genesis_size", 8)))
+        self._joins = dict(joins or {})
+        self._strangers = set(self._joins)
+        self._arrivals = {index: trio.Event() for index, after_s in self._joins.items() if after_s is None}
+        self._comebacks = dict(comebacks or {})
+        self._members = members = int(str(config.get("genesis_size", 8)))
         size = members + len(self._joins)
+        self._kept = {index: KeptStates() for index in range(size) if self._joins or self._comebacks}
         seeds = [digest(Context.EXPAND, b"simulated identity", f"{seed}/{index}".encode()) for index in range(size)]
         self.identities = [Identity(item) for item in seeds]
         workload = make_workload()
@@ -135,10 +145,17 @@ class SimulatedSwarm:
         self._on_end, self._keeps_errors = on_end, keeps_errors
         self._scopes = [trio.CancelScope() for _ in self.identities]
         self._everything = trio.CancelScope()
-        self._running = {outcome.index for outcome in self.outcomes} - self.conducts.keys()
+        self._running = {outcome.index for outcome in self.outcomes} - self.conducts.keys() - self._arrivals.keys()
         self._addresses: dict[PeerId, Address] = {}
         self._returns: dict[int, float | None] = {}
         self.before_restart: Callable[[int], None] = lambda index: None
+        self.before_comeback: Callable[[PeerOutcome], None] = lambda outcome: None
+
+    def arrive(self, index: int) -> None:
+        """Let a stranger come that waits for this."""
+        self._arrivals[index].set()
+        if index not in self.conducts:
+            self._running.add(index)
 
     def crash(self, index: int, restart_s: float | None = None) -> None:
         """Let a peer vanish at once; with ``restart_s`` it comes back that much later, on its old data directory."""
@@ -177,7 +194,38 @@ class SimulatedSwarm:
 
     async def _run_one(self, outcome: PeerOutcome, transport: MemoryTransport) -> None:
         RUNNING.set(outcome.index)
-        await trio.sleep(self._joins.get(outcome.index, 0.0))
+        await self._wait_to_come(outcome.index)
+        await self._live_through(outcome, transport)
+        while self._is_coming_back(outcome):
+            pause_s = self._comebacks.pop(outcome.index)
+            self.before_comeback(outcome)
+            self.network.disconnect(outcome.peer)
+            self._strangers.add(outcome.index)
+            self._leave_after.pop(outcome.index, None)
+            outcome.comebacks, outcome.error = outcome.comebacks + 1, None
+            await trio.sleep(pause_s)
+            self._scopes[outcome.index] = trio.CancelScope()
+            await self._live_through(outcome, self._connect(outcome.index))
+        self.network.disconnect(outcome.peer)
+        self._on_end(outcome)
+        self._running.discard(outcome.index)
+        if not self._running:
+            self._everything.deadline = trio.current_time() + PARTING_S
+
+    async def _wait_to_come(self, index: int) -> None:
+        if index in self._arrivals:
+            await self._arrivals[index].wait()
+        else:
+            await trio.sleep(self._joins.get(index) or 0.0)
+
+    def _is_coming_back(self, outcome: PeerOutcome) -> bool:
+        """Whether a peer is out of a run that goes on, for no fault of its own, and would be in it."""
+        state = outcome.state
+        has_left = outcome.error is None and state is not None and state.round <= self.config.rounds
+        return outcome.index in self._comebacks and (has_left or isinstance(outcome.error, Removed))
+
+    async def _live_through(self, outcome: PeerOutcome, transport: MemoryTransport) -> None:
+        """Live until an end that is not a crash, or a crash for good."""
         await self._live(outcome, transport)
         while (restart_s := self._returns.pop(outcome.index, None)) is not None:
             await trio.sleep(restart_s)
@@ -185,10 +233,6 @@ class SimulatedSwarm:
             self._scopes[outcome.index] = trio.CancelScope()
             outcome.restarts += 1
             await self._live(outcome, self._connect(outcome.index))
-        self._on_end(outcome)
-        self._running.discard(outcome.index)
-        if not self._running:
-            self._everything.deadline = trio.current_time() + PARTING_S
 
     async def _live(self, outcome: PeerOutcome, transport: MemoryTransport) -> None:
         """Run a peer until it ends or crashes; whatever a crash makes of its tasks is no error."""
@@ -208,11 +252,21 @@ class SimulatedSwarm:
         identity, directory = self.identities[outcome.index], StaticDirectory(self._addresses)
         hub = Hub(transport, identity.peer_id)
 
+        kept, is_stranger = self._kept.get(outcome.index), outcome.index in self._strangers
+
         def observe(event: Event) -> None:
             outcome.events.append(event)
+            if kept and isinstance(event, RoundDone) and event.round % self.config.state_interval == 0:
+                kept.keep(event.result)
             self._watch(outcome.index, event)
 
-        workload, data_dir, kept = self._make_workload(), self.data_dir(outcome.index), self._kept.get(outcome.index)
+        async def reach() -> None:
+            await self._reach(hub)
+
+        workload, data_dir = self._make_workload(), self.data_dir(outcome.index)
+        application = None
+        if kept and is_stranger:
+            application = make_stranger(self.config, identity, hub, workload, data_dir, kept, reach)
         member = Membership(
             identity,
             self.config,
@@ -222,7 +276,7 @@ class SimulatedSwarm:
             InlineCompute(),
             observe,
             gradient_ms=100,
-            application=make_stranger(self.config, identity, hub, workload, data_dir, kept) if kept else None,
+            application=application,
             snapshots=kept or NoSnapshots(),
             goodbye=Goodbye(self._leave_after.get(outcome.index)),
         )
@@ -230,12 +284,29 @@ class SimulatedSwarm:
         async with trio.open_nursery() as nursery:
             await nursery.start(hub.run)
             try:
-                if not member.is_founder and (kept or not outcome.restarts):
+                if is_stranger:
+                    await reach()
+                elif not member.is_founder and not outcome.restarts:
                     await hub.connect(*await self._find_founder(directory))
                 outcome.state = await run_peer(member, hub, directory)
             except BtardError as error:
                 outcome.error = error
             nursery.cancel_scope.cancel()
+
+    async def _reach(self, hub: Hub) -> None:
+        """Return once there is a link to somebody of the genesis roster; all of it is dialled.
+
+        Raises:
+            Unreachable: nobody of it is there.
+        """
+        for _ in range(REACH_TRIES):
+            for identity in self.identities[: self._members]:
+                with suppress(NetworkError, Refused):
+                    await hub.connect(identity.peer_id, self._addresses[identity.peer_id])
+            if hub.connected:
+                return
+            await trio.sleep(self.config.delay_s)
+        raise Unreachable("nobody of those who began the run is there")
 
     async def _find_founder(self, directory: StaticDirectory) -> tuple[PeerId, Address]:
         founder = self.config.founder_id
