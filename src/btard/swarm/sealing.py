@@ -50,13 +50,17 @@ def find_open_columns(work: Work) -> list[Dispute]:
 
 
 def find_open_charges(work: Work) -> list[Dispute]:
-    """Return the charges against candidates by those who were drawn to check them, unless settled by now."""
+    """Return the charges against candidates by those who were drawn to check them, unless settled by now.
+
+    Whoever is neither a candidate nor a member any more was dismissed, or has lapsed: one vote on it is enough.
+    """
     assert work.commits is not None
-    gone = work.banned | work.dismissed
+    seal, gone = work.state.seal, work.banned | work.dismissed
+    known = {*seal.roster, *(item.peer for item in seal.candidates)}
     charges = [
         Dispute(DisputeKind.SAMPLE, check.work.round, check.work.candidate, check.checker)
         for check in find_charges(work.commits, work.state.due)
-        if check.work.candidate not in gone
+        if check.work.candidate in known and check.work.candidate not in gone
     ]
     return [dispute for dispute in charges if dispute not in work.settled]
 

@@ -61,6 +61,7 @@ class Reception:
         self._conduct, self._aside, self._spawn = conduct, aside, spawn
         self._stored = updates
         self._ledger, self._tickets = ledger, dict[PeerId, JoinTicket]()
+        self._admitted: dict[PeerId, int] = {}
         self._desk = TicketDesk(config.ticket_terms, self._find_outlook, aside)
         self._past = Past()
         self._guests: frozenset[bytes] = frozenset()
@@ -90,12 +91,20 @@ class Reception:
         guests = frozenset(item.peer for item in state.seal.candidates) | state.newcomers
         self._dismissed, self._guests = self._guests - guests - frozenset(state.roster.members), guests
         self._past.note(state)
+        self._spend_tickets(state)
         self._samples = {key: item for key, item in self._samples.items() if key[0] >= state.round - 1}
         self._began = {state.round - 1: self._began.get(state.round - 1, -1), state.round: state.attempt}
         self._charged = {key for key in self._charged if key[0] >= state.round - ROUNDS}
         for check in state.checks:
             if check.checker == self._me:
                 self._spawn(lambda check=check: self._redo(check))  # type: ignore[misc]
+
+    def _spend_tickets(self, state: State) -> None:
+        """Let whoever is on probation have had its ticket: to come again it needs one on a later draw."""
+        self._admitted |= {PeerId(item.peer): item.since for item in state.seal.candidates}
+        oldest = state.round - self._config.ticket_window
+        self._admitted = {peer: since for peer, since in self._admitted.items() if since >= oldest}
+        self._tickets = {peer: ticket for peer, ticket in self._tickets.items() if peer not in self._guests}
 
     def quote(self, state: State) -> Quotes:
         """Return what we pass on in the COMMIT of a round."""
@@ -159,6 +168,8 @@ class Reception:
         return encode(Receipt(int(reply))), None
 
     async def _look_at(self, peer: PeerId, ticket: JoinTicket) -> Reply:
+        if ticket.round < self._admitted.get(peer, 0):
+            return Reply.STALE
         reply = await self._desk.present(peer, ticket, self._hub.find_host(peer))
         if reply is Reply.TAKEN and len(self._tickets) < MAX_TICKETS_KEPT:
             self._tickets[peer] = ticket
