@@ -1,0 +1,99 @@
+"""
+How a contestant's process takes turns: lines of JSON with the benchmark that started it.
+
+It says where it listens, is told where all the others do, and from then on says that it is ready for a round, waits
+until it may go, and says what the round took. Nothing but the standard library is needed here: a rival may
+live in an environment of its own.
+"""
+
+import argparse
+import json
+import os
+import resource
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Role:
+    """Which of how many peers this process is, and what it reduces: ``elements`` float32 drawn from ``seed``."""
+
+    rank: int
+    peers: int
+    elements: int
+    seed: int
+    directory: str
+
+
+def parse_role() -> Role:
+    """Return what the command line says."""
+    parser = argparse.ArgumentParser(description="one process of a contestant; started by benchmarks.contest")
+    for name in ("rank", "peers", "elements", "seed"):
+        parser.add_argument(f"--{name}", type=int, required=True)
+    parser.add_argument("--directory", required=True, help="where all processes of the contestant may leave files")
+    return Role(**vars(parser.parse_args()))
+
+
+class Gate:
+    """The two pipes to the benchmark. Whatever libraries print goes to standard error."""
+
+    def __init__(self) -> None:
+        self._out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        os.dup2(2, 1)
+        self._wall_s = self._cpu_s = 0.0
+        self.companion = 0
+        """The process that works for this one, if there is one: its time and memory count as ours."""
+
+    def say(self, **words: Any) -> None:
+        """Send one line."""
+        self._out.write(json.dumps(words) + "\n")
+        self._out.flush()
+
+    def hear(self) -> dict[str, Any]:
+        """Return the next line; where there will be none, end the process: nobody waits for us."""
+        line = sys.stdin.readline()
+        if not line:
+            os._exit(0)
+        heard: dict[str, Any] = json.loads(line)
+        return heard
+
+    def meet(self, place: str = "") -> list[str]:
+        """Say where we listen; return where all do, by rank."""
+        self.say(place=place)
+        places: list[str] = self.hear()["places"]
+        return places
+
+    def await_turn(self) -> None:
+        """Return when the next round may begin; its clocks run from here."""
+        self.say(ready=True)
+        self.hear()
+        self._wall_s, self._cpu_s = time.perf_counter(), self._read_cpu()
+
+    def end_turn(self, end_s: float = 0.0, spared_s: float = 0.0, **figures: Any) -> None:
+        """Say what the round took, until now or until ``end_s``; return once it is over for all.
+
+        CPU seconds are told without those that are ``spared_s``.
+        """
+        end_s = end_s or time.perf_counter()
+        cpu_s = self._read_cpu() - self._cpu_s - spared_s
+        rss = read_rss("self") + (read_rss(str(self.companion)) if self.companion else 0)
+        self.say(began=self._wall_s, ended=end_s, cpu_s=cpu_s, rss_bytes=rss, **figures)
+        self.hear()
+
+    def _read_cpu(self) -> float:
+        return time.process_time() + (read_cpu_of(self.companion) if self.companion else 0.0)
+
+
+def read_rss(process: str) -> int:
+    """Return the bytes of a process that are in memory now, shared libraries included."""
+    words = Path(f"/proc/{process}/statm").read_text("ascii").split()
+    return int(words[1]) * resource.getpagesize()
+
+
+def read_cpu_of(process: int) -> float:
+    """Return the CPU seconds of another process, to a hundredth."""
+    words = Path(f"/proc/{process}/stat").read_text("ascii").rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
