@@ -244,7 +244,7 @@ def average(rounds: Sequence[Sequence[Mapping[str, Any]]], table: str) -> dict[s
 def open_contest(
     task: Task, names: Sequence[str], pythons: Mapping[str, Path], place: Path | None = None
 ) -> Iterator[Contest]:
-    """Yield a contest of ours and of ``names``, its files under ``place``; afterwards no process and no file is left."""
+    """Yield a contest of ours and of ``names``, with files under ``place``; no process and no file outlives it."""
     contest = Contest(task)
     with ExitStack() as stack:
         directory = Path(tempfile.mkdtemp(prefix="btard-round-", dir=place))

@@ -7,7 +7,6 @@ attacker with probability m/(n-1) * (n-b)/n; n and b shrink with every ban. Roun
 attack to the COMMIT in which the validator accuses.
 """
 
-import json
 import math
 import sys
 import tempfile
@@ -25,6 +24,7 @@ import trio.testing
 import typer
 from typer import Option
 
+from benchmarks.report import describe, write
 from btard.attacks import make_attacker
 from btard.rules.evidence import DepartureKind
 from btard.sim import LinearTask, SimulatedSwarm
@@ -151,8 +151,8 @@ def main(
         for count in byzantine or [1, 3]
     ]
     print(format_table(results))
-    if output is not None:
-        output.write_text(json.dumps([{**asdict(r), "agrees": r.agrees} for r in results], indent=2) + "\n")
+    cases = [{**asdict(result), "agrees": result.agrees} for result in results]
+    write(output, {**describe("detection"), "cases": cases})
     if any(result.false_bans for result in results):
         raise typer.Exit(1)
 

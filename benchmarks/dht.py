@@ -12,11 +12,8 @@ Every node signs and verifies in this one thread; a peer of a real swarm pays fo
 
 import json
 import logging
-import platform
 import random
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -29,6 +26,7 @@ from tests.dht.networks import Cable, MemoryNetwork
 from trio.testing import MockClock
 from typer import Option
 
+from benchmarks.report import describe, write
 from btard.dht.directory import REFRESH_SECONDS
 from btard.dht.server import on_udp
 
@@ -202,12 +200,8 @@ def run(
 ) -> None:
     """Play the scenarios one after another and print the figures beside those of hivemind's DHT."""
     logging.getLogger("btard.dht").setLevel(logging.ERROR)
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     result: Result = {
-        "machine": f"{platform.machine()}, {platform.python_version()}",
-        "command": " ".join(["python -m benchmarks.dht", *sys.argv[1:]]),
-        "seed": seed,
-        "commit": commit,
+        **describe("dht", seed),
         "speed": play("speed", measure_speed, seed, is_virtual=False),
         "abuse": play("abuse", measure_abuse, nodes, hostile, lookups, seed),
         "loss": play("loss", measure_loss, nodes, lookups, seed),
@@ -215,8 +209,7 @@ def run(
     }
     for what, figures in HIVEMIND:
         print(f"{what}: {figures}")
-    if path:
-        path.write_text(json.dumps(result, indent=2) + "\n")
+    write(path, result)
 
 
 if __name__ == "__main__":

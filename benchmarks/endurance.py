@@ -13,10 +13,7 @@ Exit status 1 if any of that does not hold.
 """
 
 import json
-import platform
 import random
-import subprocess
-import sys
 import time
 from enum import StrEnum
 from pathlib import Path
@@ -26,6 +23,7 @@ import typer
 from typer import Option
 
 from benchmarks.processes import Peer, Swarm, run_swarm
+from benchmarks.report import describe, write
 from btard.cli.demo_plan import MIXED, OUTPUT, Settings
 from btard.cli.exits import ExitCode
 from btard.swarm.audit import audit_ledger
@@ -214,18 +212,9 @@ def run(
             peer.stop()
         swarm.listen()
         result = judge(swarm, gone, may_return=mode is Mode.CHURN)
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-        ).stdout.strip()
-        command = " ".join(["python -m benchmarks.endurance", *sys.argv[1:]])
-        result |= {
-            "machine": f"{platform.machine()}, {platform.python_version()}",
-            "command": command,
-            "commit": commit,
-        }
+        result |= describe("endurance", seed)
         print(json.dumps(result, indent=2))
-        if path:
-            path.write_text(json.dumps(result, indent=2) + "\n")
+        write(path, result)
         if result["problems"]:
             raise typer.Exit(1)  # the swarm's files stay, for a look
 

@@ -21,8 +21,6 @@ swarm/joining/ticket_desk.py), whoever sends them.
 import json
 import multiprocessing
 import os
-import platform
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -39,6 +37,7 @@ import typer
 from typer import Option
 
 from benchmarks.processes import Peer, Swarm, run_swarm
+from benchmarks.report import describe, write
 from btard.cli.demo_plan import Settings
 from btard.errors import BtardError
 from btard.identity import Identity, JoinTicket, PeerId
@@ -255,11 +254,9 @@ def main(
 ) -> None:
     """Measure what a flood of false tickets costs the rounds of a swarm that trains digits."""
     result = measure(Settings(peers=peers, byzantine=0, rounds=MANY), seconds, repeats, keys)
-    result["command"] = " ".join(["python -m benchmarks.flood", *sys.argv[1:]])
-    result["machine"] = f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+    result |= describe("flood")
     print(json.dumps(result, indent=2))
-    if path:
-        path.write_text(json.dumps(result, indent=2) + "\n")
+    write(path, result)
 
 
 if __name__ == "__main__":

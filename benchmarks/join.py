@@ -12,11 +12,7 @@ CPU time does not depend on what else the machine does; seconds do, and so does 
 """
 
 import json
-import os
-import platform
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -29,6 +25,7 @@ import trio
 import typer
 from typer import Option
 
+from benchmarks.report import describe, write
 from btard.identity import JoinTicket, PeerId, Puzzle, TicketTerms, find_flaw
 from btard.identity.work import find_cheap_flaw, find_identity_nonce
 from btard.rules.config import RunConfig
@@ -160,11 +157,8 @@ def run(
 ) -> None:
     """Measure what a join ticket and identity work cost, at the defaults of a run file."""
     config = RunConfig()
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     result: Result = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
-        "command": " ".join(["python -m benchmarks.join", *sys.argv[1:]]),
-        "commit": commit,
+        **describe("join"),
         "defaults": {name: getattr(config, name) for name in ("identity_bits", "ticket_bits", "ticket_memory_kib")},
         "memory": play("memory", measure_memory, repeats),
         "ratio": play("ratio", measure_ratio, config, repeats),
@@ -174,8 +168,7 @@ def run(
             for count in cores or (1, 2)
         ],
     }
-    if path:
-        path.write_text(json.dumps(result, indent=2) + "\n")
+    write(path, result)
 
 
 if __name__ == "__main__":

@@ -6,13 +6,9 @@ recovery and go on. A HALT is said three delay_s after the deadline that it name
 from the log of whoever halts first.
 """
 
-import json
 import math
-import platform
 import random
 import statistics
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from itertools import pairwise
@@ -23,6 +19,7 @@ import typer
 from typer import Option
 
 from benchmarks.processes import Event, Peer, Swarm, run_swarm
+from benchmarks.report import describe, write
 from btard.cli.demo_plan import Settings
 
 HALT_AFTER = 3.0
@@ -84,19 +81,13 @@ def run(
                 print(f"{crash.pause_s:.1f} s without a round", flush=True)
     stops = sorted(crash.stop_s / delay_s for crash in measured)
     result: dict[str, Any] = {
-        "machine": f"{platform.machine()}, {platform.python_version()}",
-        "command": " ".join(["python -m benchmarks.recovery", *sys.argv[1:]]),
-        "seed": seed,
-        "commit": subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-        ).stdout.strip(),
+        **describe("recovery", seed),
         "stop_in_delays": {"median": statistics.median(stops), "min": stops[0], "max": stops[-1]},
         "pause_s": {"median": statistics.median(crash.pause_s for crash in measured)},
         "crashes": len(measured),
     }
     print(f"median {result['stop_in_delays']['median']:.1f} delay_s (from {stops[0]:.1f} to {stops[-1]:.1f})")
-    if path:
-        path.write_text(json.dumps(result, indent=2) + "\n")
+    write(path, result)
 
 
 if __name__ == "__main__":

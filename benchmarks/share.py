@@ -11,8 +11,6 @@ members, b of them the attacker's, is its own from 2b >= n on.
             the honest majority by one, down with a, up with 1 - a (gambler's ruin)
 """
 
-import json
-import sys
 from pathlib import Path
 from random import Random
 from statistics import fmean
@@ -21,6 +19,7 @@ from typing import Annotated, Any
 import typer
 from typer import Option
 
+from benchmarks.report import describe, write
 from btard.identity import Context, JoinTicket, PeerId, digest
 from btard.rules.admission import choose_quoted, count_admissions
 from btard.rules.roster import Roster
@@ -97,9 +96,7 @@ def main(
     print("|---|---|---|---|---|---|---|")
     for result in results:
         print("| " + " | ".join(str(value) for value in result.values()) + " |")
-    if path:
-        command = " ".join(["python -m benchmarks.share", *sys.argv[1:]])
-        path.write_text(json.dumps({"command": command, "cases": results}, indent=2) + "\n")
+    write(path, {**describe("share"), "cases": results})
 
 
 if __name__ == "__main__":

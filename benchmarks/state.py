@@ -14,18 +14,14 @@ are those from its first question for the state to the last chunk checked; makin
 in them.
 """
 
-import json
 import multiprocessing
 import os
-import platform
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -40,6 +36,7 @@ from torch import Tensor
 from typer import Option
 
 from benchmarks.channel import fill, measure, receive_raw, send_raw
+from benchmarks.report import describe, write
 from btard.identity import Context, Identity, digest
 from btard.net import Address, Hub, Terms, open_tcp
 from btard.rules.config import RunConfig
@@ -337,23 +334,10 @@ def main(
         f"killed at {resumed['killed_at']:.0%}: {resumed['kept'] / 1e6:.0f} MB were there, "
         f"{resumed['fetched_twice'] / 1e6:.1f} MB fetched twice"
     )
-    found |= {"machine": describe_machine(), "command": " ".join(["python", "-m", "benchmarks.state", *sys.argv[1:]])}
-    if json_path is not None:
-        json_path.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    found |= describe("state")
+    write(json_path, found)
     is_right = all(each["is_right"] for each in (*found["joins"], resumed))
     sys.exit(0 if is_right and found["warm"]["ratio"] >= 1 / 3 else 1)
-
-
-def describe_machine() -> dict[str, Any]:
-    """Where it was measured, and how busy that was."""
-    commit = partial(subprocess.run, capture_output=True, text=True, check=False)(["git", "rev-parse", "HEAD"])
-    return {
-        "cores": os.cpu_count(),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "load_1min": os.getloadavg()[0],
-        "commit": commit.stdout.strip(),
-    }
 
 
 if __name__ == "__main__":

@@ -18,8 +18,6 @@ ticket each, and follow the run as honest candidates do; only their samples are 
 import json
 import logging
 import multiprocessing
-import os
-import platform
 import sys
 import tempfile
 import time
@@ -39,6 +37,7 @@ import typer
 from torch import Tensor
 from typer import Option
 
+from benchmarks.report import describe, write
 from btard.identity import PeerId, Puzzle
 from btard.net import Message
 from btard.net.requests import decode_answer, decode_request
@@ -170,7 +169,7 @@ def counted_evaluations(meter: Meter) -> Iterator[None]:
         Puzzle.is_solved_by = original  # type: ignore[method-assign]
 
 
-def describe(swarm: SimulatedSwarm, outcome: Outcome, crowd: Crowd) -> Result:
+def describe_outcome(swarm: SimulatedSwarm, outcome: Outcome, crowd: Crowd) -> Result:
     """Return what became of the Sybils, as the members saw it."""
     first = outcome.peers[0]
     sybils = {peer.peer: peer for peer in outcome.peers[crowd.members :]}
@@ -205,7 +204,7 @@ def play_quickly(crowd: Crowd, seed: int) -> Result:
     with tempfile.TemporaryDirectory() as directory, memory.installed(), rare_collections(), ledgers_in_memory():
         swarm = build(crowd, seed, Path(directory), Meter(crowd.members))
         outcome = run_deterministically(swarm.run, seed)
-        return {"seed": seed, **describe(swarm, outcome, crowd)}
+        return {"seed": seed, **describe_outcome(swarm, outcome, crowd)}
 
 
 def play_measured(crowd: Crowd, seed: int, profile: Profile | None = None) -> Result:
@@ -243,7 +242,7 @@ def play_measured(crowd: Crowd, seed: int, profile: Profile | None = None) -> Re
         outcome = run_deterministically(run, seed)
         times, rounds = sorted(event.wall_s for event in outcome.peers[0].rounds), crowd.rounds
         return {
-            **describe(swarm, outcome, crowd),
+            **describe_outcome(swarm, outcome, crowd),
             "cpu_ms": 1e3 * meter.members_cpu_s / rounds,
             "bytes": sum(meter.bytes.values()) / rounds,
             "by_kind": {kind: size / rounds for kind, size in meter.bytes.most_common()},
@@ -320,15 +319,13 @@ def main(
             for result in pool.map(play_quickly, [crowd] * seeds, range(1, seeds + 1))
         ]
     result = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}",
-        "command": " ".join(["python -m benchmarks.sybils", *sys.argv[1:]]),
+        **describe("sybils"),
         "odds": summarise(crowd, played),
         "cost": costs,
         "runs": played,
     }
     print(json.dumps(result["odds"], indent=2))
-    if path:
-        path.write_text(json.dumps(result, indent=2) + "\n")
+    write(path, result)
     if result["odds"]["promoted"] or result["odds"]["members_banned"] or result["odds"]["unfinished_or_split"]:
         raise typer.Exit(1)
 

@@ -8,8 +8,10 @@ protocol is left out or told that it is measured; functions are watched from out
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial, wraps
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -116,9 +118,10 @@ class Turns:
         """Return the milliseconds of each phase; what we entered before our turn, the first one, begins with it."""
         steps = [(name, at) for name, at in self._entered if at < self._applied]
         marks = [(PHASES[0], self._began), *steps, ("disk", self._applied), ("", ended)]
-        return {
-            name: round((later - at) * 1e3, 3) for (name, at), (_, later) in zip(marks, marks[1:], strict=False)
-        }
+        phases: Counter[str] = Counter()
+        for (name, at), (_, later) in pairwise(marks):
+            phases[name] += 1e3 * (later - at)
+        return dict(phases)
 
 
 class FreeGradients:
