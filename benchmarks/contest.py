@@ -213,6 +213,8 @@ def sum_up(rounds: Sequence[Sequence[Mapping[str, Any]]], durations: Sequence[fl
         "bytes_data": to_whole(median("bytes_data")),
         "bytes_protocol": to_whole(median("bytes_protocol")),
         "rss_bytes": to_whole(median("rss_bytes")),
+        "system_s_per_peer": round(median("system_s") or 0.0, 4),
+        "page_faults": to_whole(median("page_faults")),
         "phases": {name: round(value, 2) for name, value in average(rounds, "phases").items()},
         "cpu_ms_by_line": sort_lines(average(rounds, "spending"), median("cpu_s") or 0.0),
     }

@@ -47,6 +47,11 @@ def find_commit() -> str:
     return commit + "+" if commit and _ask_git("status", "--porcelain", "--untracked-files=no") else commit
 
 
+def shorten(commit: str) -> str:
+    """Return a commit for people to read, its plus kept."""
+    return commit[:12] + ("+" if commit.endswith("+") else "")
+
+
 def _ask_git(*words: str) -> str:
     command = ["git", "-C", str(Path(__file__).parent), *words]
     try:

@@ -21,13 +21,15 @@ import typer
 from typer import Option
 
 from benchmarks.contest import HIVEMIND_PYTHON, OURS, RIVALS, Task, open_contest
-from benchmarks.report import Result, describe, format_table, write
+from benchmarks.report import Result, describe, format_table, shorten, write
 
 FIGURES = {
     "median_ms": "median ms",
     "p10_ms": "10%",
     "p90_ms": "90%",
     "cpu_s_per_peer": "CPU s per peer",
+    "system_s_per_peer": "in the kernel",
+    "page_faults": "page faults",
     "bytes_data": "data bytes",
     "bytes_protocol": "protocol bytes",
     "rss_bytes": "resident bytes",
@@ -37,7 +39,7 @@ FIGURES = {
 def format_result(result: Result) -> str:
     """Return the result as Markdown."""
     rows = [[name, *(team.get(key) for key in FIGURES)] for name, team in result["results"].items()]
-    lines = [f"`{result['command']}`  ", f"{result['machine']}, commit {result['commit'][:12]}", ""]
+    lines = [f"`{result['command']}`  ", f"{result['machine']}, commit {shorten(result['commit'])}", ""]
     lines += [format_table(["", *FIGURES.values()], rows), ""]
     pairs = [[name, *(ratio.get(key) for key in ("median", "min", "max"))] for name, ratio in result["ratios"].items()]
     if pairs:

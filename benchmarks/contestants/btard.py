@@ -54,8 +54,8 @@ class Turns:
         self._written, self._sent = threading.Event(), (0, 0)
         self._began = self._applied = 0.0
         self._entered: list[tuple[str, float]] = []
-        self._spending = Spending()
-        self._spending.watch()
+        self.spending = Spending()
+        self.spending.watch()
         self._watch_phases()
         self._watch_updates()
 
@@ -98,7 +98,7 @@ class Turns:
         self._written.clear()
         self._gate.await_turn()
         self._admitted = self._finished + 1
-        self._spending.take()
+        self.spending.take()
         traffic = self._traffic()
         self._sent = traffic.data_sent, traffic.protocol_sent
         self._entered, self._began = [], time.perf_counter()
@@ -107,11 +107,10 @@ class Turns:
     def _tell(self) -> None:
         ended, traffic = time.perf_counter(), self._traffic()
         self._gate.end_turn(
-            ended,
             bytes_data=traffic.data_sent - self._sent[0],
             bytes_protocol=traffic.protocol_sent - self._sent[1],
             phases=self._measure_phases(ended),
-            spending=self._spending.take(),
+            spending=self.spending.take(),
         )
 
     def _measure_phases(self, ended: float) -> dict[str, float]:
@@ -131,6 +130,7 @@ class FreeGradients:
         self.elements, self._turns = role.elements, turns
         self._noise = Noise(role.elements, role.seed)
         self._optimizer = make_optimizer("sgd", {}, elements=role.elements, segments=(role.elements,), total_steps=MANY)
+        self.step = turns.spending.charge("optimizer", self._step)
 
     def initial_parameters(self) -> Tensor:
         """The origin."""
@@ -144,7 +144,7 @@ class FreeGradients:
         """The noise that the seed selects, made while nobody's clock runs."""
         return self._turns.pause(lambda: self._noise.draw(int.from_bytes(seed[:8], "little")))
 
-    def step(self, parameters: Tensor, aggregate: Tensor, state: OptimizerState) -> tuple[Tensor, OptimizerState]:
+    def _step(self, parameters: Tensor, aggregate: Tensor, state: OptimizerState) -> tuple[Tensor, OptimizerState]:
         """The parameters after one step."""
         return self._optimizer.step(parameters, aggregate, state)  # type: ignore[arg-type]
 

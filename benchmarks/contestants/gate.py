@@ -44,6 +44,7 @@ class Gate:
         self._out = os.fdopen(os.dup(1), "w", encoding="utf-8")
         os.dup2(2, 1)
         self._wall_s = self._cpu_s = 0.0
+        self._usage = resource.getrusage(resource.RUSAGE_SELF)
         self.companion = 0
         """The process that works for this one, if there is one: its time and memory count as ours."""
 
@@ -70,17 +71,16 @@ class Gate:
         """Return when the next round may begin; its clocks run from here."""
         self.say(ready=True)
         self.hear()
+        self._usage = resource.getrusage(resource.RUSAGE_SELF)
         self._wall_s, self._cpu_s = time.perf_counter(), self._read_cpu()
 
-    def end_turn(self, end_s: float = 0.0, spared_s: float = 0.0, **figures: Any) -> None:
-        """Say what the round took, until now or until ``end_s``; return once it is over for all.
-
-        CPU seconds are told without those that are ``spared_s``.
-        """
-        end_s = end_s or time.perf_counter()
-        cpu_s = self._read_cpu() - self._cpu_s - spared_s
+    def end_turn(self, **figures: Any) -> None:
+        """Say what the round took until now, and return once it is over for all."""
+        end_s, cpu_s, usage = time.perf_counter(), self._read_cpu() - self._cpu_s, self._usage
+        now = resource.getrusage(resource.RUSAGE_SELF)
+        kernel = {"system_s": now.ru_stime - usage.ru_stime, "page_faults": now.ru_minflt - usage.ru_minflt}
         rss = read_rss("self") + (read_rss(str(self.companion)) if self.companion else 0)
-        self.say(began=self._wall_s, ended=end_s, cpu_s=cpu_s, rss_bytes=rss, **figures)
+        self.say(began=self._wall_s, ended=end_s, cpu_s=cpu_s, rss_bytes=rss, **kernel, **figures)
         self.hear()
 
     def _read_cpu(self) -> float:

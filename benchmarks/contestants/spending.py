@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+import torch
 import trio
 
 from btard.identity import keys
@@ -42,11 +43,14 @@ LINES: tuple[Line, ...] = (
     ("hash parts that arrive", gather.Parts, "_is_committed"),
     ("hash x, tie up the seal", round, "build_seal"),
     ("look for NaN and overflow", judgement, "read_committed"),
+    ("look for NaN and overflow", torch, "aminmax"),
     ("CenteredClip of our part", clip, "compute_centered_clip"),
     ("project the rows of our part", checking, "_report_on_column"),
     ("project our gradient", validation, "compute_part_reports"),
     ("redo a target's reports (validator)", validation, "recompute_reports"),
     ("put the parts together", aggregation, "_merge_parts"),
+    ("give back memory of old rounds", scatter.Slices, "begin_round"),
+    ("give back memory of old rounds", gather.Parts, "begin_attempt"),
     ("encrypt", frames.FrameKey, "seal"),
     ("decrypt bulk", frames.FrameKey, "open_into"),
     ("decrypt control", frames.FrameKey, "open"),
