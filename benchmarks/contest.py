@@ -242,6 +242,11 @@ def average(rounds: Sequence[Sequence[Mapping[str, Any]]], table: str) -> dict[s
     }
 
 
+def _interrupt(*_: object) -> None:
+    """Be told to end as by Ctrl-C."""
+    raise KeyboardInterrupt
+
+
 @contextmanager
 def open_contest(
     task: Task, names: Sequence[str], pythons: Mapping[str, Path], place: Path | None = None
@@ -249,6 +254,7 @@ def open_contest(
     """Yield a contest of ours and of ``names``, with files under ``place``; no process and no file outlives it."""
     contest = Contest(task)
     with ExitStack() as stack:
+        stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _interrupt))
         directory = Path(tempfile.mkdtemp(prefix="btard-round-", dir=place))
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
         for name in (OURS, *names):

@@ -177,7 +177,7 @@ async def compete(role: Role, gate: Gate) -> None:
     """Be one peer of the run until nobody wants another round."""
     identities = make_identities(role)
     me, members = identities[role.rank], [identity.peer_id for identity in identities]
-    config = make_config(role, identities[0], delay_s=30.0)
+    config = make_config(role, identities[0], delay_s=10.0)
     async with open_tcp(me, Terms(config.run_id, config.field_digests), LOOPBACK) as transport:
         turns = Turns(gate, lambda: transport.traffic)
         workload = FreeGradients(role, turns)

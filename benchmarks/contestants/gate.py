@@ -11,9 +11,11 @@ import json
 import os
 import resource
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 
@@ -43,6 +45,8 @@ class Gate:
     def __init__(self) -> None:
         self._out = os.fdopen(os.dup(1), "w", encoding="utf-8")
         os.dup2(2, 1)
+        self._heard: SimpleQueue[dict[str, Any]] = SimpleQueue()
+        threading.Thread(target=self._listen, daemon=True).start()
         self._wall_s = self._cpu_s = 0.0
         self._usage = resource.getrusage(resource.RUSAGE_SELF)
         self.companion = 0
@@ -53,13 +57,15 @@ class Gate:
         self._out.write(json.dumps(words) + "\n")
         self._out.flush()
 
+    def _listen(self) -> None:
+        """Take in lines until there will be no more, then end the process, whatever it does: nobody waits for it."""
+        for line in sys.stdin:
+            self._heard.put(json.loads(line))
+        os._exit(0)
+
     def hear(self) -> dict[str, Any]:
-        """Return the next line; where there will be none, end the process: nobody waits for us."""
-        line = sys.stdin.readline()
-        if not line:
-            os._exit(0)
-        heard: dict[str, Any] = json.loads(line)
-        return heard
+        """Return the next line."""
+        return self._heard.get()
 
     def meet(self, place: str = "") -> list[str]:
         """Say where we listen; return where all do, by rank."""
