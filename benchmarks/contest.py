@@ -129,6 +129,7 @@ class Team:
         for process in self.processes:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
     def durations(self) -> list[float]:
         """Return the milliseconds of each round: from the first process that began to the last that was done."""

@@ -68,10 +68,10 @@ class Costs:
         """The costs that pass nearest to what was measured."""
         return cls(elements, fit_polynomial(peers, protocol_bytes), fit_polynomial(peers, cpu_s), hops)
 
-    def seconds(self, peers: int, bits_per_s: float, latency_s: float) -> float:
-        """Return the seconds of a round where every peer has a link, and a core, of its own."""
-        sent = count_data_bytes(peers, self.elements) + evaluate(self.protocol_bytes, peers)
-        return self.hops * latency_s + 8 * sent / bits_per_s + evaluate(self.cpu_s, peers)
+
+def compute_seconds(hops: float, latency_s: float, sent: float, bits_per_s: float, cpu_s: float) -> float:
+    """Return the seconds of a round where every peer has a link, and a core, of its own."""
+    return hops * latency_s + 8 * sent / bits_per_s + cpu_s
 
 
 def compute_error(predicted: float, measured: float) -> float:

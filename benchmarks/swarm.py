@@ -20,7 +20,7 @@ import typer
 from typer import Option
 
 from benchmarks.contest import OURS, Task, open_contest
-from benchmarks.model import Costs, compute_error, count_data_bytes, evaluate, fit_exponent
+from benchmarks.model import Costs, compute_error, compute_seconds, count_data_bytes, evaluate, fit_exponent
 from benchmarks.report import Result, describe, format_table, shorten, write
 from benchmarks.swarm_simulation import simulate
 from btard.identity import Identity, is_signed_by
@@ -136,9 +136,8 @@ def complete(row: Row, hops: float) -> Row:
     if "cpu_s_per_peer" not in row:
         return row
     sent, hops = row["bytes_data"] + row["bytes_protocol"], row.get("hops", hops)
-    projected = {
-        name: round(hops * LATENCY_S + 8 * sent / speed + row["cpu_s_per_peer"], 3) for name, speed in LINKS.items()
-    }
+    cpu_s = row["cpu_s_per_peer"]
+    projected = {name: round(compute_seconds(hops, LATENCY_S, sent, speed, cpu_s), 3) for name, speed in LINKS.items()}
     return {**row, "protocol_share": round(row["bytes_protocol"] / sent, 4), "projected_s": projected}
 
 

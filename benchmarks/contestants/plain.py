@@ -17,7 +17,7 @@ from benchmarks.contestants.vectors import Noise
 from btard.identity import Context, Identity, PeerId, digest
 from btard.net import Address, Hub, Terms, open_tcp
 from btard.robust import compute_parts
-from btard.swarm.compute import ThreadCompute
+from btard.swarm.compute import Compute, ThreadCompute
 from btard.swarm.state import as_bytes
 
 LOOPBACK = Address("127.0.0.1", 0)
@@ -50,9 +50,9 @@ class Inbox:
 class Butterfly:
     """One peer: its part of the vector, and everybody's place in it."""
 
-    def __init__(self, role: Role, hub: Hub, members: list[PeerId]) -> None:
+    def __init__(self, role: Role, hub: Hub, members: list[PeerId], compute: Compute) -> None:
         cuts = compute_parts(role.elements, role.peers)
-        self._hub, self._compute = hub, ThreadCompute()
+        self._hub, self._compute = hub, compute
         self.vector, self._merged = torch.empty(role.elements), torch.empty(role.elements)
         self._mine = slice(cuts[role.rank].start, cuts[role.rank].stop)
         self._where = {
@@ -95,7 +95,7 @@ async def compete(role: Role, gate: Gate) -> None:
         hub = Hub(transport, me.peer_id)
         await nursery.start(hub.run)
         places = await trio.to_thread.run_sync(gate.meet, str(transport.address))
-        butterfly = Butterfly(role, hub, members)
+        butterfly = Butterfly(role, hub, members, ThreadCompute())
         for peer, place in zip(members[: role.rank], places, strict=False):
             await hub.connect(peer, Address.parse(place))
         await hub.wait_connected([peer for peer in members if peer != me.peer_id])
