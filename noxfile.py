@@ -86,6 +86,13 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def hivemind(session: nox.Session) -> None:
+    """Make the environment of a rival of ``benchmarks.round``: hivemind, with the torch that we have."""
+    session.install("-q", "torch==2.13.0", "hivemind==1.1.12")
+    session.run("python", "-c", "from hivemind.averaging.allreduce import AllReduceRunner")
+
+
+@nox.session
 def simulate(session: nox.Session) -> None:
     """Play many simulated runs on all cores and check them: ``nox -s simulate -- --seeds 500``."""
     install(session, "test")

@@ -21,6 +21,7 @@ import typer
 from typer import Option
 
 from benchmarks.contest import HIVEMIND_PYTHON, OURS, RIVALS, Task, open_contest
+from benchmarks.drawing import draw_bars
 from benchmarks.report import Result, describe, format_table, shorten, write
 
 FIGURES = {
@@ -77,6 +78,7 @@ def main(
         Path | None, Option(exists=True, help="where ledgers and aggregates are written; else where temporary files go")
     ] = None,
     path: Annotated[Path | None, Option("--json", help="where to write the result")] = None,
+    svg: Annotated[Path | None, Option(help="where to draw what a peer's CPU time goes to")] = None,
 ) -> None:
     """Measure rounds of real processes, beside others in turns."""
     rivals = check_rivals(against)
@@ -88,6 +90,9 @@ def main(
         contest.play(warm_up, rounds)
         result |= contest.sum_up()
     write(path, result)
+    if svg is not None:
+        lines = result["results"][OURS].get("cpu_ms_by_line", {})
+        svg.write_text(draw_bars(f"CPU time of a peer and round, {peers} peers × {elements}", lines, "ms"), "utf-8")
     print(format_result(result))
     if "reason" in result["results"][OURS]:
         sys.exit(1)

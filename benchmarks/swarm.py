@@ -20,6 +20,7 @@ import typer
 from typer import Option
 
 from benchmarks.contest import OURS, Task, open_contest
+from benchmarks.drawing import draw_lines
 from benchmarks.model import Costs, compute_error, compute_seconds, count_data_bytes, evaluate, fit_exponent
 from benchmarks.report import Result, describe, format_table, shorten, write
 from benchmarks.swarm_simulation import simulate
@@ -156,6 +157,16 @@ def fit(rows: Sequence[Row]) -> Result:
     return fits
 
 
+def draw(rows: Sequence[Row]) -> str:
+    """Return a plot of the bytes that a peer sends in a round, by how they were found."""
+    kinds = dict.fromkeys((row["how"], key) for row in rows for key in ("bytes_data", "bytes_protocol"))
+    series = {}
+    for how, key in kinds:
+        points = [(row["peers"], row[key]) for row in rows if row["how"] == how and key in row]
+        series[f"{key.removeprefix('bytes_')}, {how}"] = points
+    return draw_lines("Bytes sent per peer and round", series, "peers", "bytes")
+
+
 HEADINGS = ("peers", "elements", "how", "median_ms", "cpu_s_per_peer", "bytes_data", "bytes_protocol", "protocol_share")
 
 
@@ -204,6 +215,7 @@ def main(
         Path | None, Option(exists=True, help="where ledgers and aggregates are written; else where temporary files go")
     ] = None,
     path: Annotated[Path | None, Option("--json", help="where to write the result")] = None,
+    svg: Annotated[Path | None, Option(help="where to draw bytes per peer over the size of the swarm")] = None,
 ) -> None:
     """Measure swarms of several sizes, fit what they cost, and project it."""
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
@@ -220,6 +232,8 @@ def main(
         "prediction": errors,
     }
     write(path, result)
+    if svg is not None:
+        svg.write_text(draw(result["rows"]), "utf-8")
     print(format_result(result))
 
 
