@@ -150,10 +150,11 @@ class Contest:
     task: Task
     teams: list[Team] = field(default_factory=list)
     reasons: dict[str, str] = field(default_factory=dict)
+    is_interrupted: bool = False
 
     def play(self, warm_up: int, rounds: int) -> None:
         """Let all teams play in turns; the first ``warm_up`` rounds do not count. Ctrl-C ends it early."""
-        with suppress(KeyboardInterrupt):
+        try:
             for number in range(-warm_up, rounds):
                 for team in [team for team in self.teams if team.name not in self.reasons]:
                     self._try(team, team.play)
@@ -161,6 +162,9 @@ class Contest:
                     for team in self.teams:
                         team.rounds.clear()
                 self._show(number + 1, rounds)
+        except KeyboardInterrupt:
+            self.is_interrupted = True
+            print("interrupted: what there is", file=sys.stderr)
 
     def enter(self, team: Team, python: Path) -> None:
         """Let a team come in, or note why it cannot."""
@@ -243,11 +247,6 @@ def average(rounds: Sequence[Sequence[Mapping[str, Any]]], table: str) -> dict[s
     }
 
 
-def _interrupt(*_: object) -> None:
-    """Be told to end as by Ctrl-C."""
-    raise KeyboardInterrupt
-
-
 @contextmanager
 def open_contest(
     task: Task, names: Sequence[str], pythons: Mapping[str, Path], place: Path | None = None
@@ -255,7 +254,7 @@ def open_contest(
     """Yield a contest of ours and of ``names``, with files under ``place``; no process and no file outlives it."""
     contest = Contest(task)
     with ExitStack() as stack:
-        stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _interrupt))
+        stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, signal.default_int_handler))
         directory = Path(tempfile.mkdtemp(prefix="btard-round-", dir=place))
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
         for name in (OURS, *names):

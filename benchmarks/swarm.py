@@ -9,6 +9,7 @@ With ``--simulate`` all sizes are simulated, else those that the memory does not
 their own are projected for every row: all that is sent, computed and waited for, one after another.
 """
 
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -71,6 +72,8 @@ def measure_processes(peers: int, elements: int, rounds: int, seed: int, directo
     with open_contest(Task(peers, elements, seed), (), {}, directory) as contest:
         contest.play(2, rounds)
         ours = contest.sum_up()["results"][OURS]
+    if contest.is_interrupted:
+        raise KeyboardInterrupt
     wanted = "median_ms", "cpu_s_per_peer", "bytes_data", "bytes_protocol", "rss_bytes", "reason"
     return {"peers": peers, "elements": elements, "how": "processes"} | {
         key: ours[key] for key in wanted if key in ours
@@ -189,6 +192,7 @@ def measure_all(
 ) -> list[Row]:
     """Return a row for every (peers, elements); Ctrl-C leaves what there is."""
     rows: list[Row] = []
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         for peers, elements in sizes:
             print(f"{peers} peers, {elements} elements ...", file=sys.stderr, flush=True)
@@ -200,6 +204,7 @@ def measure_all(
                 rows.append(measure_simulated(peers, elements, rounds, seed))
             else:
                 rows.append(measure_processes(peers, elements, rounds, seed, directory))
+            print(f"    {rows[-1]}", file=sys.stderr, flush=True)
     except KeyboardInterrupt:
         print("interrupted: what there is", file=sys.stderr)
     return rows
