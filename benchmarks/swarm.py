@@ -72,12 +72,9 @@ def measure_processes(peers: int, elements: int, rounds: int, seed: int, directo
     with open_contest(Task(peers, elements, seed), (), {}, directory) as contest:
         contest.play(2, rounds)
         ours = contest.sum_up()["results"][OURS]
-    if contest.is_interrupted:
-        raise KeyboardInterrupt
     wanted = "median_ms", "cpu_s_per_peer", "bytes_data", "bytes_protocol", "rss_bytes", "reason"
-    return {"peers": peers, "elements": elements, "how": "processes"} | {
-        key: ours[key] for key in wanted if key in ours
-    }
+    row = {"peers": peers, "elements": elements, "how": "processes", "is_interrupted": contest.is_interrupted}
+    return row | {key: ours[key] for key in wanted if key in ours}
 
 
 def measure_simulated(peers: int, elements: int, rounds: int, seed: int) -> Row:
@@ -204,6 +201,8 @@ def measure_all(
                 rows.append(measure_simulated(peers, elements, rounds, seed))
             else:
                 rows.append(measure_processes(peers, elements, rounds, seed, directory))
+            if rows[-1].pop("is_interrupted", False):
+                break
             print(f"    {rows[-1]}", file=sys.stderr, flush=True)
     except KeyboardInterrupt:
         print("interrupted: what there is", file=sys.stderr)
