@@ -13,15 +13,17 @@ from torch import Tensor
 from trio.testing import MockClock
 
 from benchmarks.contestants.vectors import Noise
-from btard.net import MemoryTransport
+from btard.net import Limits, MemoryTransport
 from btard.robust import compute_chunk_size
 from btard.rules import config as run_config
 from btard.sim import SimulatedSwarm
+from btard.sim import swarm as sim_swarm
 from btard.sim.disk import ledgers_in_memory
 from btard.sim.play import rare_collections
 from btard.sim.tasks import StubTask
 from btard.swarm.events import Event, RoundDone
 
+MOST = 4096
 HOP_S = 0.05
 """Virtual seconds that every message takes: rounds are counted in them."""
 
@@ -65,13 +67,14 @@ class CountedSwarm(SimulatedSwarm):
 
 @contextmanager
 def any_size() -> Iterator[None]:
-    """Let a run begin with more members than a recovery could serve: here nobody halts."""
-    most = run_config.MAX_GENESIS
-    run_config.MAX_GENESIS = 4096
+    """Let a run begin with more members than a recovery could serve: here nobody halts, and nobody floods."""
+    most, hub = run_config.MAX_GENESIS, sim_swarm.Hub
+    run_config.MAX_GENESIS = MOST
+    sim_swarm.Hub = lambda transport, me: hub(transport, me, Limits(strangers=MOST))  # type: ignore[misc, assignment]
     try:
         yield
     finally:
-        run_config.MAX_GENESIS = most
+        run_config.MAX_GENESIS, sim_swarm.Hub = most, hub  # type: ignore[misc]
 
 
 async def run(peers: int, elements: int, rounds: int, seed: int, directory: Path) -> list[Mark]:
@@ -102,7 +105,12 @@ def simulate(peers: int, elements: int, rounds: int, seed: int) -> dict[str, flo
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as directory, ledgers_in_memory(), rare_collections(), any_size():
         clock = MockClock(autojump_threshold=0)
-        marks = trio.run(run, peers, elements, rounds, seed, Path(directory), clock=clock)
+        try:
+            marks = trio.run(run, peers, elements, rounds, seed, Path(directory), clock=clock)
+        except BaseExceptionGroup as group:
+            if group.subgroup(KeyboardInterrupt):
+                raise KeyboardInterrupt from None
+            raise
     first, last, share = marks[0], marks[-1], (len(marks) - 1) * peers
     return {
         "cpu_s_per_peer": (last.cpu_s - first.cpu_s) / share,

@@ -21,7 +21,8 @@ def make_row(peers: int, how: str = "simulated", elements: int = 1000) -> dict:
 def test_the_model_predicts_what_it_was_not_fitted_to():
     """Fitted at 16, 32 and 64, it gives 128 and 1,024 as the same law makes them, and its rows say what they are."""
     _, modelled, errors = model([make_row(peers) for peers in (8, 16, 32, 64, 128)])
-    assert [row["peers"] for row in modelled] == [128, 256, 512, 1024]
+    assert (errors["fitted_at"], errors["of"]) == ([16, 32, 64], 128)
+    assert [row["peers"] for row in modelled] == [256, 512, 1024]
     assert {row["how"] for row in modelled} == {"modelled"}
     assert modelled[-1]["bytes_protocol"] == pytest.approx(100 + 2 * 1024**2, rel=1e-6)
     assert errors["bytes_protocol"] == pytest.approx(0.0, abs=1e-6)
@@ -41,6 +42,7 @@ def test_without_its_sizes_there_is_no_model():
     assert costs is None
     assert modelled == []
     assert "fitted at" in errors["reason"]
+    assert "no size" in model([make_row(peers) for peers in (16, 32, 64)])[2]["reason"]
 
 
 def test_a_row_is_projected_to_links():
