@@ -213,9 +213,9 @@ def measure_all(
 def main(
     peers: Annotated[str, Option(help="sizes of the swarm, commas between")] = "4,8,16",
     elements: Annotated[str, Option(help="lengths D of the vector, commas between")] = "100000",
-    simulate_all: Annotated[
+    simulate_all: Annotated[  # noqa: FBT002 - a flag
         bool, Option("--simulate", help="simulate all sizes; three fit the model, a fourth is held against it")
-    ] = False,  # noqa: FBT002 - a flag
+    ] = False,
     rounds: Annotated[int, Option(min=1, help="rounds that count")] = 3,
     seed: Annotated[int, Option(help="of vectors and keys")] = 0,
     directory: Annotated[

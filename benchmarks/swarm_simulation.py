@@ -13,7 +13,7 @@ from torch import Tensor
 from trio.testing import MockClock
 
 from benchmarks.contestants.vectors import Noise
-from btard.net import Limits, MemoryTransport
+from btard.net import Limits, MemoryTransport, memory
 from btard.robust import compute_chunk_size
 from btard.rules import config as run_config
 from btard.sim import SimulatedSwarm
@@ -68,13 +68,13 @@ class CountedSwarm(SimulatedSwarm):
 @contextmanager
 def any_size() -> Iterator[None]:
     """Let a run begin with more members than a recovery could serve: here nobody halts, and nobody floods."""
-    most, hub = run_config.MAX_GENESIS, sim_swarm.Hub
-    run_config.MAX_GENESIS = MOST
+    most, hub, backlog = run_config.MAX_GENESIS, sim_swarm.Hub, memory.BACKLOG
+    run_config.MAX_GENESIS = memory.BACKLOG = MOST
     sim_swarm.Hub = lambda transport, me: hub(transport, me, Limits(strangers=MOST))  # type: ignore[misc, assignment]
     try:
         yield
     finally:
-        run_config.MAX_GENESIS, sim_swarm.Hub = most, hub  # type: ignore[misc]
+        run_config.MAX_GENESIS, sim_swarm.Hub, memory.BACKLOG = most, hub, backlog  # type: ignore[misc]
 
 
 async def run(peers: int, elements: int, rounds: int, seed: int, directory: Path) -> list[Mark]:
