@@ -1,9 +1,9 @@
 """
 What a swarm of any size costs, from what a few sizes were measured to cost.
 
-Per peer and round, bytes of the protocol and CPU seconds are each a + b·n + c·n² with no term below zero: a message
-goes to all n, and one of the five holds something for every part. Data is two vectors less one's own part, sent
-and received. On a link of its own a peer's round takes
+Per peer and round, CPU seconds are a + b·n + c·n² with no term below zero, and bytes of the protocol n - 1 times such a
+polynomial: each of the others is sent the same messages, and one of the five holds something for every part. Data
+is two vectors less one's own part, sent and received. On a link of its own a peer's round takes
 
     hops · latency + (data + protocol) / bandwidth + CPU seconds
 
@@ -57,7 +57,7 @@ class Costs:
     """The costs per peer and round of a vector of ``elements`` numbers, as functions of the number of peers."""
 
     elements: int
-    protocol_bytes: tuple[float, ...]
+    bytes_to_each: tuple[float, ...]
     cpu_s: tuple[float, ...]
     hops: float
 
@@ -66,7 +66,12 @@ class Costs:
         cls, elements: int, peers: Sequence[int], protocol_bytes: Sequence[float], cpu_s: Sequence[float], hops: float
     ) -> "Costs":
         """The costs that pass nearest to what was measured."""
-        return cls(elements, fit_polynomial(peers, protocol_bytes), fit_polynomial(peers, cpu_s), hops)
+        to_each = [total / (count - 1) for count, total in zip(peers, protocol_bytes, strict=True)]
+        return cls(elements, fit_polynomial(peers, to_each), fit_polynomial(peers, cpu_s), hops)
+
+    def protocol_bytes(self, peers: int) -> float:
+        """Return the bytes of the protocol that a peer sends."""
+        return (peers - 1) * evaluate(self.bytes_to_each, peers)
 
 
 def compute_seconds(hops: float, latency_s: float, sent: float, bits_per_s: float, cpu_s: float) -> float:

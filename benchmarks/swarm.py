@@ -128,7 +128,7 @@ def predict(costs: Costs, peers: int) -> Row:
         "how": "modelled",
         "cpu_s_per_peer": round(evaluate(costs.cpu_s, peers), 5),
         "bytes_data": round(count_data_bytes(peers, costs.elements)),
-        "bytes_protocol": round(evaluate(costs.protocol_bytes, peers)),
+        "bytes_protocol": round(costs.protocol_bytes(peers)),
         "hops": costs.hops,
     }
 
@@ -235,7 +235,7 @@ def main(
         "signatures": measure_signatures(),
         "rows": [complete(row, hops) for row in (*rows, *modelled)],
         "fits": fit(rows),
-        "model": {"protocol_bytes": costs.protocol_bytes, "cpu_s": costs.cpu_s, "hops": hops} if costs else None,
+        "model": {"bytes_to_each": costs.bytes_to_each, "cpu_s": costs.cpu_s, "hops": hops} if costs else None,
         "prediction": errors,
     }
     write(path, result)

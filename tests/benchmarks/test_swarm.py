@@ -6,14 +6,14 @@ from benchmarks.swarm import complete, fit, format_result, model, read_sizes
 
 
 def make_row(peers: int, how: str = "simulated", elements: int = 1000) -> dict:
-    """Return a row that costs 100 + 2n² protocol bytes and 1 ms for every peer."""
+    """Return a row that costs (n - 1) (100 + 2n) protocol bytes and 1 ms for every peer."""
     return {
         "peers": peers,
         "elements": elements,
         "how": how,
         "cpu_s_per_peer": peers / 1000,
         "bytes_data": 8.0 * elements,
-        "bytes_protocol": 100.0 + 2 * peers**2,
+        "bytes_protocol": (peers - 1) * (100.0 + 2 * peers),
         "hops": 6.0,
     }
 
@@ -24,7 +24,7 @@ def test_the_model_predicts_what_it_was_not_fitted_to():
     assert (errors["fitted_at"], errors["of"]) == ([16, 32, 64], 128)
     assert [row["peers"] for row in modelled] == [256, 512, 1024]
     assert {row["how"] for row in modelled} == {"modelled"}
-    assert modelled[-1]["bytes_protocol"] == pytest.approx(100 + 2 * 1024**2, rel=1e-6)
+    assert modelled[-1]["bytes_protocol"] == pytest.approx(1023 * (100 + 2 * 1024), rel=1e-6)
     assert errors["bytes_protocol"] == pytest.approx(0.0, abs=1e-6)
     assert errors["cpu_s_per_peer"] == pytest.approx(0.0, abs=1e-6)
 
@@ -48,8 +48,8 @@ def test_without_its_sizes_there_is_no_model():
 def test_a_row_is_projected_to_links():
     """Hops, bytes and CPU seconds add up; a row without figures stays as it is."""
     row = complete(make_row(10), 6.0)
-    assert row["projected_s"]["100 Mbit/s"] == pytest.approx(6 * 0.05 + 8 * 8300 / 100e6 + 0.01, abs=1e-3)
-    assert row["protocol_share"] == pytest.approx(300 / 8300, abs=1e-4)
+    assert row["projected_s"]["100 Mbit/s"] == pytest.approx(6 * 0.05 + 8 * 9080 / 100e6 + 0.01, abs=1e-3)
+    assert row["protocol_share"] == pytest.approx(1080 / 9080, abs=1e-4)
     assert complete({"peers": 64, "reason": "no memory"}, 6.0) == {"peers": 64, "reason": "no memory"}
 
 
