@@ -11,6 +11,7 @@ than the disk does.
 import mmap
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -51,7 +52,7 @@ class Assembly:
             raise self._explain(error) from None
         self._direct = self._open_direct()
         if self._size:
-            self._data = memoryview(mmap.mmap(-1, self._size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+            self._data = memoryview(_allocate(self._size))
         if was_there:
             self._look_through()
         return sum(self._count_bytes(index) for index, has in enumerate(self._has) if has)
@@ -132,3 +133,12 @@ class Assembly:
         for descriptor in {self._file, self._direct} - {-1}:
             os.close(descriptor)
         self._file = self._direct = -1
+
+
+def _allocate(size: int) -> mmap.mmap:
+    """Memory that is nowhere yet: in large pages where the system has them, for small ones cost more than the bytes."""
+    data = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):  # a kernel without them
+            data.madvise(mmap.MADV_HUGEPAGE)
+    return data
