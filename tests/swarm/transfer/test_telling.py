@@ -9,6 +9,7 @@ from tests.swarm.transfer.scenes import Scene, open_scene
 from tests.swarm.transfer.sealed_run import CHUNK, SealedRun
 
 from btard.errors import ConnectionLost
+from btard.identity import PeerId
 from btard.swarm.frames import Kind
 from btard.swarm.joining.telling_state import PLACES_PER_PEER
 from btard.swarm.joining.transfer_frames import (
@@ -157,3 +158,34 @@ async def test_one_peer_has_few_places(tmp_path: Path, autojump_clock: Clock) ->
             teller_wait.set()
         assert statuses[1:] == [Status.SENT] * PLACES_PER_PEER
         assert box.sizes == [4 * CHUNK] * PLACES_PER_PEER
+
+
+async def test_a_snapshot_that_is_removed_meanwhile(tmp_path: Path, autojump_clock: Clock) -> None:
+    """It is handed out while somebody is being served, and is gone when nobody is: its room is free then."""
+    run, is_slow = SealedRun(), trio.Event()
+    root = compute_state_root(run.states[8][0], CHUNK)
+    async with open_scene(run, tmp_path, members=1) as scene:
+        scene.hub.bulk[Kind.CHUNKS] = box = Box()
+        hub, statuses = scene.members[0], []
+        send = hub.send_bulk
+
+        async def send_slowly(peer: PeerId, kind: int, head: bytes, payload: memoryview) -> None:
+            if decode(head, RangeQuestion).first == 0:
+                await is_slow.wait()
+            await send(peer, kind, head, payload)
+
+        hub.send_bulk = send_slowly  # type: ignore[method-assign]
+
+        async def ask_chunk(number: int) -> None:
+            body = encode(RangeQuestion(8, root, number, number + 1))
+            statuses.append(decode(await ask(scene, Kind.CHUNKS, body), ChunksAnswer).status)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask_chunk, 0)
+            await trio.testing.wait_all_tasks_blocked()
+            del run.snapshots.held[8]
+            await ask_chunk(1)
+            is_slow.set()
+        await ask_chunk(2)
+        assert statuses == [Status.SENT, Status.SENT, Status.GONE]
+        assert box.sizes == [4 * CHUNK] * 2

@@ -51,8 +51,6 @@ log = structlog.get_logger(__name__)
 PLACES = 8
 """Transfers under way at once, to all peers together."""
 PLACES_PER_PEER = 3
-PAGE = 4096
-"""Bytes that the system reads at a time: touching one in each has the rest in memory."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +85,7 @@ class StateTeller:
         self._chunk_bytes = 4 * config.chunk_size
         self._states: dict[int, Mapping[str, Hashed]] = {}
         self._aggregates: dict[int, Hashed] = {}
+        self._open: dict[int, StoredState] = {}
         self._hashing, self._places = trio.Lock(), trio.Semaphore(PLACES)
         self._served: dict[PeerId, int] = {}
         hub.serve[Kind.OFFER] = self._serve_offer
@@ -221,6 +220,8 @@ class StateTeller:
             self._served[peer] -= 1
             if not self._served[peer]:
                 del self._served[peer]
+            if not self._served:
+                self._open.clear()  # a file that was removed meanwhile takes its room until we let go of it
 
     async def _send_chunks(self, peer: PeerId, question: RangeQuestion) -> Status:
         found = await self._find_vector(question.round, question.root)
@@ -237,27 +238,22 @@ class StateTeller:
             self._places.release()
 
     async def _send(self, peer: PeerId, question: RangeQuestion, name: str | None) -> Status:
-        aggregate = self._updates.map(question.round) if name is None else None
-        piece = await self._compute.run(lambda: self._read(question, name, aggregate))
+        data = self._updates.map(question.round) if name is None else self._map_tensor(question.round, name)
+        if data is None:
+            return Status.GONE
+        piece = data[question.first * self._chunk_bytes : question.stop * self._chunk_bytes]
         if not piece:
             return Status.GONE
         with trio.move_on_after(self._compute_patience(len(piece))):
             await self._hub.send_bulk(peer, Kind.CHUNKS, encode(question), piece)
         return Status.SENT
 
-    def _read(self, question: RangeQuestion, name: str | None, aggregate: memoryview | None) -> memoryview | None:
-        """Have the chunks in memory, where the system keeps them and may take them back."""
-        data = aggregate if name is None else self._map_tensor(question.round, name)
-        if data is None:
-            return None
-        piece = data[question.first * self._chunk_bytes : question.stop * self._chunk_bytes]
-        bytes(piece[::PAGE])
-        return piece
-
     def _map_tensor(self, number: int, name: str) -> memoryview | None:
-        stored = self._snapshots.map(number)
+        """A vector of a snapshot, which stays whole while we hold it, whatever becomes of its file's name."""
+        stored = self._open.get(number) or self._snapshots.map(number)
         if stored is None:
             return None
+        self._open[number] = stored
         return stored.buffers.get(name) if name else stored.parameters
 
     def _compute_patience(self, size: int) -> float:
