@@ -5,16 +5,18 @@ from pathlib import Path
 import pytest
 import torch
 import trio
-from tests.swarm.transfer import lies
+from tests.swarm.transfer import lies, sealed_run
 from tests.swarm.transfer.lies import Lie
 from tests.swarm.transfer.scenes import Scene, open_scene
-from tests.swarm.transfer.sealed_run import SealedRun
+from tests.swarm.transfer.sealed_run import MomentumTask, SealedRun
+from torch import Tensor
 
 from btard.errors import ConfigError, RemoteProtocolError, Unreachable
 from btard.swarm.frames import Kind
-from btard.swarm.joining.fetching_state import FetchedState, forget_transfer
+from btard.swarm.joining.fetching_state import FetchedState, Memory, forget_transfer
 from btard.swarm.joining.pieces import PieceBoard
 from btard.swarm.joining.transfer_frames import Status
+from btard.swarm.workload import OptimizerState
 
 Clock = trio.testing.MockClock
 
@@ -52,6 +54,28 @@ async def test_everybody_honest(tmp_path: Path, autojump_clock: Clock) -> None:
     assert (fetched.base, dict(fetched.faults)) == (8, {})
     assert scene.progress[-1].done == scene.progress[-1].total == fetched.received == 4 * 500 * (2 + 2)
     assert trio.current_time() < 1.0
+
+
+class TwinTask(MomentumTask):
+    """A job whose optimizer keeps the same numbers under three names."""
+
+    def step(self, parameters: Tensor, aggregate: Tensor, state: OptimizerState) -> tuple[Tensor, OptimizerState]:
+        after, memory = super().step(parameters, aggregate, state)
+        twins = {name: memory.buffers["speed"].clone() for name in ("speed", "twin", "third")}
+        return after, Memory(memory.step, twins)
+
+
+async def test_vectors_that_are_alike(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, autojump_clock: Clock) -> None:
+    """They have one root and different places: each is fetched, though one member has all, and nobody is blamed."""
+    monkeypatch.setattr(sealed_run, "MomentumTask", TwinTask)
+    run = SealedRun(elements=sealed_run.CHUNK)
+    async with open_scene(run, tmp_path, members=1) as scene:
+        fetched = await scene.fetch()
+    check_state(run, fetched)
+    buffers = fetched.optimizer.buffers
+    assert torch.equal(buffers["twin"], buffers["speed"])
+    assert len({buffer.data_ptr() for buffer in buffers.values()}) == 3
+    assert (fetched.received, fetched.faults) == (4 * sealed_run.CHUNK * (4 + 2), {})
 
 
 async def test_every_source_has_several_pieces(

@@ -20,7 +20,7 @@ async def work(board: PieceBoard, source: PeerId, seconds: float) -> list[int]:
             await trio.sleep(seconds)
         if not claim.is_lost:
             board.finish(claim)
-            done.append(claim.chunks.start)
+            done.append(claim.piece.start)
     return done
 
 
@@ -67,7 +67,7 @@ async def test_whoever_has_shown_nothing_takes_nothing_over(autojump_clock: Cloc
     board.give_back(first)
     second = await board.take(TWO)
     assert second is not None
-    assert second.chunks == PIECES[0]
+    assert second.piece == PIECES[0]
 
 
 @pytest.mark.parametrize("others", [0, 1])

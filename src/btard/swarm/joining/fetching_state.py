@@ -26,7 +26,7 @@ from btard.rules.config import RunConfig
 from btard.rules.seal import Seal
 from btard.swarm.compute import Compute
 from btard.swarm.frames import Kind
-from btard.swarm.joining.fetching_vectors import Meter, Vector, VectorFetcher
+from btard.swarm.joining.fetching_vectors import Meter, Vector, VectorFetcher, Wanted
 from btard.swarm.joining.lineage import Line, Vouched
 from btard.swarm.joining.replaying import Replay
 from btard.swarm.joining.sources import Fault, Sources
@@ -256,10 +256,11 @@ class StateFetcher:
         )
         self._remove_others(seal.round)
         self._meter.needed += sum(4 * entry.elements for entry, _ in entries)
-        tensors = []
+        wanted = []
         for index, (entry, leaves) in enumerate(entries):
-            vector, path = Vector(seal.round, entry.root, entry.elements), f"state-{seal.round}-{index}.bin"
-            tensors.append(await self._vectors.fetch(vector, leaves, self._directory / path, holders))
+            path = self._directory / f"state-{seal.round}-{index}.bin"
+            wanted.append(Wanted(Vector(seal.round, entry.root, entry.elements), leaves, path))
+        tensors = await self._vectors.fetch(wanted, holders)
         names = [entry.name for entry, _ in entries[1:]]
         return tensors[0], Memory(step, dict(zip(names, tensors[1:], strict=True)))
 

@@ -1,5 +1,5 @@
 """
-A vector from several members at once: every chunk is checked against its leaf as it arrives.
+Vectors from several members at once: every chunk is checked against its leaf as it arrives.
 
 A piece arrives where it belongs in memory, while nobody but its source writes there, and is saved once it is right
 (``assembly.py``). What fails its leaf convicts its source alone, which is asked no more; its pieces go to others.
@@ -22,7 +22,7 @@ from btard.rules.merkle import MerkleTree
 from btard.swarm.compute import Compute
 from btard.swarm.frames import Kind
 from btard.swarm.joining.assembly import Assembly
-from btard.swarm.joining.pieces import Claim, PieceBoard
+from btard.swarm.joining.pieces import PieceBoard
 from btard.swarm.joining.sources import Sources
 from btard.swarm.joining.transfer_frames import (
     MAX_LEAVES,
@@ -38,7 +38,7 @@ T = TypeVar("T")
 IN_FLIGHT = 2
 """Pieces asked of one source at a time: one is under way while the other is on the disk or being checked."""
 PIECES_PER_SOURCE = 4
-"""A vector is cut into at least so many for each source, chunks permitting: the slowest delays the end by a part."""
+"""All is cut into at least so many for each source, chunks permitting: the slowest delays the end by a part."""
 MAX_BUSY = 32
 """Answers in a row that a source is busy, before it is asked no more."""
 
@@ -50,6 +50,24 @@ class Vector:
     round: int
     root: bytes
     elements: int
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A vector, the digests of its chunks end to end, and the file in which it gathers."""
+
+    vector: Vector
+    leaves: bytes
+    path: Path
+
+
+@dataclass(frozen=True, eq=False)
+class _Piece:
+    """Chunks of one of the vectors that are being fetched."""
+
+    vector: Vector
+    assembly: Assembly
+    chunks: range
 
 
 @dataclass
@@ -127,71 +145,80 @@ class VectorFetcher:
 
     # --- chunks ---
 
-    async def fetch(self, vector: Vector, leaves: bytes, path: Path, holders: Sequence[PeerId]) -> Tensor:
-        """Return a vector, whole and right, from the file ``path``; what that held before is not asked for again.
+    async def fetch(self, wanted: Sequence[Wanted], holders: Sequence[PeerId]) -> list[Tensor]:
+        """Return vectors, whole and right, from their files; what those held before is not asked for again.
+
+        They come one after another, without a pause in between: nobody waits for the end of one to begin the next.
 
         Raises:
             RemoteProtocolError, Unreachable: none of ``holders`` is left.
-            ConfigError: there is no room for it.
+            ConfigError: there is no room for them.
         """
-        assembly = Assembly(path, vector.elements, leaves, self._chunk_bytes)
-        kept = await self.compute.run(assembly.open)
-        self._meter.kept += kept
-        self._meter.report()
+        size = self._chunk_bytes
+        assemblies = [Assembly(each.path, each.vector.elements, each.leaves, size) for each in wanted]
         try:
-            await self._fill(vector, assembly, holders)
-            return assembly.read()
+            for assembly in assemblies:
+                self._meter.kept += await self.compute.run(assembly.open)
+                self._meter.report()
+            for several in _separate_twins([(each.vector, it) for each, it in zip(wanted, assemblies, strict=True)]):
+                await self._fill(several, holders)
+            return [assembly.read() for assembly in assemblies]
         finally:
-            assembly.close()
+            for assembly in assemblies:
+                assembly.close()
 
-    async def _fill(self, vector: Vector, assembly: Assembly, holders: Sequence[PeerId]) -> None:
-        share = vector.elements // (self._config.chunk_size * PIECES_PER_SOURCE * max(1, len(holders)))
-        pieces = assembly.find_missing(max(1, min(count_piece_chunks(self._chunk_bytes), share)))
+    async def _fill(self, several: Sequence[tuple[Vector, Assembly]], holders: Sequence[PeerId]) -> None:
+        chunks = sum(vector.elements for vector, _ in several) // self._config.chunk_size
+        share = chunks // (PIECES_PER_SOURCE * max(1, len(holders)))
+        longest = max(1, min(count_piece_chunks(self._chunk_bytes), share))
+        pieces = [_Piece(vector, it, chunks) for vector, it in several for chunks in it.find_missing(longest)]
         board = PieceBoard(pieces, shortest_s=self._config.delay_s / 2)
         async with trio.open_nursery() as nursery:
             for source in holders:
                 for _ in range(IN_FLIGHT):
-                    nursery.start_soon(self._work, vector, assembly, board, source, nursery.cancel_scope)
-        if not assembly.is_complete:
-            raise self.sources.explain(f"the vector {vector.root.hex()[:16]} of round {vector.round}")
+                    nursery.start_soon(self._work, board, source, nursery.cancel_scope)
+        for vector, assembly in several:
+            if not assembly.is_complete:
+                raise self.sources.explain(f"the vector {vector.root.hex()[:16]} of round {vector.round}")
 
-    async def _work(
-        self, vector: Vector, assembly: Assembly, board: PieceBoard, source: PeerId, everything: trio.CancelScope
-    ) -> None:
+    async def _work(self, board: PieceBoard[_Piece], source: PeerId, everything: trio.CancelScope) -> None:
         """Fetch pieces from one source until all are here, or it is asked no more."""
         while self.sources.is_live(source) and (claim := await board.take(source)) is not None:
             is_right = False
             with claim.scope:
-                is_right = self.sources.is_live(source) and await self._try_piece(vector, assembly, claim)
+                is_right = self.sources.is_live(source) and await self._try_piece(claim.piece, source)
             if claim.is_lost:
                 self.sources.strike(source)
             elif is_right:
-                assembly.keep(claim.chunks)
-                self._meter.received += assembly.count_bytes(claim.chunks)
-                self._meter.report()
+                self._keep(claim.piece)
                 board.finish(claim)
             else:
                 board.give_back(claim)
         if board.is_done:
             everything.cancel()
 
-    async def _try_piece(self, vector: Vector, assembly: Assembly, claim: Claim) -> bool:
+    def _keep(self, piece: _Piece) -> None:
+        piece.assembly.keep(piece.chunks)
+        self._meter.received += piece.assembly.count_bytes(piece.chunks)
+        self._meter.report()
+
+    async def _try_piece(self, piece: _Piece, source: PeerId) -> bool:
         try:
-            await self._receive(vector, claim, assembly.view(claim.chunks))
+            await self._receive(piece, source)
         except RemoteProtocolError as error:
-            self.sources.drop(claim.source, str(error), lied=True)
+            self.sources.drop(source, str(error), lied=True)
             return False
         except NetworkError as error:
-            self.sources.drop(claim.source, str(error))
+            self.sources.drop(source, str(error))
             return False
-        if await self.compute.run(partial(assembly.save, claim.chunks)):
+        if await self.compute.run(partial(piece.assembly.save, piece.chunks)):
             return True
-        self.sources.drop(claim.source, f"a chunk of round {vector.round} is not the sealed one", lied=True)
+        self.sources.drop(source, f"a chunk of round {piece.vector.round} is not the sealed one", lied=True)
         return False
 
-    async def _receive(self, vector: Vector, claim: Claim, target: memoryview) -> None:
-        """Have what the source sends for a piece in ``target``, and let nobody write there afterwards."""
-        chunks, source = claim.chunks, claim.source
+    async def _receive(self, piece: _Piece, source: PeerId) -> None:
+        """Have what the source sends for a piece in its place, and let nobody write there afterwards."""
+        vector, chunks, target = piece.vector, piece.chunks, piece.assembly.view(piece.chunks)
         head = encode(RangeQuestion(vector.round, vector.root, chunks.start, chunks.stop))
         delivery = self._deliveries[source, head] = _Delivery(target)
         try:
@@ -233,3 +260,14 @@ class VectorFetcher:
         delivery = self._deliveries.get((peer, head))
         if delivery is not None and delivery.target is payload:
             delivery.arrived.set()
+
+
+def _separate_twins(everything: Sequence[tuple[Vector, Assembly]]) -> list[list[tuple[Vector, Assembly]]]:
+    """Return what may be asked for at the same time: of vectors alike, nobody could say whose the bytes are."""
+    lots: list[dict[bytes, tuple[Vector, Assembly]]] = []
+    for each in everything:
+        lot = next((lot for lot in lots if each[0].root not in lot), None)
+        if lot is None:
+            lots.append(lot := {})
+        lot[each[0].root] = each
+    return [list(lot.values()) for lot in lots]

@@ -18,7 +18,7 @@ from btard.identity import PeerId
 from btard.rules.config import RunConfig
 from btard.rules.seal import Seal
 from btard.swarm.frames import Kind
-from btard.swarm.joining.fetching_vectors import Vector, VectorFetcher
+from btard.swarm.joining.fetching_vectors import Vector, VectorFetcher, Wanted
 from btard.swarm.joining.transfer_frames import MAX_ANSWER, Claim, Claims, RoundsQuestion
 from btard.swarm.state import compute_full_state_root, compute_state_root
 from btard.swarm.workload import OptimizerState, Workload
@@ -97,7 +97,7 @@ class Replay:
         leaves = await self._vectors.ask_first(
             claimers, lambda source: self._vectors.fetch_leaves(vector, source), f"the aggregate of round {number}"
         )
-        aggregate = await self._vectors.fetch(vector, leaves, path, claimers)
+        [aggregate] = await self._vectors.fetch([Wanted(vector, leaves, path)], claimers)
         after = await self._vectors.compute.run(lambda: self._workload.step(parameters, aggregate, optimizer))
         path.unlink(missing_ok=True)
         return after
