@@ -43,7 +43,7 @@ from btard.rules.config import RunConfig
 from btard.rules.seal import Seal, SealSignature
 from btard.swarm.compute import ThreadCompute
 from btard.swarm.joining.asking_lineage import LineAsker
-from btard.swarm.joining.fetching_state import Memory, Progress, fetch_state
+from btard.swarm.joining.fetching_state import Memory, Progress, StateFetcher
 from btard.swarm.joining.telling_lineage import LineTeller
 from btard.swarm.joining.telling_state import StateTeller
 from btard.swarm.ledger import Ledger
@@ -178,7 +178,7 @@ async def join(directory: Path, config: RunConfig, sources: int, ports: list[int
         compute = ThreadCompute()
         line = (await LineAsker(config, hub, compute).find_line(members)).line
         begun, cpu = time.perf_counter(), os.times()
-        state = await fetch_state(config, hub, task, line, members, directory, compute, report)
+        state = await StateFetcher(config, hub, task, line, members, directory, compute, report).fetch()
         seconds, used = time.perf_counter() - begun, os.times()
         is_right = compute_full_state_root(state.parameters, state.optimizer, CHUNK) == line.head.seal.full_state
         results.send(

@@ -81,8 +81,8 @@ ADMITTING = (
         "believe a place from half of the members",
         "design section 6",
         "swarm/joining/handover.py",
-        ">= witnesses.majority:",
-        ">= witnesses.majority - 1:",
+        "< witnesses.majority:",
+        "< witnesses.majority - 1:",
         "tests/swarm/test_handover.py",
     ),
     mutant(

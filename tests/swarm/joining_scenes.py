@@ -13,7 +13,7 @@ from btard.sim.joining import CHEAP
 from btard.swarm.audit import audit_ledger
 from btard.swarm.conduct import Conduct
 
-SETTINGS = {"tau": 5.0, "delta": 50.0, "rounds": 40, "probation": 5, "check_rate": 1.0, "state_interval": 4, **CHEAP}
+SETTINGS = {"tau": 5.0, "delta": 50.0, "rounds": 40, "probation": 5, "check_rate": 1.0, "state_interval": 8, **CHEAP}
 MEMBERS = 6
 STRANGER, SECOND = 6, 7
 COMES_S = 3.0

@@ -3,15 +3,18 @@
 from collections.abc import Callable
 
 import pytest
+import trio
+import trio.testing
 from msgspec.structs import replace
 
-from btard.errors import RemoteProtocolError
+from btard.errors import RemoteProtocolError, RequestTimedOut
 from btard.identity import Identity, PeerId
+from btard.net import Message
 from btard.rules.config import RunConfig
 from btard.rules.roster import Roster
 from btard.rules.seal import Seal
 from btard.swarm.frames import Kind
-from btard.swarm.joining.handover import MAX_HANDOVER, Handovers
+from btard.swarm.joining.handover import MAX_HANDOVER, TELLERS, Handovers, draw_tellers, name_place
 from btard.swarm.records import WorkRecord
 from btard.wire import encode
 
@@ -22,12 +25,23 @@ CONFIG = RunConfig(founder=MEMBERS[0].hex(), genesis_size=6, elements=100, chunk
 
 
 class Links:
-    """The handlers of a hub."""
+    """The handlers of a hub; ``answers`` are what members answer to a request, nothing where there is none."""
 
     me = ME
 
     def __init__(self) -> None:
         self.on_control: dict[int, Callable[[PeerId, bytes], None]] = {}
+        self.answers: dict[PeerId, bytes] = {}
+        self.asked: list[PeerId] = []
+
+    async def request(self, peer: PeerId, kind: int, body: bytes, *, timeout_s: float) -> Message:
+        """Be a member's answer to a question for the place that it named."""
+        assert (kind, body) == (Kind.PLACE, b"")
+        self.asked.append(peer)
+        await trio.sleep(0.1)
+        if peer not in self.answers:
+            raise RequestTimedOut("no answer")
+        return Message(kind, self.answers[peer], None)
 
 
 def make_place(round_number: int = 5, attempt: int = 0) -> WorkRecord:
@@ -64,6 +78,69 @@ def test_more_than_half_are_believed(links: Links, handovers: Handovers, count: 
     """Four of six are, three are not."""
     hand_over(links, make_place(), MEMBERS[:count])
     assert handovers._believed == (make_place() if count == 4 else None)
+
+
+def name_to(links: Links, body: bytes, peers: list[PeerId]) -> None:
+    """Let peers tell the digest of a place."""
+    for peer in peers:
+        links.on_control[Kind.PLACE](peer, name_place(body))
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_digest_counts_like_the_place(links: Links, handovers: Handovers, is_first: bool) -> None:
+    """One hands it over and three name it: before it comes, or after."""
+    place = make_place()
+    for step in ((hand_over, place, MEMBERS[:1]), (name_to, encode(place), MEMBERS[1:4]))[:: 1 if is_first else -1]:
+        assert handovers._believed is None
+        step[0](links, *step[1:])  # type: ignore[operator]
+    assert handovers._believed == place
+
+
+def test_a_place_that_others_do_not_name_is_not_believed(links: Links, handovers: Handovers) -> None:
+    """Four name one, and a fifth hands over another; nor do names of other lengths count."""
+    name_to(links, encode(make_place(6)), MEMBERS[:4])
+    hand_over(links, make_place(5), MEMBERS[4:])
+    for peer in MEMBERS:
+        links.on_control[Kind.PLACE](peer, b"x" * 31)
+    assert handovers._believed is None
+
+
+async def test_whoever_lacks_the_place_asks_those_who_name_it(
+    autojump_clock: object, links: Links, handovers: Handovers
+) -> None:
+    """The drawn ones were silent: of those that name it one is silent, one lies, and the third has it."""
+    place = make_place()
+    name_to(links, encode(place), MEMBERS[1:5])
+    links.answers = {MEMBERS[2]: b"\xc1", MEMBERS[3]: encode(place), MEMBERS[4]: encode(place)}
+    assert await handovers.next(None) == place
+    assert links.asked == MEMBERS[1:4]
+
+
+async def test_nobody_is_asked_for_what_comes_by_itself(
+    autojump_clock: object, links: Links, handovers: Handovers
+) -> None:
+    """The names may be faster than the place; and who waits on asks nobody for a place that it has."""
+    place = make_place()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(handovers.next, None)
+        await trio.testing.wait_all_tasks_blocked()
+        name_to(links, encode(place), MEMBERS[:4])
+        await trio.sleep(CONFIG.delay_s / 8)
+        hand_over(links, place, MEMBERS[4:])
+        name_to(links, encode(place), MEMBERS[:4])
+    with trio.move_on_after(100) as patience:
+        await handovers.next(place)
+    assert patience.cancelled_caught
+    assert links.asked == []
+
+
+@pytest.mark.parametrize("size", [2, 4, 5, 16, 100])
+def test_some_are_drawn_to_hand_a_place_over(size: int) -> None:
+    """At most four, at least one, all of them members; over many draws everybody takes turns."""
+    roster = Roster.of([Identity(bytes([number]) * 32).peer_id for number in range(1, size + 1)])
+    drawn = [draw_tellers(bytes([number, 7]) * 16, ME, roster) for number in range(256)]
+    assert all(1 <= len(tellers) <= TELLERS for tellers in drawn)
+    assert frozenset.union(*drawn) == set(roster.members)
 
 
 def test_one_member_counts_once(links: Links, handovers: Handovers) -> None:

@@ -23,8 +23,8 @@ from btard.swarm.frames import Kind, SampleHead, UpdateHead
 from btard.swarm.records import WorkRecord, decode_work
 from btard.wire import decode, encode
 
-QUICK = {"probation": 3, "rounds": 30}
-LATER = {**QUICK, "rounds": 32}
+QUICK = {"probation": 3, "rounds": 40}
+LATER = {**QUICK, "rounds": 42}
 """Another run, with other draws: in the round of its entry a cheat validates."""
 COMES_S = 3.0
 EARLY_S = 2.0

@@ -74,7 +74,7 @@ def test_strangers_come_one_after_another(tmp_path: Path) -> None:
     swarm = build(tmp_path, {STRANGER: COMES_S, SECOND: COMES_S}, rounds=60)
     outcome = play(swarm)
     first, second = (find(outcome, index, Admitted)[0].round for index in (STRANGER, SECOND))
-    assert first // 4 != second // 4
+    assert first // SETTINGS["state_interval"] != second // SETTINGS["state_interval"]
     assert len(outcome.peers[0].rounds[-1].roster) == MEMBERS + 2
     require_sound(swarm, outcome)
 

@@ -1,4 +1,4 @@
-"""The desk for join tickets: honest newcomers are served, floods wait outside, and a false ticket costs little."""
+"""The desk for join tickets: few are evaluated, honest newcomers are not kept out, and a false ticket costs little."""
 
 import msgspec
 import pytest
@@ -15,8 +15,8 @@ from btard.swarm.joining.ticket_desk import (
     BLOCK_PER_SECOND,
     FALSE,
     MAX_FALSE,
+    MAX_KEPT,
     MAX_TICKET_BYTES,
-    MAX_WAITING,
     SHUT_SECONDS,
     TOTAL_BURST,
     TOTAL_PER_SECOND,
@@ -88,24 +88,46 @@ async def desk(compute):
     return TicketDesk(CONFIG.ticket_terms, look, compute)
 
 
-async def present_all(desk, cases):
-    """Present (peer, ticket, host) all at once; return the replies in order."""
-    replies = {}
-
-    async def present(index, case):
-        replies[index] = await desk.present(*case)
-
-    async with trio.open_nursery() as nursery:
-        for index, case in enumerate(cases):
-            nursery.start_soon(present, index, case)
-    return [replies[index] for index in range(len(cases))]
+def first(number):
+    """A draw that puts one key first, and the others in order."""
+    return lambda ticket: (ticket.peer != make_peer(number), ticket.peer)
 
 
-async def test_a_good_ticket_is_taken(autojump_clock, desk, compute):
-    """One evaluation, and the newcomer hears that its ticket is good."""
+def in_order(ticket):
+    """A draw that puts keys in order."""
+    return ticket.peer
+
+
+async def test_a_good_ticket_is_taken_and_evaluated_when_it_is_drawn(autojump_clock, desk, compute):
+    """It costs nothing before a draw puts it first, then one evaluation, and none for the next draws."""
     peer = make_peer(1)
-    assert await desk.present(peer, make_ticket(peer), HOME) is Reply.TAKEN
-    assert compute.count == 1
+    ticket = make_ticket(peer)
+    assert desk.present(peer, ticket, HOME) is Reply.TAKEN
+    assert (compute.count, desk.find_good()) == (0, [])
+    for _ in range(3):
+        await desk.evaluate_first(in_order, 2)
+    assert (compute.count, desk.find_good()) == (1, [ticket])
+
+
+async def test_of_a_crowd_the_first_are_evaluated(autojump_clock, desk, compute):
+    """Fifty good tickets cost two evaluations a draw, whatever their number."""
+    cases = make_cases(50)
+    assert [desk.present(*case) for case in cases] == [Reply.TAKEN] * 50
+    await desk.evaluate_first(first(7), 2)
+    assert desk.find_good() == [cases[0][1], cases[7][1]]
+    assert compute.count == 2
+    await desk.evaluate_first(first(9), 2)
+    assert desk.find_good() == [cases[number][1] for number in (0, 7, 9)]
+
+
+async def test_false_tickets_give_way_to_those_behind_them(autojump_clock, desk):
+    """Whoever is drawn with a false ticket is out, and the next one is looked at."""
+    for number in range(3):
+        desk.present(make_peer(number), make_ticket(make_peer(number), is_solved=False), f"127.1.{number}.7")
+    good = make_ticket(make_peer(3))
+    desk.present(make_peer(3), good, HOME)
+    await desk.evaluate_first(in_order, 1)
+    assert desk.find_good() == [good]
 
 
 @pytest.mark.parametrize(
@@ -125,7 +147,7 @@ async def test_what_a_glance_refuses_is_not_evaluated(autojump_clock, desk, comp
     peer = make_peer(1)
     if "identity_nonce" in change:
         change = {"identity_nonce": next(n for n in range(99) if find_identity_nonce(peer, 3, n, 1) is None)}
-    assert await desk.present(peer, msgspec.structs.replace(make_ticket(peer), **change), HOME) is reply
+    assert desk.present(peer, msgspec.structs.replace(make_ticket(peer), **change), HOME) is reply
     assert compute.count == 0
 
 
@@ -133,31 +155,41 @@ async def test_a_ticket_presented_again_costs_nothing(autojump_clock, desk, comp
     """Whether good or false, one evaluation is enough; so a replay loads nobody."""
     peer, liar = make_peer(1), make_peer(2)
     good, false = make_ticket(peer), make_ticket(liar, is_solved=False)
-    assert [await desk.present(peer, good, HOME) for _ in range(50)] == [Reply.TAKEN] * 50
-    assert [await desk.present(liar, false, "127.8.8.9") for _ in range(2)] == [Reply.WORK] * 2
+    for _ in range(3):
+        assert desk.present(peer, good, HOME) is Reply.TAKEN
+        desk.present(liar, false, "127.8.8.9")
+        await desk.evaluate_first(in_order, 2)
+    assert desk.present(liar, false, "127.8.8.9") is Reply.SHUT
     assert compute.count == 2
+
+
+async def show_false(desk, peer, ticket):
+    """Present a false ticket, and have it drawn where it was taken."""
+    reply = desk.present(peer, ticket, HOME)
+    await desk.evaluate_first(in_order, 1)
+    return reply
 
 
 async def test_the_third_false_ticket_shuts_the_desk(autojump_clock, desk, compute):
     """As many as MAX_FALSE, and the key is not listened to: not even with a good ticket, until the time is over."""
     liar = make_peer(1)
     false, good = make_ticket(liar, is_solved=False), make_ticket(liar)
-    for _ in range(MAX_FALSE):
+    for expected in [Reply.TAKEN] + [Reply.WORK] * (MAX_FALSE - 1):
         assert not desk.is_shut(liar)
-        assert await desk.present(liar, false, HOME) is Reply.WORK
+        assert await show_false(desk, liar, false) is expected
     assert desk.is_shut(liar)
-    assert await desk.present(liar, good, HOME) is Reply.SHUT
+    assert desk.present(liar, good, HOME) is Reply.SHUT
     await trio.sleep(SHUT_SECONDS)
-    assert await desk.present(liar, good, HOME) is Reply.TAKEN
+    assert desk.present(liar, good, HOME) is Reply.TAKEN
 
 
 async def test_others_tickets_shut_the_desk_for_whoever_presents_them(autojump_clock, desk):
     """Presenting another key's ticket counts against the presenter, not against the key."""
     liar, victim = make_peer(1), make_peer(2)
     ticket = make_ticket(victim)
-    assert [await desk.present(liar, ticket, HOME) for _ in range(MAX_FALSE)] == [Reply.FOREIGN] * MAX_FALSE
+    assert [desk.present(liar, ticket, HOME) for _ in range(MAX_FALSE)] == [Reply.FOREIGN] * MAX_FALSE
     assert desk.is_shut(liar)
-    assert await desk.present(victim, ticket, HOME) is Reply.TAKEN
+    assert desk.present(victim, ticket, HOME) is Reply.TAKEN
 
 
 @pytest.mark.parametrize("number", [NEWEST + 1, 17, 3])
@@ -165,7 +197,7 @@ async def test_bad_luck_shuts_no_desk(autojump_clock, desk, number):
     """A round that we have not sealed, do not know or call old is nobody's fault, however often it comes."""
     peer = make_peer(1)
     early = msgspec.structs.replace(make_ticket(peer), round=number)
-    replies = [await desk.present(peer, early, HOME) for _ in range(100)]
+    replies = [desk.present(peer, early, HOME) for _ in range(100)]
     assert FALSE.isdisjoint(replies)
     assert not desk.is_shut(peer)
 
@@ -175,75 +207,87 @@ async def test_false_tickets_of_long_ago_are_forgotten(autojump_clock, desk):
     peer = make_peer(1)
     false = make_ticket(peer, is_solved=False)
     for _ in range(MAX_FALSE - 1):
-        await desk.present(peer, false, HOME)
+        await show_false(desk, peer, false)
     await trio.sleep(SHUT_SECONDS + 1)
-    await desk.present(peer, false, HOME)
+    await show_false(desk, peer, false)
     assert not desk.is_shut(peer)
 
 
 async def test_one_evaluation_at_a_time(autojump_clock, desk, compute):
-    """Sixteen tickets from sixteen blocks take their turns: the memory of one evaluation is all we need."""
-    begun = trio.current_time()
-    assert await present_all(desk, make_cases(16)) == [Reply.TAKEN] * 16
-    assert compute.most_at_once == 1
-    assert trio.current_time() - begun == pytest.approx(16 * EVALUATION_S)
-
-
-async def test_a_full_queue_refuses_at_once(autojump_clock, desk, compute):
-    """The seventeenth hears that too many are waiting, and is welcome a little later."""
-    cases = make_cases(MAX_WAITING + 8)
-    replies = await present_all(desk, cases)
-    assert sorted(replies) == [Reply.TAKEN] * MAX_WAITING + [Reply.BUSY] * 8
-    assert compute.count == MAX_WAITING
-    await trio.sleep(8)
-    late = cases[replies.index(Reply.BUSY)]
-    assert await desk.present(*late) is Reply.TAKEN
-
-
-async def test_a_verifier_that_is_held_up_lets_no_queue_grow(autojump_clock, desk, compute):
-    """However slow an evaluation is, sixteen wait and not one more; the rest hear so at once."""
-    compute.seconds = 1000
-    cases = make_cases(MAX_WAITING + 20)
+    """Draws that follow each other faster than the verifier works do not pile up: one evaluation's memory is all."""
+    for case in make_cases(8):
+        desk.present(*case)
     async with trio.open_nursery() as nursery:
-        for case in cases[:MAX_WAITING]:
-            nursery.start_soon(desk.present, *case)
-        await trio.sleep(10)
-        assert [await desk.present(*case) for case in cases[MAX_WAITING:]] == [Reply.BUSY] * 20
-        nursery.cancel_scope.cancel()
+        for _ in range(5):
+            nursery.start_soon(desk.evaluate_first, in_order, 8)
+    assert compute.most_at_once == 1
+    assert compute.count == len(desk.find_good()) == 8
 
 
-async def test_one_block_waits_once(autojump_clock, desk, compute):
-    """However many keys and addresses one network has, it takes one place of the queue."""
-    crowd = [(make_peer(n), make_ticket(make_peer(n)), f"127.9.9.{n}") for n in range(1, 60)]
-    outsider = (make_peer(99), make_ticket(make_peer(99)), "127.8.8.1")
-    *replies, other = await present_all(desk, [*crowd, outsider])
-    assert sorted(replies) == [Reply.TAKEN] + [Reply.OFTEN] * 58
-    assert other is Reply.TAKEN
+async def test_a_key_has_one_ticket(autojump_clock, desk):
+    """A newer one takes the place of the last, also while that is evaluated."""
+    peer = make_peer(1)
+    older, newer = make_ticket(peer, number=ROUND - 1), make_ticket(peer)
+    desk.present(peer, older, HOME)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(desk.evaluate_first, in_order, 1)
+        await trio.sleep(EVALUATION_S / 2)
+        desk.present(peer, newer, HOME)
+    assert desk.find_good() == []
+    await desk.evaluate_first(in_order, 1)
+    assert desk.find_good() == [newer]
 
 
-async def hammer(desk, host, number, seconds, pause_s):
-    """Present false tickets of ever new keys from one address; return how many were evaluated."""
-    evaluated, until = 0, trio.current_time() + seconds
+async def test_what_is_void_is_forgotten(autojump_clock, desk):
+    """Members, candidates and the banned wait for nothing; nor does a ticket that is too old."""
+    for case in make_cases(3):
+        desk.present(*case)
+    await desk.evaluate_first(in_order, 2)
+    desk.forget(lambda ticket: ticket.peer != make_peer(1))
+    assert [ticket.peer for ticket in desk.find_good()] == [make_peer(1)]
+    assert list(desk._kept) == [make_peer(1)]
+
+
+async def test_a_network_cannot_keep_others_out(autojump_clock, desk, monkeypatch):
+    """Where there is no more room, the network that most wait from gives way; its own newcomers hear so."""
+    monkeypatch.setattr(ticket_desk, "MAX_KEPT", 8)
+    crowd = [(make_peer(n), make_ticket(make_peer(n)), f"8.8.8.{n}") for n in range(9)]
+    assert [desk.present(*case) for case in crowd] == [Reply.TAKEN] * 8 + [Reply.BUSY]
+    others = [(make_peer(n), make_ticket(make_peer(n)), "9.9.9.9") for n in range(20, 26)]
+    assert [desk.present(*case) for case in others] == [Reply.TAKEN] * 4 + [Reply.BUSY] * 2
+    assert list(desk._kept) == [peer for peer, _, _ in (*crowd[:4], *others[:4])]
+
+
+async def test_tickets_known_to_be_good_give_way_to_nobody(autojump_clock, desk, monkeypatch):
+    """Each cost its owner minutes."""
+    monkeypatch.setattr(ticket_desk, "MAX_KEPT", 3)
+    crowd = [(make_peer(n), make_ticket(make_peer(n)), f"8.8.8.{n}") for n in range(3)]
+    for case in crowd:
+        desk.present(*case)
+    await desk.evaluate_first(in_order, 3)
+    assert desk.present(make_peer(9), make_ticket(make_peer(9)), HOME) is Reply.BUSY
+
+
+async def flood(desk, hosts, seconds, pause_s):
+    """Let false tickets of ever new keys come from some addresses, and each draw put them first."""
+    number, until = 0, trio.current_time() + seconds
     while trio.current_time() < until:
-        number += 1
-        evaluated += (
-            await desk.present(make_peer(number), make_ticket(make_peer(number), is_solved=False), host) is Reply.WORK
-        )
+        for host in hosts:
+            number += 1
+            desk.present(make_peer(number), make_ticket(make_peer(number), is_solved=False), host)
+        await desk.evaluate_first(in_order, 2)
         await trio.sleep(pause_s)
-    return evaluated
 
 
-async def test_a_block_has_a_rate(autojump_clock, desk):
+async def test_a_block_has_a_rate(autojump_clock, desk, compute):
     """New keys do not help: one network gets its burst and then one evaluation in four seconds."""
-    evaluated = await hammer(desk, HOME, 0, 60, 0.5)
-    assert evaluated == pytest.approx(BLOCK_BURST + 60 * BLOCK_PER_SECOND, abs=1)
+    await flood(desk, [HOME], 60, 0.5)
+    assert compute.count == pytest.approx(BLOCK_BURST + 60 * BLOCK_PER_SECOND, abs=1)
 
 
 async def test_all_blocks_together_have_a_rate(autojump_clock, desk, compute):
     """A flood from forty networks takes no more than the stated share of a core."""
-    async with trio.open_nursery() as nursery:
-        for index, host in enumerate(spread_hosts(40)):
-            nursery.start_soon(hammer, desk, host, 1000 * index, 10, 1)
+    await flood(desk, spread_hosts(40), 10, 1)
     assert compute.count <= TOTAL_BURST + 11 * TOTAL_PER_SECOND
     assert compute.count >= 10 * TOTAL_PER_SECOND
     assert compute.most_at_once == 1
@@ -251,42 +295,24 @@ async def test_all_blocks_together_have_a_rate(autojump_clock, desk, compute):
 
 
 async def test_an_honest_newcomer_comes_through_a_flood_of_few_networks(autojump_clock, desk):
-    """Ten networks that flood as hard as they can do not keep an eleventh out."""
+    """Ten networks that flood as hard as they can, and are first in every draw, do not keep an eleventh out."""
     peer = make_peer(10**6)
     ticket = make_ticket(peer)
     async with trio.open_nursery() as nursery:
-        for index, host in enumerate(spread_hosts(10)):
-            nursery.start_soon(hammer, desk, host, 1000 * index, 30, 0.5)
+        nursery.start_soon(flood, desk, spread_hosts(10), 30, 0.5)
         await trio.sleep(15)
-        assert await desk.present(peer, ticket, HOME) is Reply.TAKEN
-        nursery.cancel_scope.cancel()
-
-
-async def test_whoever_leaves_the_queue_makes_room(autojump_clock, desk, compute):
-    """A link that ends while its ticket waits leaves nothing behind."""
-    async with trio.open_nursery() as nursery:
-        for case in make_cases(MAX_WAITING):
-            nursery.start_soon(desk.present, *case)
-        await trio.sleep(EVALUATION_S / 2)
-        nursery.cancel_scope.cancel()
-    await trio.sleep(4)
-    peer, host = make_peer(77), spread_hosts(MAX_WAITING)[3]
-    assert await desk.present(peer, make_ticket(peer), host) is Reply.TAKEN
-    assert compute.count == 2
+        assert desk.present(peer, ticket, HOME) is Reply.TAKEN
+    assert desk.find_good() == [ticket]
 
 
 async def test_memory_is_bounded(autojump_clock, compute, monkeypatch):
     """Keys, blocks and tickets remembered are few, whoever floods."""
     monkeypatch.setattr(ticket_desk, "MAX_TRACKED", 8)
-    monkeypatch.setattr(ticket_desk, "MAX_KNOWN", 8)
+    monkeypatch.setattr(ticket_desk, "MAX_KEPT", 8)
     desk = TicketDesk(CONFIG.ticket_terms, look, compute)
-    for number, host in enumerate(spread_hosts(60)):
-        await trio.sleep(1)
-        assert (
-            await desk.present(make_peer(number), make_ticket(make_peer(number), is_solved=False), host) is Reply.WORK
-        )
-    assert len(desk._false) == len(desk._blocks) == len(desk._known) == 8
-    assert desk._waiting == set()
+    await flood(desk, spread_hosts(60), 60, 1)
+    assert len(desk._false) == len(desk._blocks) == len(desk._refuted) == 8
+    assert len(desk._kept) <= 8
 
 
 @pytest.mark.parametrize("reply", Reply)
@@ -301,3 +327,4 @@ def test_limits_fit_together():
     assert BLOCK_BURST < TOTAL_BURST
     assert BLOCK_PER_SECOND < TOTAL_PER_SECOND
     assert TokenBucket(1, 1, 0).take(0)
+    assert MAX_KEPT >= 16 * BLOCK_BURST

@@ -18,6 +18,7 @@ Rules of this file
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from struct import pack
 
 from btard.identity import Context, JoinTicket, PeerId, digest
 from btard.rules.config import RunConfig
@@ -80,8 +81,8 @@ def _begins_epoch(config: RunConfig, round_number: int) -> bool:
 
 def rank_ticket(q: bytes, ticket: JoinTicket) -> bytes:
     """Return the lot of a ticket in the draw that ``q`` is; the lowest are admitted first."""
-    numbers = (ticket.round, ticket.identity_nonce, ticket.nonce)
-    return digest(Context.LOT, q, ticket.peer, *(number.to_bytes(8, "little") for number in numbers))
+    numbers = pack("<QQQ", ticket.round, ticket.identity_nonce, ticket.nonce)
+    return digest(Context.LOT, q, ticket.peer, numbers)
 
 
 def choose_quoted(q: bytes, tickets: Collection[JoinTicket], count: int) -> tuple[JoinTicket, ...]:

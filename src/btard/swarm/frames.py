@@ -42,6 +42,7 @@ class Kind(IntEnum):
     SAMPLE = 61
     HANDOVER = 62
     UPDATE = 63
+    PLACE = 64
 
 
 class SampleHead(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -55,7 +56,7 @@ class SampleHead(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tru
 class Receipt(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """The answer to a ticket: the number of a ``ticket_desk.Reply``."""
 
-    reply: Annotated[int, Meta(ge=0, le=10)]
+    reply: Annotated[int, Meta(ge=0, le=9)]
 
 
 class UpdateRequest(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

@@ -12,7 +12,7 @@ from btard.identity import Identity, PeerId
 from btard.net import Address, Hub, MemoryNetwork, Terms, Transport, open_tcp
 from btard.swarm.compute import InlineCompute
 from btard.swarm.joining.asking_lineage import LineAsker
-from btard.swarm.joining.fetching_state import FetchedState, Progress, fetch_state
+from btard.swarm.joining.fetching_state import FetchedState, Progress, StateFetcher
 from btard.swarm.joining.lineage import Line
 from btard.swarm.joining.telling_lineage import LineTeller
 from btard.swarm.joining.telling_state import StateTeller
@@ -50,7 +50,7 @@ class Scene:
         """The newest state."""
         line = line or await self.ask_line()
         arguments = (self.run.config, self.hub, self.run.task, line, self.sources, self.directory)
-        return await fetch_state(*arguments, InlineCompute(), self.on_progress or self.progress.append)
+        return await StateFetcher(*arguments, InlineCompute(), self.on_progress or self.progress.append).fetch()
 
 
 async def hold_tcp(

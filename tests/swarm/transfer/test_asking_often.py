@@ -95,7 +95,8 @@ async def test_a_candidate_gets_no_more_aggregates_in_a_round_than_there_are(aut
     guests = [SimpleNamespace(peer=each.peer_id) for each in (CANDIDATE, OTHER)]
 
     def begin(number: int) -> None:
-        seal, roster = SimpleNamespace(candidates=guests), SimpleNamespace(members=())
+        seal = SimpleNamespace(candidates=guests, roster=(), round=number - 1, admitted=0)
+        roster = SimpleNamespace(members=())
         place = {"round": number, "attempt": 0, "parameters": None, "q": b"", "checks": (), "newcomers": frozenset()}
         reception.begin_round(SimpleNamespace(seal=seal, roster=roster, **place))  # type: ignore[arg-type]
 

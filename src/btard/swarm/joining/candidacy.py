@@ -39,6 +39,10 @@ MAX_BEHIND = 64
 """Rounds that are made up for by their aggregates, one after another; whoever is further behind takes a snapshot."""
 PRESENT_S = 60.0
 """Most between two showings of our ticket to members that have not taken it; the first come sooner."""
+FIRST_LOOK = 4
+"""Δ after which who waits looks for the first time how the run goes on."""
+LOOK_S = 60.0
+"""Most between two such looks."""
 TICKET_TIMEOUT_S = 30.0
 OVER = "the run is over: there is nothing left to join"
 
@@ -123,9 +127,9 @@ class Candidacy:
                 self._require_probation(seal)
 
     async def _present(self) -> None:
-        """Show our ticket to every member that there is a link to, until cancelled; a new one when it is too old.
+        """Show our tickets until cancelled, one after another: each is too old some day.
 
-        The state comes first: whoever is admitted has little time to begin to work, and a ticket is soon too old.
+        The state is fetched once we are admitted, and not before: most who wait would fetch it many times over.
 
         Raises:
             Refused: the run admits nobody, or is over.
@@ -133,27 +137,46 @@ class Candidacy:
         """
         if self._config.admission != "open":
             raise Refused(explain(Reply.CLOSED))
-        await self._fetch_state()
         while True:
             seal = await self._application.find_seal()
             ticket = self._member.conduct.ticket(await self._application.make_ticket(seal))
-            last = seal.round + self._config.ticket_window
-            shown: set[PeerId] = set()
-            pause_s = self._config.delay_s
-            while seal.round < last:
-                await self._show_to_all(ticket, shown)
-                await trio.sleep(pause_s)
-                pause_s = min(2 * pause_s, PRESENT_S)
-                seal = await self._application.find_seal()
-                self._handovers.trust(roster_of(seal))
-                self._follow_roster()
-                if seal.round >= self._config.rounds:
-                    raise Refused(OVER)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._show_to_all, ticket)
+                await self._watch_until(ticket.round + self._config.ticket_window)
+                nursery.cancel_scope.cancel()
 
-    async def _show_to_all(self, ticket: JoinTicket, shown: set[PeerId]) -> None:
-        for peer in self._handovers.roster.members:
-            if peer not in shown and self._hub.is_connected(peer) and await self._show(ticket, peer):
-                shown.add(peer)
+    async def _watch_until(self, last: int) -> None:
+        """Return once a round is sealed; who waits for it looks about as often as that needs, and in turn at members.
+
+        Raises:
+            Refused: the run is over.
+        """
+        seal, pause_s = await self._application.find_seal(), FIRST_LOOK * self._config.delay_s
+        while seal.round < last:
+            since, before = trio.current_time(), seal.round
+            await trio.sleep(min(pause_s, LOOK_S))
+            seal = await self._application.find_seal()
+            if seal.round >= self._config.rounds:
+                raise Refused(OVER)
+            self._handovers.trust(roster_of(seal))
+            self._follow_roster()
+            round_s = (trio.current_time() - since) / max(1, seal.round - before)
+            pause_s = max(self._config.delay_s, round_s * (last - seal.round))
+
+    async def _show_to_all(self, ticket: JoinTicket) -> None:
+        """Show a ticket to every member that there is a link to, again to those that did not take it, ever less often.
+
+        Never returns.
+        """
+        shown, pause_s = set[PeerId](), self._config.delay_s
+        with trio.move_on_after(2 * self._config.delay_s):
+            await self._hub.wait_connected([*self._handovers.roster.without([self._me]).members])
+        while True:
+            for peer in self._handovers.roster.members:
+                if peer not in shown and self._hub.is_connected(peer) and await self._show(ticket, peer):
+                    shown.add(peer)
+            await trio.sleep(pause_s)
+            pause_s = min(2 * pause_s, PRESENT_S)
 
     async def _show(self, ticket: JoinTicket, peer: PeerId) -> bool:
         try:

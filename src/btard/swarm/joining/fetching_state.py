@@ -93,30 +93,11 @@ def forget_transfer(data_dir: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-async def fetch_state(
-    config: RunConfig,
-    hub: Hub,
-    workload: Workload,
-    line: Line,
-    sources: Sequence[PeerId],
-    data_dir: Path,
-    compute: Compute,
-    on_progress: Callable[[Progress], None] = ignore_progress,
-) -> FetchedState:
-    """Return the state that the newest seal of a verified line names, from members to whom there are links.
-
-    What arrived stays in ``data_dir`` until ``forget_transfer``: killed at any time and called again, it goes on.
-
-    Raises:
-        Unreachable: no source is left, or none has a snapshot; the message says what became of each.
-        RemoteProtocolError: all of them lied.
-        ConfigError: there is no room on the disk, or our own x_0 is another one.
-    """
-    return await StateFetcher(config, hub, workload, line, sources, data_dir, compute, on_progress).fetch()
-
-
 class StateFetcher:
-    """One transfer."""
+    """One transfer of the state that the newest seal of a verified line names, from members to whom there are links.
+
+    What arrived stays in ``data_dir`` until ``forget_transfer``: killed at any time and begun again, it goes on.
+    """
 
     def __init__(
         self,
@@ -143,7 +124,13 @@ class StateFetcher:
         return Progress(meter.received + meter.kept, meter.needed, rate)
 
     async def fetch(self) -> FetchedState:
-        """See ``fetch_state``."""
+        """Return the state, once it is what the seal names.
+
+        Raises:
+            Unreachable: no source is left, or none has a snapshot; the message says what became of each.
+            RemoteProtocolError: all of them lied.
+            ConfigError: there is no room on the disk, or our own x_0 is another one.
+        """
         offers = await self._collect_offers()
         for attempt, base in enumerate(self._rank(offers)):
             if attempt:

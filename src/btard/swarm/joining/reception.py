@@ -15,7 +15,7 @@ import trio
 from btard.errors import RemoteProtocolError
 from btard.identity import JoinTicket, PeerId
 from btard.net import Hub
-from btard.rules.admission import Check, choose_quoted, is_open
+from btard.rules.admission import Check, choose_quoted, is_open, rank_ticket
 from btard.rules.config import RunConfig
 from btard.rules.disputes import Dispute
 from btard.rules.messages import MAX_TICKETS, Opinion, Quotes, Report, Sample
@@ -23,6 +23,7 @@ from btard.rules.sampling import Finding, is_sample, judge_sample
 from btard.swarm.compute import Compute
 from btard.swarm.conduct import Conduct
 from btard.swarm.frames import Kind, Receipt, SampleHead, UpdateHead, UpdateRequest
+from btard.swarm.joining.handover import draw_tellers, name_place
 from btard.swarm.joining.past import ROUNDS, Past
 from btard.swarm.joining.ticket_desk import MAX_TICKET_BYTES, Outlook, Reply, TicketDesk
 from btard.swarm.ledger import Ledger
@@ -37,8 +38,6 @@ log = structlog.get_logger(__name__)
 CHARGE, AGREE = 1.0, 0.5
 """Checkers charge beyond the run's tolerance, voters agree beyond half of it."""
 
-MAX_TICKETS_KEPT = 1024
-"""Good tickets kept; each cost its owner minutes."""
 Spawn = Callable[[Callable[[], Awaitable[None]]], None]
 
 
@@ -60,8 +59,7 @@ class Reception:
         self._config, self._me, self._hub, self._workload = config, me, hub, workload
         self._conduct, self._aside, self._spawn = conduct, aside, spawn
         self._stored = updates
-        self._ledger, self._tickets = ledger, dict[PeerId, JoinTicket]()
-        self._admitted: dict[PeerId, int] = {}
+        self._ledger, self._admitted = ledger, dict[PeerId, int]()
         self._desk = TicketDesk(config.ticket_terms, self._find_outlook, aside)
         self._past = Past()
         self._guests: frozenset[bytes] = frozenset()
@@ -74,8 +72,10 @@ class Reception:
         self._newest: tuple[int, Update] | None = None
         self._given: Counter[PeerId] = Counter()
         self._most_given = 3 * config.state_interval + 1  # more are not on disk
+        self._place = b""
         hub.serve[Kind.JOIN_TICKET] = self._serve_ticket
         hub.serve[Kind.UPDATE] = self._serve_update
+        hub.serve[Kind.PLACE] = self._serve_place
         hub.on_control[Kind.SAMPLE] = self._receive_sample
         hub.favour(self.is_guest)
 
@@ -95,16 +95,22 @@ class Reception:
         self._samples = {key: item for key, item in self._samples.items() if key[0] >= state.round - 1}
         self._began = {state.round - 1: self._began.get(state.round - 1, -1), state.round: state.attempt}
         self._charged = {key for key in self._charged if key[0] >= state.round - ROUNDS}
+        if is_open(self._config, state.seal):
+            self._spawn(lambda: self._look_at_tickets(state))
         for check in state.checks:
             if check.checker == self._me:
                 self._spawn(lambda check=check: self._redo(check))  # type: ignore[misc]
 
     def _spend_tickets(self, state: State) -> None:
-        """Let whoever is on probation have had its ticket: to come again it needs one on a later draw."""
+        """Forget the tickets that are too old or of keys that get no place.
+
+        Whoever is on probation has had its ticket: to come again it needs one on a later draw.
+        """
         self._admitted |= {PeerId(item.peer): item.since for item in state.seal.candidates}
         oldest = state.round - self._config.ticket_window
         self._admitted = {peer: since for peer, since in self._admitted.items() if since >= oldest}
-        self._tickets = {peer: ticket for peer, ticket in self._tickets.items() if peer not in self._guests}
+        known = {*state.seal.roster, *state.seal.banned, *(item.peer for item in state.seal.candidates)}
+        self._desk.forget(lambda ticket: ticket.round < oldest or ticket.peer in known)
 
     def quote(self, state: State) -> Quotes:
         """Return what we pass on in the COMMIT of a round."""
@@ -112,7 +118,7 @@ class Reception:
         heard = [(peer, self._find_sample(state.round - 1, peer)) for peer in peers]
         charged = (check.work for check in state.due if check.checker == self._me)
         return Quotes(
-            choose_quoted(state.q, self._find_tickets(state), MAX_TICKETS) if is_open(self._config, state.seal) else (),
+            choose_quoted(state.q, self._desk.find_good(), MAX_TICKETS) if is_open(self._config, state.seal) else (),
             tuple(Sample(peer, report) for peer, report in heard if report is not None),
             tuple(work.candidate for work in charged if (work.round, work.candidate) in self._charged),
         )
@@ -125,16 +131,23 @@ class Reception:
     def hand_over(self, work: Work) -> None:
         """Tell candidates and newcomers where a round begins, and have ready for them the aggregate that led there.
 
-        Whoever is no candidate any more is told once.
+        Few tell a candidate more than the digest. Whoever is no candidate any more is told once.
         """
         before, guests = work.previous, self._guests | self._dismissed
         if not guests or before is None or before.aggregate is None:
             return
         is_applied = work.state.optimizer is not before.state.optimizer
         self._newest = before.round, Update(before.aggregate, is_applied)
-        place = encode_work(work, 0)
-        for peer in sorted(guests):
-            self._hub.send(PeerId(peer), Kind.HANDOVER, place)
+        place = self._place = encode_work(work, 0)
+        name = name_place(place)
+        for peer in map(PeerId, sorted(guests)):
+            is_whole = peer in work.state.newcomers or self._me in draw_tellers(work.state.q, peer, work.roster)
+            self._hub.send(peer, *((Kind.HANDOVER, place) if is_whole else (Kind.PLACE, name)))
+
+    async def _serve_place(self, peer: PeerId, _body: bytes) -> tuple[bytes, None]:
+        """Answer a candidate that only heard the digest of where we said that the round begins."""
+        await trio.lowlevel.checkpoint()
+        return self._place if self.is_guest(peer) else b"", None
 
     def take_in(self, work: Work, joined: Collection[PeerId]) -> None:
         """Tell newcomers that they are members now, and in which attempt."""
@@ -162,25 +175,21 @@ class Reception:
     async def _serve_ticket(self, peer: PeerId, body: bytes) -> tuple[bytes, None]:
         """Look at a ticket, and say why if it is refused."""
         ticket: JoinTicket = decode(body, JoinTicket, limit=MAX_TICKET_BYTES)
-        reply = Reply.CLOSED if self._config.admission == "closed" else await self._look_at(peer, ticket)
+        await trio.lowlevel.checkpoint()
+        is_closed = self._config.admission == "closed"
+        reply = Reply.CLOSED if is_closed else self._look_at(peer, ticket)
         if self._desk.is_shut(peer):
             self._hub.close(peer, "it showed too many false tickets")
         return encode(Receipt(int(reply))), None
 
-    async def _look_at(self, peer: PeerId, ticket: JoinTicket) -> Reply:
+    def _look_at(self, peer: PeerId, ticket: JoinTicket) -> Reply:
         if ticket.round < self._admitted.get(peer, 0):
             return Reply.STALE
-        reply = await self._desk.present(peer, ticket, self._hub.find_host(peer))
-        if reply is Reply.TAKEN and len(self._tickets) < MAX_TICKETS_KEPT:
-            self._tickets[peer] = ticket
-        return reply
+        return self._desk.present(peer, ticket, self._hub.find_host(peer))
 
-    def _find_tickets(self, state: State) -> list[JoinTicket]:
-        """The good tickets of those who are neither members, candidates nor banned, and in time still."""
-        first = state.seal.round - self._config.ticket_window
-        known = {*state.seal.roster, *state.seal.banned, *(item.peer for item in state.seal.candidates)}
-        self._tickets = {p: item for p, item in self._tickets.items() if item.round > first and p not in known}
-        return list(self._tickets.values())
+    async def _look_at_tickets(self, state: State) -> None:
+        """Evaluate those that the draw of a round puts first."""
+        await self._desk.evaluate_first(lambda ticket: rank_ticket(state.q, ticket), MAX_TICKETS)
 
     def _find_outlook(self, number: int) -> Outlook:
         """What a ticket on the draw of a round is judged by; a ticket is shown again and again."""

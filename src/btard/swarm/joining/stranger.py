@@ -13,8 +13,8 @@ from btard.rules.config import RunConfig
 from btard.rules.seal import Seal
 from btard.swarm.compute import Compute
 from btard.swarm.frames import SignedTuple
-from btard.swarm.joining.asking_lineage import LineAsker
-from btard.swarm.joining.fetching_state import Progress, fetch_state, forget_transfer, ignore_progress
+from btard.swarm.joining.asking_lineage import MAX_SOURCES, LineAsker
+from btard.swarm.joining.fetching_state import Progress, StateFetcher, forget_transfer, ignore_progress
 from btard.swarm.joining.lineage import Line
 from btard.swarm.restoring import Vectors
 from btard.swarm.state import State, compute_state_root
@@ -28,8 +28,6 @@ Solve = Callable[[Seal, FindSeal], Awaitable[JoinTicket]]
 Keep = Callable[[State], object]
 LOOK_S = 5.0
 """How long we look whether a run has begun, beside 2Δ; else its founder will say so."""
-FEW = 3
-"""Members asked how a line goes on that was verified before: fifty strangers that wait must not weigh on anybody."""
 PATIENCE_S = 60.0
 """How long members are asked before a stranger gives up."""
 
@@ -76,15 +74,19 @@ class Stranger:
         return False
 
     async def find_seal(self) -> Seal:
-        """Return the newest seal that members' signatures vouch for, in a line from the genesis on."""
-        return (await self._find_line()).head.seal
+        """Return the newest seal that members' signatures vouch for, in a line from the genesis on.
 
-    async def _find_line(self) -> Line:
-        self._line = await self._extend_line() or await self._ask_all()
+        One member is asked how a line goes on that was verified before, another one each time: fifty strangers that
+        wait must not weigh on anybody.
+        """
+        return (await self._find_line(1)).head.seal
+
+    async def _find_line(self, count: int) -> Line:
+        self._line = await self._extend_line(count) or await self._ask_all()
         return self._line
 
-    async def _extend_line(self) -> Line | None:
-        """Return how the line that we know goes on, if a few members tell it; others are asked each time.
+    async def _extend_line(self, count: int) -> Line | None:
+        """Return how the line that we know goes on, if so many members tell it; others are asked each time.
 
         What follows a verified seal needs the keys of its roster, so nobody can lead us from the run by now. The line
         grows with the members that leave, not with the times that we ask.
@@ -92,11 +94,11 @@ class Stranger:
         connected = sorted(self._hub.connected)
         if self._line is None or not connected:
             return None
-        first, self._asked = self._asked, self._asked + FEW
-        few = [connected[(first + place) % len(connected)] for place in range(min(FEW, len(connected)))]
+        first, self._asked = self._asked, self._asked + count
+        asked = [connected[(first + place) % len(connected)] for place in range(min(count, len(connected)))]
         known = self._line
         try:
-            longer = (await self._asker.find_line(few, begun=known.seals)).line
+            longer = (await self._asker.find_line(asked, begun=known.seals)).line
             return longer if known.head.digest == self._pin else longer.skip(self._config, len(known.seals) - 1)
         except (Unreachable, Refused) as error:
             log.info("all members are asked for the line again", reason=str(error))
@@ -126,11 +128,11 @@ class Stranger:
 
     async def fetch_state(self) -> tuple[int, Vectors]:
         """Return the newest sealed round, x after it and the optimizer's memory, from all members at once."""
-        line = await self._find_line()
+        line = await self._find_line(MAX_SOURCES)  # one that tells an old seal must not lead us to a state that is gone
         if line.head.seal.round == 0:
             return 0, await self._compute.run(lambda: self._begin(line.head.seal))
         sources = [PeerId(peer) for peer in line.head.seal.roster if PeerId(peer) in self._hub.connected]
-        fetched = await fetch_state(
+        fetcher = StateFetcher(
             self._config,
             self._hub,
             self._workload,
@@ -140,6 +142,7 @@ class Stranger:
             self._compute,
             self._on_progress,
         )
+        fetched = await fetcher.fetch()
         return line.head.seal.round, (fetched.parameters, fetched.optimizer)
 
     def _begin(self, genesis: Seal) -> Vectors:

@@ -1,18 +1,22 @@
 """
-Where newcomers hand in join tickets: a bounded queue before one verifier (attacks C13, B8e).
+Where newcomers hand in join tickets, and how few of them a member evaluates (attacks C13, B8e).
 
-A false ticket costs its sender nothing and us one evaluation of Argon2id, so these bounds hold whoever sends:
+A false ticket costs its sender nothing and us one evaluation of Argon2id; and most good ones never get a place. So a
+ticket that passes a glance is kept as it is, and evaluated when a draw puts it among the first. These bounds hold
+whoever sends:
 
-1. What can be refused for a few microseconds is refused before anything waits.
-2. One evaluation at a time, `TOTAL_PER_SECOND` of them on average: 4% of a core at the default memory.
-3. Of an address block one ticket waits at a time, and `BLOCK_PER_SECOND` are evaluated; `MAX_WAITING` wait in all.
+1. What can be refused for a few microseconds is refused before anything is kept.
+2. `MAX_KEPT` are kept, one of a key. Where that is too few, whichever address block has most gives way.
+3. One evaluation at a time, `TOTAL_PER_SECOND` of them on average: 4% of a core at the default memory;
+   `BLOCK_PER_SECOND` for tickets of one block: those beyond are passed over.
 4. `MAX_FALSE` false tickets of one key, and it is not listened to for `SHUT_SECONDS`; its link should be cut.
 
-Honest newcomers give none. Refused for want of room, they come again, or go to another member.
+Honest newcomers give none, and show a ticket once; refused for want of room, they come again.
 """
 
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 from functools import partial
 from typing import NamedTuple, TypeVar
@@ -25,15 +29,13 @@ from btard.identity.work import find_cheap_flaw, pose_puzzle
 from btard.net import find_block
 from btard.swarm.compute import Compute
 
-MAX_WAITING = 16
+MAX_KEPT = 1024
 TOTAL_PER_SECOND, TOTAL_BURST = 4.0, 16.0
 BLOCK_PER_SECOND, BLOCK_BURST = 0.25, 8.0
 MAX_FALSE = 3
 SHUT_SECONDS = 600.0
 MAX_TRACKED = 4096
-"""Blocks and keys remembered at once; those seen longest ago are forgotten first."""
-MAX_KNOWN = 1024
-"""Tickets whose evaluation is remembered, so that presenting one again costs nothing."""
+"""Blocks, keys and false tickets remembered at once; those seen longest ago are forgotten first."""
 MAX_TICKET_BYTES = 64
 
 K = TypeVar("K", bound=Hashable)
@@ -50,19 +52,17 @@ class Reply(IntEnum):
     IDENTITY = 4
     WORK = 5
     FOREIGN = 6
-    OFTEN = 7
-    BUSY = 8
-    SHUT = 9
-    CLOSED = 10
+    BUSY = 7
+    SHUT = 8
+    CLOSED = 9
 
 
 FALSE = frozenset({Reply.IDENTITY, Reply.WORK, Reply.FOREIGN})
 """Replies that no honest newcomer gets: the others can be nobody's fault, like a round that we have not sealed yet."""
 
 _WORDS = {
-    Reply.TAKEN: "the ticket is good; places are drawn among all that are",
+    Reply.TAKEN: "the ticket waits; places are drawn among all that do",
     Reply.FOREIGN: "it is another key's",
-    Reply.OFTEN: "too many tickets come from your network: wait a little",
     Reply.BUSY: "too many tickets are waiting: wait a little, or ask another member",
     Reply.CLOSED: "this run admits nobody after its genesis",
     Reply.SHUT: f"{MAX_FALSE} false tickets came from your key: nobody listens for {SHUT_SECONDS / 60:.0f} minutes",
@@ -85,8 +85,17 @@ class Outlook(NamedTuple):
     """The difficulty of the epoch that the ticket's round belongs to."""
 
 
+@dataclass(frozen=True)
+class Kept:
+    """A ticket that waits for its lot, what it claims to solve, and the address block that it came from."""
+
+    ticket: JoinTicket
+    puzzle: Puzzle
+    block: str
+
+
 class TicketDesk:
-    """Judges tickets for one member.
+    """Keeps and judges tickets for one member.
 
     ``look`` tells the outlook for the round that a ticket names. ``compute`` should not be the one of the round: behind
     a gradient a ticket would wait as long as that takes.
@@ -94,17 +103,17 @@ class TicketDesk:
 
     def __init__(self, terms: TicketTerms, look: Callable[[int], Outlook], compute: Compute) -> None:
         self._terms, self._look, self._compute = terms, look, compute
-        self._turn = trio.StrictFIFOLock()
-        self._waiting: set[str] = set()
+        self._turn = trio.Lock()
+        self._kept: dict[PeerId, Kept] = {}
+        self._good: set[PeerId] = set()
         self._total = TokenBucket(TOTAL_PER_SECOND, TOTAL_BURST, trio.current_time())
         self._blocks: OrderedDict[str, TokenBucket] = OrderedDict()
         self._false: OrderedDict[PeerId, tuple[int, float]] = OrderedDict()
-        self._known: OrderedDict[tuple[Puzzle, int], bool] = OrderedDict()
+        self._refuted: OrderedDict[JoinTicket, None] = OrderedDict()
 
-    async def present(self, peer: PeerId, ticket: JoinTicket, host: str) -> Reply:
+    def present(self, peer: PeerId, ticket: JoinTicket, host: str) -> Reply:
         """Return what comes of a ticket that ``peer`` presents on a link from ``host``; then cut it if ``is_shut``."""
-        await trio.lowlevel.checkpoint()
-        reply = await self._judge(peer, ticket, find_block(host))
+        reply = self._judge(peer, ticket, host)
         if reply in FALSE:
             self._note_false(peer)
         return reply
@@ -114,21 +123,17 @@ class TicketDesk:
         count, last = self._false.get(peer, (0, 0.0))
         return count >= MAX_FALSE and trio.current_time() < last + SHUT_SECONDS
 
-    async def _judge(self, peer: PeerId, ticket: JoinTicket, block: str) -> Reply:
+    def _judge(self, peer: PeerId, ticket: JoinTicket, host: str) -> Reply:
         if self.is_shut(peer):
             return Reply.SHUT
         if ticket.peer != peer:
             return Reply.FOREIGN
+        if ticket in self._refuted:
+            return Reply.WORK
+        if (known := self._kept.get(peer)) and known.ticket == ticket:
+            return Reply.TAKEN
         puzzle = self._pose(ticket)
-        if isinstance(puzzle, Flaw):
-            return Reply[puzzle.name]
-        is_solved = self._known.get((puzzle, ticket.nonce))
-        if is_solved is None:
-            refusal = self._refuse(block)
-            if refusal is not None:
-                return refusal
-            is_solved = await self._wait_and_see(puzzle, ticket.nonce, block)
-        return Reply.TAKEN if is_solved else Reply.WORK
+        return Reply[puzzle.name] if isinstance(puzzle, Flaw) else self._keep(Kept(ticket, puzzle, find_block(host)))
 
     def _pose(self, ticket: JoinTicket) -> Puzzle | Flaw:
         """Return what ``ticket`` claims to solve, or why that is not worth an evaluation."""
@@ -138,33 +143,72 @@ class TicketDesk:
             return flaw or Flaw.UNKNOWN
         return pose_puzzle(ticket, self._terms, outlook.q, outlook.bits)
 
-    def _refuse(self, block: str) -> Reply | None:
-        """Return why a ticket from ``block`` may not wait for its evaluation; if it may, it is counted."""
-        if block in self._waiting:
-            return Reply.OFTEN
-        if len(self._waiting) >= MAX_WAITING:
+    def _keep(self, kept: Kept) -> Reply:
+        """Take a ticket in place of its key's last one, or of one from the block that most wait from."""
+        peer = PeerId(kept.ticket.peer)
+        if peer not in self._kept and len(self._kept) >= MAX_KEPT and not self._make_room(kept.block):
             return Reply.BUSY
+        self._drop(peer)
+        self._kept[peer] = kept
+        return Reply.TAKEN
+
+    def _make_room(self, block: str) -> bool:
+        """Let the newest ticket not known to be good give way, of the block with most, unless that is ``block``."""
+        waiting = [(peer, item.block) for peer, item in self._kept.items() if peer not in self._good]
+        counts = Counter(other for _, other in waiting)
+        busiest, most = max(counts.items(), key=lambda item: item[1], default=(block, 0))
+        if most <= counts[block] + 1:
+            return False
+        self._drop(next(peer for peer, other in reversed(waiting) if other == busiest))
+        return True
+
+    def _drop(self, peer: PeerId) -> None:
+        self._kept.pop(peer, None)
+        self._good.discard(peer)
+
+    def forget(self, is_void: Callable[[JoinTicket], bool]) -> None:
+        """Drop the tickets that can get no place any more."""
+        for peer in [peer for peer, item in self._kept.items() if is_void(item.ticket)]:
+            self._drop(peer)
+
+    def find_good(self) -> Sequence[JoinTicket]:
+        """Return the tickets that were evaluated, and are what they claim to be."""
+        return [self._kept[peer].ticket for peer in sorted(self._good)]
+
+    async def evaluate_first(self, rank: Callable[[JoinTicket], bytes], count: int) -> None:
+        """Have those evaluated that a draw puts first, until the first ``count`` of what is left are good.
+
+        Does nothing while it is at work still for another draw.
+        """
+        if self._turn.locked():
+            return
+        async with self._turn:
+            good = 0
+            for peer, item in sorted(self._kept.items(), key=lambda entry: rank(entry[1].ticket)):
+                good += await self._is_good(peer, item)
+                if good == count:
+                    return
+
+    async def _is_good(self, peer: PeerId, item: Kept) -> bool:
+        """Return whether a ticket is known to be good; now is the time to find out, if there is a token for it."""
+        if peer in self._good or not self._may_evaluate(item.block):
+            return peer in self._good
+        is_solved = await self._compute.run(partial(item.puzzle.is_solved_by, item.ticket.nonce))
+        if self._kept.get(peer) is not item:
+            return False
+        if is_solved:
+            self._good.add(peer)
+        else:
+            self._drop(peer)
+            _remember(self._refuted, item.ticket, None, MAX_TRACKED)
+            self._note_false(peer)
+        return is_solved
+
+    def _may_evaluate(self, block: str) -> bool:
         now = trio.current_time()
         bucket = self._blocks.get(block) or TokenBucket(BLOCK_PER_SECOND, BLOCK_BURST, now)
         _remember(self._blocks, block, bucket, MAX_TRACKED)
-        if not bucket.take(now):
-            return Reply.OFTEN
-        return None if self._total.take(now) else Reply.BUSY
-
-    async def _wait_and_see(self, puzzle: Puzzle, nonce: int, block: str) -> bool:
-        self._waiting.add(block)
-        try:
-            async with self._turn:
-                return await self._is_solved(puzzle, nonce)
-        finally:
-            self._waiting.discard(block)
-
-    async def _is_solved(self, puzzle: Puzzle, nonce: int) -> bool:
-        is_solved = self._known.get((puzzle, nonce))
-        if is_solved is None:
-            is_solved = await self._compute.run(partial(puzzle.is_solved_by, nonce))
-            _remember(self._known, (puzzle, nonce), is_solved, MAX_KNOWN)
-        return is_solved
+        return bucket.take(now) and self._total.take(now)
 
     def _note_false(self, peer: PeerId) -> None:
         now = trio.current_time()
