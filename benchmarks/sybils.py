@@ -12,7 +12,8 @@ ticket each, and follow the run as honest candidates do; only their samples are 
             reaches another peer, so that the Sybils' own work is told from the members'. A gradient costs nothing
             here, so gradients are counted beside it, and tickets evaluated; encryption is not in it. Calls of
             functions by the members are counted as well, in runs of their own: they depend neither on the machine's
-            load nor on its caches, which 66 peers in one process use in another way than 16.
+            load nor on its caches, which 66 peers in one process use in another way than 16. The second half of the
+            rounds is shown by itself: what comes once, as links and tickets do, is over by then.
 """
 
 import json
@@ -22,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from cProfile import Profile
@@ -38,6 +39,7 @@ from torch import Tensor
 from typer import Option
 
 from benchmarks.report import describe, write
+from btard.attacks import IdleCandidate
 from btard.identity import PeerId, Puzzle
 from btard.net import Message
 from btard.net.requests import decode_answer, decode_request
@@ -45,9 +47,8 @@ from btard.net.session import ANSWER, REQUEST
 from btard.rules.admission import compute_skipping_odds
 from btard.rules.config import RunConfig
 from btard.rules.evidence import DepartureKind
-from btard.rules.messages import Report
 from btard.rules.roster import Roster
-from btard.sim import Outcome, SimulatedSwarm
+from btard.sim import Outcome, PeerOutcome, SimulatedSwarm
 from btard.sim.determinism import run_deterministically
 from btard.sim.disk import ledgers_in_memory
 from btard.sim.joining import CHEAP
@@ -55,21 +56,13 @@ from btard.sim.memo import Memory
 from btard.sim.play import rare_collections
 from btard.sim.power import RUNNING
 from btard.sim.tasks import StubTask
-from btard.swarm.conduct import Conduct
-from btard.swarm.events import Admitted
+from btard.swarm.events import Admitted, Event, RoundDone
 from btard.swarm.frames import Kind
 
 COMES_S = 8.0
 """When the first Sybil comes, in virtual seconds; the others follow within as long again."""
 Result = dict[str, Any]
-
-
-class Idle(Conduct):
-    """Says anything rather than work."""
-
-    def sample(self, round_number: int, compute: object) -> Report:
-        """Say what no gradient gives."""
-        return Report((0.0,) * 10, 1.0)
+COSTS = "bytes", "calls", "cpu_ms", "gradients"
 
 
 @dataclass(frozen=True)
@@ -93,6 +86,7 @@ class Meter(trio.abc.Instrument):
     gradients: int = 0
     evaluations: int = 0
     profile: Profile | None = None
+    middle: Result = field(default_factory=dict)
     _owner: int = -1
     _since: float = field(default_factory=time.thread_time)
 
@@ -113,6 +107,16 @@ class Meter(trio.abc.Instrument):
     def after_task_step(self, _task: trio.lowlevel.Task) -> None:
         """See ``trio.abc.Instrument``."""
         self.switch(-1)
+
+    def read(self) -> Result:
+        """What the members have cost so far."""
+        return {
+            "bytes": sum(self.bytes.values()),
+            "cpu_ms": 1e3 * self.members_cpu_s,
+            "gradients": self.gradients,
+            "evaluations": self.evaluations,
+            "calls": sum(entry.callcount for entry in self.profile.getstats()) if self.profile else 0,
+        }
 
     @property
     def members_cpu_s(self) -> float:
@@ -139,18 +143,32 @@ class CountedTask(StubTask):
 
 
 def build(crowd: Crowd, seed: int, directory: Path, meter: Meter) -> SimulatedSwarm:
-    """Return a swarm that nobody interferes with but Sybils."""
-    size = crowd.members
+    """Return a swarm that nobody interferes with but Sybils; it ends when the last member does."""
+    size, left = crowd.members, set(range(crowd.members))
     joins = {size + index: COMES_S * (1 + index / crowd.sybils) for index in range(crowd.sybils)}
-    return SimulatedSwarm(
+
+    def note_end(outcome: PeerOutcome) -> None:
+        left.discard(outcome.index)
+        if not left:
+            swarm.stop()
+
+    def note_middle(index: int, event: Event) -> None:
+        if index == 0 and isinstance(event, RoundDone) and event.round == crowd.rounds // 2:
+            meter.middle = meter.read()
+
+    swarm = SimulatedSwarm(
         {"genesis_size": size, "rounds": crowd.rounds, "tau": 5.0, "delta": 50.0, **CHEAP},
         lambda: CountedTask(crowd.elements, meter),
         directory,
         seed=seed,
         joins=joins,
-        conducts={index: Idle() for index in joins},
         delivery=lambda _sender, _receiver, _message: crowd.latency_s,
+        watch=note_middle,
+        on_end=note_end,
     )
+    for index in joins:
+        swarm.conducts[index] = IdleCandidate(1, seed, swarm.identities[index].peer_id, swarm.config.projections)
+    return swarm
 
 
 @contextmanager
@@ -211,7 +229,7 @@ def play_measured(crowd: Crowd, seed: int, profile: Profile | None = None) -> Re
     """Return what one seed costs the members, per round; with ``profile`` CPU times mean nothing, and calls count."""
     torch.set_num_threads(1)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    meter = Meter(crowd.members)
+    meter = Meter(crowd.members, profile=profile)
     with (
         tempfile.TemporaryDirectory() as directory,
         rare_collections(),
@@ -240,14 +258,13 @@ def play_measured(crowd: Crowd, seed: int, profile: Profile | None = None) -> Re
             return outcome
 
         outcome = run_deterministically(run, seed)
-        times, rounds = sorted(event.wall_s for event in outcome.peers[0].rounds), crowd.rounds
+        times, rounds, total = sorted(event.wall_s for event in outcome.peers[0].rounds), crowd.rounds, meter.read()
+        second = {name: (total[name] - meter.middle[name]) / (rounds - rounds // 2) for name in total}
         return {
             **describe_outcome(swarm, outcome, crowd),
-            "cpu_ms": 1e3 * meter.members_cpu_s / rounds,
-            "bytes": sum(meter.bytes.values()) / rounds,
+            **{name: value / rounds for name, value in total.items()},
+            "second_half": second,
             "by_kind": {kind: size / rounds for kind, size in meter.bytes.most_common()},
-            "gradients": meter.gradients / rounds,
-            "evaluations": meter.evaluations / rounds,
             "round_s": times[len(times) // 2],
             "longest_round_s": times[-1],
         }
@@ -289,12 +306,16 @@ def compare(crowd: Crowd, seed: int) -> Result:
     """Return what a seed costs without and with its Sybils, and the growth of each figure."""
     without, given = play_measured(replace(crowd, sybils=0), seed), play_measured(crowd, seed)
     for figures, sybils in ((without, 0), (given, crowd.sybils)):
-        profile = Profile()
-        play_measured(replace(crowd, sybils=sybils), seed, profile)
-        figures["calls"] = sum(entry.callcount for entry in profile.getstats()) / crowd.rounds
-    names = "bytes", "calls", "cpu_ms", "gradients", "round_s"
-    growth = {name: round(given[name] / without[name] - 1, 4) for name in names}
+        counted = play_measured(replace(crowd, sybils=sybils), seed, Profile())
+        figures["calls"], figures["second_half"]["calls"] = counted["calls"], counted["second_half"]["calls"]
+    growth = compute_growth(without, given, (*COSTS, "round_s"))
+    growth["second_half"] = compute_growth(without["second_half"], given["second_half"], COSTS)
     return {"seed": seed, "growth": growth, "without": without, "with": given}
+
+
+def compute_growth(before: Result, after: Result, names: Iterable[str]) -> Result:
+    """Return by which part of itself each figure grew."""
+    return {name: round(after[name] / before[name] - 1, 4) for name in names}
 
 
 def main(
