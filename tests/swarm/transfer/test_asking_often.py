@@ -92,7 +92,7 @@ async def test_a_candidate_gets_no_more_aggregates_in_a_round_than_there_are(aut
     hub = Hub(MemoryNetwork().transport(ME, Terms(config.run_id)), ME.peer_id)
     given: Any = SimpleNamespace()
     reception = Reception(config, ME.peer_id, hub, given, given, InlineCompute(), given, Held(), given)  # type: ignore[arg-type]
-    guests = [SimpleNamespace(peer=each.peer_id) for each in (CANDIDATE, OTHER)]
+    guests = [SimpleNamespace(peer=each.peer_id, since=0) for each in (CANDIDATE, OTHER)]
 
     def begin(number: int) -> None:
         seal = SimpleNamespace(candidates=guests, roster=(), round=number - 1, admitted=0)

@@ -7,6 +7,7 @@ The handover that names it a newcomer is where it begins as a member.
 """
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 
 import structlog
 import torch
@@ -44,6 +45,8 @@ FIRST_LOOK = 4
 LOOK_S = 60.0
 """Most between two such looks."""
 TICKET_TIMEOUT_S = 30.0
+AHEAD = 4
+"""Aggregates asked for at once by whoever is behind: a far member's answers come one on another's heels."""
 OVER = "the run is over: there is nothing left to join"
 
 
@@ -277,13 +280,26 @@ class Candidacy:
 
     async def _step_by(self, peer: PeerId, vectors: Vectors, rounds: range) -> Vectors | None:
         """Return x after these rounds by the aggregates that one member gives, if it gives all of them."""
-        for number in rounds:
-            update = await self._ask_for_update(peer, number)
-            if update is None:
+        for first in range(rounds.start, rounds.stop, AHEAD):
+            updates = await self._ask_for_updates(peer, range(first, min(first + AHEAD, rounds.stop)))
+            if updates is None:
                 return None
             before = vectors
-            vectors = await self._member.compute.run(lambda: self._apply(before, update))  # noqa: B023
+            vectors = await self._member.compute.run(lambda: reduce(self._apply, updates, before))  # noqa: B023
         return vectors
+
+    async def _ask_for_updates(self, peer: PeerId, rounds: range) -> Sequence[Update] | None:
+        """Return the aggregates of consecutive rounds, asked for at once; None if one of them is not given."""
+        updates: dict[int, Update | None] = {}
+
+        async def ask(number: int) -> None:
+            updates[number] = await self._ask_for_update(peer, number)
+
+        async with trio.open_nursery() as nursery:
+            for number in rounds:
+                nursery.start_soon(ask, number)
+        found = [update for number in rounds if (update := updates[number]) is not None]
+        return found if len(found) == len(rounds) else None
 
     def _order_sources(self, seal: Seal) -> Sequence[PeerId]:
         """All members, beginning where chance has it; those last whose aggregates led elsewhere once."""
@@ -301,7 +317,7 @@ class Candidacy:
     async def _ask_for_update(self, peer: PeerId, number: int) -> Update | None:
         values = torch.empty(self._config.elements, dtype=torch.float32)
         buffer = as_bytes(values)
-        timeout_s = 2 * self._config.delay_s + len(buffer) / self._config.min_bandwidth
+        timeout_s = 2 * self._config.delay_s + AHEAD * len(buffer) / self._config.min_bandwidth
         try:
             answer = await self._hub.request(
                 peer,
