@@ -86,6 +86,14 @@ ADMITTING = (
         "tests/swarm/test_handover.py",
     ),
     mutant(
+        "believe whatever place is served for the one that was named",
+        "record 20",
+        "swarm/joining/handover.py",
+        "if name_place(answer.head) == name:",
+        "if answer.head:",
+        "tests/swarm/test_handover.py",
+    ),
+    mutant(
         "go on from a state that no seal names",
         "design section 6",
         "swarm/joining/candidacy.py",

@@ -136,7 +136,8 @@ def test_a_stranger_and_a_member_that_comes_back_are_promoted(tmp_path: Path) ->
 @pytest.mark.parametrize("step", [0, 2, 6])
 def test_a_stranger_that_crashes_on_its_way_is_a_member_all_the_same(step: int, moment: Moment, tmp_path: Path) -> None:
     """Before its ticket, on probation, as a newcomer: it goes on where its ledger says, or as a stranger."""
-    scenario = replace(CALM, crashes=(Crash(5, step, moment, 1, 0.5),))
+    entrance = replace(ENTRANCE, probation=10)  # a state is fetched twice meanwhile
+    scenario = replace(CALM, entrance=entrance, crashes=(Crash(5, step, moment, 1, 0.5),))
     report = play(scenario, tmp_path)
     assert (report.violations, report.rounds_done) == ((), 40)
     assert report.ways[5].promoted is not None

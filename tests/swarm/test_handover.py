@@ -111,7 +111,7 @@ async def test_whoever_lacks_the_place_asks_those_who_name_it(
     """The drawn ones were silent: of those that name it one is silent, one lies, and the third has it."""
     place = make_place()
     name_to(links, encode(place), MEMBERS[1:5])
-    links.answers = {MEMBERS[2]: b"\xc1", MEMBERS[3]: encode(place), MEMBERS[4]: encode(place)}
+    links.answers = {MEMBERS[2]: encode(make_place(9)), MEMBERS[3]: encode(place), MEMBERS[4]: encode(place)}
     assert await handovers.next(None) == place
     assert links.asked == MEMBERS[1:4]
 

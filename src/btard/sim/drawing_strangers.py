@@ -26,7 +26,7 @@ def draw_strangers(plan: Scenario, dice: Random, *, may_cheat: bool) -> Scenario
 
     Cheats that could become members are no more than leave the honest a majority without any honest stranger.
     """
-    entrance = Entrance(dice.randint(4, 8), dice.choice((0.5, 0.75, 1.0)), dice.choice((4, 8)))
+    entrance = Entrance(dice.randint(8, 12), dice.choice((0.5, 0.75, 1.0)), dice.choice((4, 8)))
     honest, cheats = dice.randint(0, MOST_HONEST), dice.randint(0, MOST_CHEATS) if may_cheat else 0
     last = max(1, plan.rounds // 2)
     arrivals = tuple(sorted((Arrival(dice.randint(1, last)) for _ in range(honest + cheats)), key=lambda a: a.round))

@@ -95,7 +95,7 @@ async def test_a_candidate_gets_no_more_aggregates_in_a_round_than_there_are(aut
     guests = [SimpleNamespace(peer=each.peer_id, since=0) for each in (CANDIDATE, OTHER)]
 
     def begin(number: int) -> None:
-        seal = SimpleNamespace(candidates=guests, roster=(), round=number - 1, admitted=0)
+        seal = SimpleNamespace(candidates=guests, roster=(), banned=(), round=number - 1, admitted=0)
         roster = SimpleNamespace(members=())
         place = {"round": number, "attempt": 0, "parameters": None, "q": b"", "checks": (), "newcomers": frozenset()}
         reception.begin_round(SimpleNamespace(seal=seal, roster=roster, **place))  # type: ignore[arg-type]

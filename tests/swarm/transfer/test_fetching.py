@@ -83,6 +83,7 @@ async def test_every_source_has_several_pieces(
 ) -> None:
     """However large a piece may be, each of four sources has four pieces of a vector or more."""
     monkeypatch.setattr("btard.swarm.joining.transfer_frames.PIECE_BYTES", 1 << 20)
+    monkeypatch.setattr("btard.swarm.joining.fetching_vectors.LEAST_PIECE_BYTES", 1)
     pieces: list[int] = []
     monkeypatch.setattr(
         "btard.swarm.joining.fetching_vectors.PieceBoard",

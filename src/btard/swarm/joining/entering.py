@@ -10,7 +10,9 @@ from btard.swarm.joining.handover import Handovers
 from btard.swarm.ledger import Ledger
 from btard.swarm.links import Directory, Links
 from btard.swarm.membership import Membership
+from btard.swarm.records import encode_work
 from btard.swarm.restoring import Start
+from btard.swarm.state import Work
 from btard.swarm.transfers import Transfers
 
 
@@ -35,8 +37,14 @@ async def join_midway(
         nursery.start_soon(links.run)
         start = await Candidacy(member, hub, transfers, application, handovers, links.follow).run()
         nursery.cancel_scope.cancel()
-    application.keep_state(start.work.state)
-    ledger.record_line(application.find_line())
-    ledger.record_seal(start.work.state.seal)
-    ledger.sync()
+    _write_down(start.work, ledger, application)
     return start
+
+
+def _write_down(work: Work, ledger: Ledger, application: Application) -> None:
+    """Let a restart begin where we do: without the place in the run it would take the seal for that of the genesis."""
+    application.keep_state(work.state)
+    ledger.record_line(application.find_line())
+    ledger.record_seal(work.state.seal)
+    ledger.record_work(work.round, work.attempt, encode_work(work, 0))
+    ledger.sync()

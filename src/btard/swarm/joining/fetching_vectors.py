@@ -39,6 +39,8 @@ IN_FLIGHT = 2
 """Pieces asked of one source at a time: one is under way while the other is on the disk or being checked."""
 PIECES_PER_SOURCE = 4
 """All is cut into at least so many for each source, chunks permitting: the slowest delays the end by a part."""
+LEAST_PIECE_BYTES = 64 << 10
+"""Pieces are not cut smaller than that: it takes no longer than a far member's answer."""
 MAX_BUSY = 32
 """Answers in a row that a source is busy, before it is asked no more."""
 
@@ -170,7 +172,7 @@ class VectorFetcher:
     async def _fill(self, several: Sequence[tuple[Vector, Assembly]], holders: Sequence[PeerId]) -> None:
         chunks = sum(vector.elements for vector, _ in several) // self._config.chunk_size
         share = chunks // (PIECES_PER_SOURCE * max(1, len(holders)))
-        longest = max(1, min(count_piece_chunks(self._chunk_bytes), share))
+        longest = min(count_piece_chunks(self._chunk_bytes), max(-(-LEAST_PIECE_BYTES // self._chunk_bytes), share))
         pieces = [_Piece(vector, it, chunks) for vector, it in several for chunks in it.find_missing(longest)]
         board = PieceBoard(pieces, shortest_s=self._config.delay_s / 2)
         async with trio.open_nursery() as nursery:

@@ -70,6 +70,7 @@ class Handovers:
     def forget(self) -> None:
         """Believe nothing any more, and go by what is learnt otherwise again."""
         self._believed, self._named, self._untold = None, {}, None
+        self._bodies.clear()
 
     def _receive(self, peer: PeerId, body: bytes) -> None:
         if peer not in self._trusted or len(body) > MAX_HANDOVER:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import structlog
+import trio
 from torch import Tensor
 
 from btard.errors import NetworkError, RemoteProtocolError
@@ -27,6 +28,10 @@ from btard.wire import decode, encode
 log = structlog.get_logger(__name__)
 
 Votes = Mapping[Claim, Sequence[PeerId]]
+Aggregates = Mapping[tuple[int, Claim], Tensor]
+
+AHEAD = 4
+"""Aggregates fetched at once; as many are in memory."""
 
 
 class Replay:
@@ -69,16 +74,65 @@ class Replay:
         Raises:
             RemoteProtocolError, Unreachable: no claim about some round's aggregate leads to its seal.
         """
-        for seal in self._seals:
-            parameters, optimizer = await self._pass(seal, parameters, optimizer)
+        for first in range(0, len(self._seals), AHEAD):
+            several = self._seals[first : first + AHEAD]
+            ahead = await self._fetch_ahead([seal.round for seal in several])
+            for seal in several:
+                parameters, optimizer = await self._pass(seal, parameters, optimizer, ahead)
         return parameters, optimizer
 
-    async def _pass(self, seal: Seal, parameters: Tensor, optimizer: OptimizerState) -> tuple[Tensor, OptimizerState]:
+    async def _fetch_ahead(self, rounds: Sequence[int]) -> Aggregates:
+        """Return what most claim the aggregates of some rounds to be; nothing where nobody has all of them."""
+        best = [
+            (number, max(votes, key=lambda claim: len(votes[claim])))
+            for number in rounds
+            if (votes := self._votes.get(number))
+        ]
+        moves = [(number, claim) for number, claim in best if claim.is_applied]
+        holders = [
+            source for source in self._sources.live if all(source in self._votes[n][claim] for n, claim in moves)
+        ]
+        if not moves or not holders:
+            return {}
+        try:
+            return await self._fetch(moves, holders)
+        except (RemoteProtocolError, NetworkError) as error:
+            log.info("aggregates are asked for one by one", rounds=rounds, reason=str(error))
+            return {}
+
+    async def _fetch(self, moves: Sequence[tuple[int, Claim]], holders: Sequence[PeerId]) -> Aggregates:
+        leaves: dict[int, bytes] = {}
+        errors: list[RemoteProtocolError | NetworkError] = []
+
+        async def ask(number: int, vector: Vector) -> None:
+            what = f"the aggregate of round {number}"
+            try:
+                leaves[number] = await self._vectors.ask_first(
+                    holders, lambda source: self._vectors.fetch_leaves(vector, source), what
+                )
+            except (RemoteProtocolError, NetworkError) as error:
+                errors.append(error)
+
+        vectors = {number: Vector(number, claim.root, self._config.elements) for number, claim in moves}
+        async with trio.open_nursery() as nursery:
+            for number, vector in vectors.items():
+                nursery.start_soon(ask, number, vector)
+        if errors:
+            raise errors[0]
+        wanted = [Wanted(vector, leaves[number], self._find_path(number)) for number, vector in vectors.items()]
+        return dict(zip(moves, await self._vectors.fetch(wanted, holders), strict=True))
+
+    def _find_path(self, number: int) -> Path:
+        return self._directory / f"update-{number}.bin"
+
+    async def _pass(
+        self, seal: Seal, parameters: Tensor, optimizer: OptimizerState, ahead: Aggregates
+    ) -> tuple[Tensor, OptimizerState]:
         votes = self._votes.get(seal.round, {})
         for claim, claimers in sorted(votes.items(), key=lambda item: len(item[1]), reverse=True):
             live = [source for source in claimers if self._sources.is_live(source)]
             try:
-                after = await self._step(seal.round, claim, live, parameters, optimizer)
+                after = await self._step((seal.round, claim), live, parameters, optimizer, ahead)
             except (RemoteProtocolError, NetworkError) as error:
                 log.warning("an aggregate cannot be had", round=seal.round, reason=str(error))
                 continue
@@ -89,17 +143,19 @@ class Replay:
         raise self._sources.explain(f"the aggregate of round {seal.round}")
 
     async def _step(
-        self, number: int, claim: Claim, claimers: Sequence[PeerId], parameters: Tensor, optimizer: OptimizerState
+        self,
+        move: tuple[int, Claim],
+        claimers: Sequence[PeerId],
+        parameters: Tensor,
+        optimizer: OptimizerState,
+        ahead: Aggregates,
     ) -> tuple[Tensor, OptimizerState]:
+        number, claim = move
         if not claim.is_applied:
             return parameters, optimizer
-        vector, path = Vector(number, claim.root, self._config.elements), self._directory / f"update-{number}.bin"
-        leaves = await self._vectors.ask_first(
-            claimers, lambda source: self._vectors.fetch_leaves(vector, source), f"the aggregate of round {number}"
-        )
-        [aggregate] = await self._vectors.fetch([Wanted(vector, leaves, path)], claimers)
-        after = await self._vectors.compute.run(lambda: self._workload.step(parameters, aggregate, optimizer))
-        path.unlink(missing_ok=True)
+        found = ahead if move in ahead else await self._fetch([move], claimers)
+        after = await self._vectors.compute.run(lambda: self._workload.step(parameters, found[move], optimizer))
+        self._find_path(number).unlink(missing_ok=True)
         return after
 
     def _is_sealed(self, seal: Seal, parameters: Tensor, optimizer: OptimizerState) -> bool:
