@@ -111,3 +111,15 @@ def test_no_room(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=f"the state needs {2**60} bytes there"):
         huge.open()
     huge.close()
+
+
+def test_memory_made_ahead_changes_nothing(tmp_path: Path) -> None:
+    """The piece before, on the same page, stays as it arrived, and the place is the one that ``view`` gives."""
+    assembly = make(tmp_path)
+    assembly.open()
+    assert arrive(assembly, range(2))
+    held = bytes(assembly.view(range(2)))
+    assembly.prepare(range(2, 10))[:4] = b"abcd"
+    assert bytes(assembly.view(range(2))) == held
+    assert bytes(assembly.view(range(2, 3)))[:4] == b"abcd"
+    assembly.close()

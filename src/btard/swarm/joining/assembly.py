@@ -10,6 +10,7 @@ than the disk does.
 
 import mmap
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +25,9 @@ from btard.swarm.state import empty_part
 BLOCK = 4096
 """What disks write at a time: sizes and places of direct writes are multiples of it."""
 
+MADV_POPULATE_WRITE = 23
+"""Of Linux 5.14 and later. Large pages cost a new process more than small ones: see joining.md, What it costs."""
+
 
 class Assembly:
     """``elements`` float32 numbers whose chunks have these leaf digests, end to end."""
@@ -33,6 +37,7 @@ class Assembly:
         self._size = 4 * elements
         self._has = bytearray(len(leaves) // 32)
         self._file = self._direct = -1
+        self._memory: mmap.mmap | None = None
         self._data = memoryview(b"")
 
     def open(self) -> int:
@@ -52,7 +57,8 @@ class Assembly:
             raise self._explain(error) from None
         self._direct = self._open_direct()
         if self._size:
-            self._data = memoryview(_allocate(self._size))
+            self._memory = mmap.mmap(-1, self._size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            self._data = memoryview(self._memory)
         if was_there:
             self._look_through()
         return sum(self._count_bytes(index) for index, has in enumerate(self._has) if has)
@@ -86,6 +92,15 @@ class Assembly:
     def view(self, chunks: range) -> memoryview:
         """The memory of some chunks, to be written."""
         return self._data[chunks.start * self._chunk_bytes : chunks.stop * self._chunk_bytes]
+
+    def prepare(self, chunks: range) -> memoryview:
+        """Be ``view``; the memory is there already, which costs half of having each page come when it is written."""
+        view, start = self.view(chunks), chunks.start * self._chunk_bytes
+        first = start - start % mmap.PAGESIZE
+        if self._memory is not None and view and sys.platform == "linux":
+            with suppress(OSError):  # an older kernel
+                self._memory.madvise(MADV_POPULATE_WRITE, first, start + len(view) - first)
+        return view
 
     def save(self, chunks: range) -> bool:
         """Have what is in memory of some chunks in the file if they are right; else return False.
@@ -133,12 +148,3 @@ class Assembly:
         for descriptor in {self._file, self._direct} - {-1}:
             os.close(descriptor)
         self._file = self._direct = -1
-
-
-def _allocate(size: int) -> mmap.mmap:
-    """Memory that is nowhere yet: in large pages where the system has them, for small ones cost more than the bytes."""
-    data = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        with suppress(OSError):  # a kernel without them
-            data.madvise(mmap.MADV_HUGEPAGE)
-    return data

@@ -220,7 +220,7 @@ class VectorFetcher:
 
     async def _receive(self, piece: _Piece, source: PeerId) -> None:
         """Have what the source sends for a piece in its place, and let nobody write there afterwards."""
-        vector, chunks, target = piece.vector, piece.chunks, piece.assembly.view(piece.chunks)
+        vector, chunks, target = piece.vector, piece.chunks, piece.assembly.prepare(piece.chunks)
         head = encode(RangeQuestion(vector.round, vector.root, chunks.start, chunks.stop))
         delivery = self._deliveries[source, head] = _Delivery(target)
         try:
