@@ -22,6 +22,7 @@ from btard.swarm.complaining import settle_gather_complaints, settle_scatter_com
 from btard.swarm.exchange import NewAttempt
 from btard.swarm.gather import PULL_SOURCES
 from btard.swarm.hastening import ask_and_hasten
+from btard.swarm.memory import empty_vector
 from btard.swarm.pulling import pull_part
 from btard.swarm.refetching import await_returning
 from btard.swarm.relaying import compute_hop_bound, compute_relay_bound, relay_parts, relay_slices, scatter_to_relays
@@ -174,7 +175,7 @@ def _merge_parts(services: Services, work: Work) -> Tensor:
             if values is None:
                 raise Undecided(f"round {work.round}: part {part.index} was attested but nobody serves it")
             pieces.append(read_committed(values))
-    return torch.cat(pieces)
+    return torch.cat(pieces, out=empty_vector(services.config.elements))
 
 
 async def ban_broken_reveals(services: Services, work: Work, commitments: Transcript, reveals: Transcript) -> None:

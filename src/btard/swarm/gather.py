@@ -6,7 +6,6 @@ Gather: the aggregates of all parts on their way to everyone, checked against th
 from collections.abc import Callable, Sequence
 
 import structlog
-import torch
 from torch import Tensor
 
 from btard.errors import NetworkError, RemoteProtocolError
@@ -18,6 +17,7 @@ from btard.rules.merkle import compute_root
 from btard.rules.parts import Part
 from btard.swarm.asking import ask_in_turn, compute_send_patience
 from btard.swarm.frames import Kind, PartHead
+from btard.swarm.memory import empty_vector
 from btard.swarm.state import as_bytes, read_values
 from btard.wire import decode, encode
 
@@ -63,7 +63,7 @@ class Parts:
         ]
         if not near or len(waiting) >= UNPROVEN_PER_SENDER or (part.round, part.attempt, part.part) in waiting:
             return None
-        return as_bytes(torch.empty(size // 4, dtype=torch.float32))
+        return as_bytes(empty_vector(size // 4))
 
     def done(self, peer: PeerId, head: bytes, payload: memoryview) -> None:
         """Keep a part until its commitment is known."""
@@ -124,7 +124,7 @@ class Parts:
     async def _pull_from(
         self, number: int, attempt: int, part: Part, root: bytes, peer: PeerId, timeout_s: float
     ) -> None:
-        values = torch.empty(part.elements, dtype=torch.float32)
+        values = empty_vector(part.elements)
         buffer = as_bytes(values)
         request = encode(PartHead(number, attempt, part.index))
         try:

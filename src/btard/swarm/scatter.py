@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import structlog
-import torch
 from torch import Tensor
 
 from btard.errors import NetworkError, RemoteProtocolError
@@ -21,6 +20,7 @@ from btard.rules.config import RunConfig
 from btard.rules.merkle import compute_leaves, is_in_tree
 from btard.swarm.asking import ask_in_turn, compute_send_patience
 from btard.swarm.frames import Kind, SliceHead, SliceRequest
+from btard.swarm.memory import empty_vector
 from btard.swarm.state import Gradient, as_bytes, empty_part, read_values
 from btard.wire import decode, encode
 
@@ -93,7 +93,7 @@ class Slices:
         if self.find_piece(slice_head.round, slice_head.root, chunks) is not None:
             return None
         self._received[slice_head.round, peer] = used + len(chunks)
-        return as_bytes(torch.empty(size // 4, dtype=torch.float32))
+        return as_bytes(empty_vector(size // 4))
 
     def done(self, peer: PeerId, head: bytes, payload: memoryview) -> None:
         """Keep a slice that proves itself."""
@@ -139,7 +139,7 @@ class Slices:
 
     def _assemble(self, pieces: Iterable[Piece], chunks: range) -> Tensor | None:
         start = self._layout.elements_of(chunks).start
-        values = torch.empty(self._count_bytes(chunks) // 4, dtype=torch.float32)
+        values = empty_vector(self._count_bytes(chunks) // 4)
         lacking = set(chunks)
         for piece in pieces:
             common = range(max(piece.chunks.start, chunks.start), min(piece.chunks.stop, chunks.stop))
@@ -192,7 +192,7 @@ class Slices:
         )
 
     async def _pull_from(self, number: int, root: bytes, chunks: range, peer: PeerId, timeout_s: float) -> None:
-        values = torch.empty(self._count_bytes(chunks) // 4, dtype=torch.float32)
+        values = empty_vector(self._count_bytes(chunks) // 4)
         buffer = as_bytes(values)
         request = encode(SliceRequest(number, root, chunks.start, chunks.stop))
         try:

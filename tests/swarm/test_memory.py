@@ -1,0 +1,95 @@
+"""Memory that is used again: handed out once at a time, whatever form the last reference has, and not hoarded."""
+
+import threading
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from btard.swarm.memory import LEAST_BYTES, Memory, empty_vector
+from btard.swarm.state import as_bytes, read_values
+
+LENGTH = LEAST_BYTES
+HOLDS: dict[str, Callable[[Tensor], object]] = {
+    "the vector": lambda vector: vector,
+    "a slice of it": lambda vector: vector[7:9],
+    "a numpy view": lambda vector: vector.numpy()[3:],
+    "its bytes, as a link sends them": lambda vector: as_bytes(vector[5:]),
+    "what was received into it": lambda vector: read_values(as_bytes(vector)),
+    "a reshaped part": lambda vector: vector.view(2, -1)[1].detach(),
+}
+
+
+def where(vector: Tensor) -> int:
+    """The address of its first element."""
+    return vector.data_ptr()
+
+
+@pytest.mark.parametrize("hold", list(HOLDS.values()), ids=list(HOLDS))
+def test_what_somebody_can_reach_is_not_handed_out(hold: Callable[[Tensor], object]) -> None:
+    """A block stays its holder's as long as any view of it lives, and comes back right afterwards."""
+    memory = Memory()
+    _other, vector = memory.empty(LENGTH), memory.empty(LENGTH)
+    place, held = where(vector), [hold(vector)]
+    del vector
+    second = memory.empty(LENGTH)
+    assert where(second) != place
+    held.clear()
+    third = memory.empty(LENGTH)
+    assert where(third) == place
+
+
+def test_only_a_block_of_about_the_size_is_used_again() -> None:
+    """A part that is a chunk shorter finds the memory of the last one; a slice does not take a whole vector's."""
+    memory = Memory()
+    _other, vector = memory.empty(2 * LENGTH), memory.empty(2 * LENGTH)
+    place = where(vector)
+    del vector
+    small, near = memory.empty(LENGTH), memory.empty(2 * LENGTH - 1000)
+    assert where(near) == place != where(small)
+    assert near.shape == (2 * LENGTH - 1000,)
+    assert small.shape == (LENGTH,)
+
+
+def test_no_more_is_kept_than_is_in_use() -> None:
+    """When a run lets go of all, so does the memory."""
+    memory = Memory()
+    vectors = [memory.empty(LENGTH) for _ in range(6)]
+    assert (memory.bytes_in_use, memory.bytes_kept) == (24 * LENGTH, 0)
+    del vectors[3:]
+    assert (memory.bytes_in_use, memory.bytes_kept) == (12 * LENGTH, 12 * LENGTH)
+    del vectors[1:]
+    assert (memory.bytes_in_use, memory.bytes_kept) == (4 * LENGTH, 4 * LENGTH)
+    vectors.clear()
+    assert (memory.bytes_in_use, memory.bytes_kept) == (0, 0)
+
+
+def test_small_vectors_are_the_allocators() -> None:
+    """What is shorter than the least size costs no bookkeeping."""
+    memory = Memory()
+    small = memory.empty(LEAST_BYTES // 4 - 1)
+    assert small.shape == (LEAST_BYTES // 4 - 1,)
+    assert memory.bytes_in_use == 0
+    assert empty_vector(0).shape == (0,)
+
+
+def test_threads_never_share_a_block() -> None:
+    """Of threads that take, fill and let go at will, each finds in its vectors what it wrote itself."""
+    memory, spoilt = Memory(), []
+
+    def work(mark: int) -> None:
+        held: list[Tensor] = []
+        for turn in range(60):
+            held.append(memory.empty(LENGTH // 4 + 100 * (turn % 3)).fill_(mark))
+            spoilt.extend(vector for vector in held if not bool(torch.all(vector == mark)))
+            del held[: turn % 4]
+
+    threads = [threading.Thread(target=work, args=(mark,)) for mark in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not spoilt
+    assert memory.empty(LENGTH).shape == (LENGTH,)  # what the last threads let go is back by now
+    assert memory.bytes_in_use == 0
