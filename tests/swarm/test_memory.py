@@ -1,14 +1,18 @@
 """Memory that is used again: handed out once at a time, whatever form the last reference has, and not hoarded."""
 
+import gc
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+from btard.sim import LinearTask, SimulatedSwarm
+from btard.swarm.events import Event, RoundDone
 from btard.swarm.memory import LEAST_BYTES, Memory, empty_vector
-from btard.swarm.state import as_bytes, read_values
+from btard.swarm.state import Work, as_bytes, read_values
 
 LENGTH = LEAST_BYTES
 HOLDS: dict[str, Callable[[Tensor], object]] = {
@@ -93,3 +97,18 @@ def test_threads_never_share_a_block() -> None:
     assert not spoilt
     assert memory.empty(LENGTH).shape == (LENGTH,)  # what the last threads let go is back by now
     assert memory.bytes_in_use == 0
+
+
+async def test_no_work_of_a_round_outlives_the_next(autojump_clock: object, tmp_path: Path) -> None:
+    """Whoever ends a round has let go of the one before the last, the first of the run too: its vectors are free."""
+    oldest: dict[int, set[int]] = {}
+
+    def watch(_index: int, event: Event) -> None:
+        if isinstance(event, RoundDone):
+            works = [item.round for item in gc.get_objects() if type(item) is Work]
+            oldest.setdefault(event.round, set()).add(min(works))
+
+    config = {"tau": 2.0, "delta": 20.0, "rounds": 5, "genesis_size": 4, "delay_s": 1.0}
+    await SimulatedSwarm(config, LinearTask, tmp_path, watch=watch).run()
+    assert set(oldest) == {1, 2, 3, 4, 5}
+    assert all(number - 2 <= least for number, rounds in oldest.items() for least in rounds)

@@ -6,17 +6,19 @@ start; what was said while it was away it asks everyone for, stage by stage, as 
 recovery it takes part as far as there is time, and asks what the others settled without it.
 """
 
+from collections.abc import Sequence
+
 import structlog
 import trio
+from torch import Tensor
 
 from btard.errors import NetworkError, RemoteProtocolError
 from btard.identity import PeerId, short
 from btard.net import Hub
-from btard.rules.messages import Phase, Stage
+from btard.rules.messages import Phase, SignedMessage, Stage
 from btard.swarm.frames import Kind, SettledRequest
-from btard.swarm.restoring import Start
 from btard.swarm.services import Services
-from btard.swarm.state import Gradient
+from btard.swarm.state import Gradient, Work
 from btard.swarm.validation import compute_gradient
 from btard.wire import encode
 
@@ -25,24 +27,20 @@ log = structlog.get_logger(__name__)
 RECOVERY = (Phase.HALT, Phase.VIEW, Phase.BALLOT, Phase.CONCLUDE)
 
 
-async def recall(services: Services, start: Start) -> None:
+async def recall(services: Services, work: Work, messages: Sequence[SignedMessage]) -> None:
     """Hold again what a restart took from memory: messages, our gradient of the round before, its aggregate."""
-    work = start.work
-    for message in (*start.heard, *start.own):
+    for message in messages:
         services.broadcast.board.post(message)
     services.slices.begin_attempt(len(work.roster))
     services.parts.begin_attempt(work.round, work.attempt, len(work.roster))
-    await _recall_previous(services, start)
+    if work.previous is not None and work.previous.aggregate is not None:
+        await _recall_previous(services, work.previous, work.previous.aggregate)
 
 
-async def _recall_previous(services: Services, start: Start) -> None:
-    previous = start.work.previous
-    if previous is None or previous.aggregate is None:
-        return
+async def _recall_previous(services: Services, previous: Work, aggregate: Tensor) -> None:
     for part in previous.parts:
         if part.elements:
-            values = previous.aggregate[part.start : part.stop]
-            services.parts.keep_own(previous.round, previous.attempt, part, values)
+            services.parts.keep_own(previous.round, previous.attempt, part, aggregate[part.start : part.stop])
     if services.me in previous.contributors:
         chunk_size = services.config.chunk_size
 

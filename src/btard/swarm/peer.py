@@ -110,18 +110,28 @@ async def _take_part(
         raise ENDINGS[kind](reason)
     updates = Updates(member.data_dir, ledger, member.disk or member.compute)
     StateTeller(member.config, hub, ledger, member.snapshots, updates, member.aside or member.compute)
+    start = await _find_start(member, hub, directory, ledger, transfers, updates)
+    if kind:
+        return start.work.state
+    rounds = Rounds(member, hub, directory, ledger, nursery, transfers, updates, start)
+    del start  # it refers to all vectors of the first round, which the rounds let go of when that is over
+    return await rounds.run()
+
+
+async def _find_start(
+    member: Membership, hub: Hub, directory: Directory, ledger: Ledger, transfers: Transfers, updates: Updates
+) -> Start:
+    """Return where we go on, or begin."""
     start = await member.compute.run(lambda: restore(member.config, member.workload, ledger, updates, member.snapshots))
     if start is None:
         start = await _come_in(member, hub, directory, ledger, transfers)
         member.observe(RunStarted(start.work.roster.members))
-    else:
-        work = start.work
-        if (first := next(ledger.seals())).round == 0:
-            serve_genesis(hub, SignedSeal(first, find_founders_signature(ledger, member.config)))
-        member.observe(Resumed(work.round, work.attempt, work.roster.members, work.state))
-    if kind:
-        return start.work.state
-    return await Rounds(member, hub, directory, ledger, nursery, transfers, updates, start).run()
+        return start
+    work = start.work
+    if (first := next(ledger.seals())).round == 0:
+        serve_genesis(hub, SignedSeal(first, find_founders_signature(ledger, member.config)))
+    member.observe(Resumed(work.round, work.attempt, work.roster.members, work.state))
+    return start
 
 
 async def _come_in(member: Membership, hub: Hub, directory: Directory, ledger: Ledger, transfers: Transfers) -> Start:

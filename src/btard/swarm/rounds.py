@@ -49,7 +49,9 @@ class Rounds:
         config, delay_s = member.config, member.config.delay_s
         self._config, self._observe, self._hub, self._ledger = config, member.observe, hub, ledger
         self._snapshots, self._updates, self._nursery = member.snapshots, updates, nursery
-        self._broadcast, self._work, self._start = transfers.broadcast, start.work, start
+        self._broadcast, self._work = transfers.broadcast, start.work
+        self._is_restart, self._is_entry = start.is_restart, start.is_entry
+        self._remembered = (*start.heard, *start.own)
         self._recovery = Recovery(config, self._broadcast, ledger, member.observe)
         self._standing = Standing(config, hub, ledger, self._broadcast)
         self._deadlines = Deadlines.of(config, start.work.state.seal.gradient_ms)
@@ -105,21 +107,22 @@ class Rounds:
         if not await self._find_company():
             log.warning("nobody is there any more: the last rounds may lack the others' signatures")
             return self._work.state
-        if self._start.is_restart:
-            await recall(self._services, self._start)
-        if not self._start.is_entry:
+        if self._is_restart:
+            await recall(self._services, self._work, self._remembered)
+            self._remembered = ()
+        if not self._is_entry:
             await self._ask_around()
         self._nursery.start_soon(self._watch_standing)
-        if self._start.is_restart:
+        if self._is_restart:
             self._nursery.start_soon(catch_up, self._services, self._hub)
         return await self._run_rounds()
 
     async def _find_company(self) -> bool:
         """Wait for links: to all before round 1, to more than half after a restart; False where the run is over."""
         others, limit_s = self._broadcast.others, WARM_UP_S
-        if self._start.is_entry:  # more than half handed over our place a moment ago
+        if self._is_entry:  # more than half handed over our place a moment ago
             return True
-        if not self._start.is_restart:
+        if not self._is_restart:
             with trio.move_on_after(limit_s):
                 await self._hub.wait_connected(others)
             return True
