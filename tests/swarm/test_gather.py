@@ -1,27 +1,146 @@
-"""Parts: what a peer gives of the aggregates that it holds."""
+"""Parts: what a peer gives of the aggregates that it holds, and where those that arrive may lie."""
 
 from types import SimpleNamespace
+from typing import Any
 
+import pytest
 import torch
+from torch import Tensor
 
 from btard.identity import Identity, PeerId
 from btard.rules.config import RunConfig
+from btard.rules.merkle import compute_root
 from btard.rules.parts import Part
-from btard.swarm.frames import Kind
+from btard.swarm.frames import Kind, PartHead
 from btard.swarm.gather import Parts
+from btard.swarm.state import as_bytes
+from btard.wire import encode
 
-ME, OTHER = Identity(b"m" * 32).peer_id, Identity(b"o" * 32).peer_id
-CONFIG = RunConfig(founder=ME.hex(), genesis_size=2, elements=16, chunk_size=8)
-MINE = Part(0, ME, range(1), 0, 8, 1.0, 1.0)
+ME, OTHER, THIRD = (Identity(letter * 32).peer_id for letter in (b"m", b"o", b"t"))
+CONFIG = RunConfig(founder=ME.hex(), genesis_size=3, elements=24, chunk_size=8)
+MINE, THEIRS, LAST = (
+    Part(number, peer, range(number, number + 1), 8 * number, 8 * number + 8, 1.0, 1.0)
+    for number, peer in enumerate((ME, OTHER, THIRD))
+)
+TRUE = torch.arange(24, dtype=torch.float32)
+LIE = torch.full((8,), 7.0)
 
 
-def test_an_aggregate_that_a_restart_lost_is_not_sent() -> None:
+def cut(part: Part) -> Tensor:
+    """The true aggregate of a part."""
+    return TRUE[part.start : part.stop]
+
+
+def get(parts: Parts, part: Part) -> Tensor | None:
+    """The aggregate, as far as it is held and proven."""
+    return parts.get(3, 1, part, compute_root(as_bytes(cut(part)), 4 * CONFIG.chunk_size))
+
+
+def begin_to_send(parts: Parts, peer: PeerId, part: Part, attempt: int = 1) -> memoryview:
+    """Return the memory that the link to a peer is given for a part."""
+    target = parts.sink(peer, encode(PartHead(3, attempt, part.index)), 32)
+    assert target is not None
+    return target
+
+
+def send(parts: Parts, peer: PeerId, part: Part, values: Tensor) -> memoryview:
+    """Let a part arrive whole; return the memory it lies in."""
+    target = begin_to_send(parts, peer, part)
+    target[:] = as_bytes(values)
+    parts.done(peer, encode(PartHead(3, 1, part.index)), target)
+    return target
+
+
+@pytest.fixture
+def sent() -> list[tuple[PeerId, int]]:
+    """Whom what was sent."""
+    return []
+
+
+@pytest.fixture
+def parts(sent: list[tuple[PeerId, int]]) -> Parts:
+    """The parts of a peer in attempt 1 of round 3, whose own it has reduced."""
+    hub: Any = SimpleNamespace(bulk={}, serve={}, offer_bulk=lambda peer, kind, *_: sent.append((peer, kind)))
+    parts = Parts(CONFIG, hub, lambda: None, lambda _peer: True)
+    parts.begin_attempt(3, 1, 3)
+    parts.expect(3, 1, (MINE, THEIRS, LAST))
+    return parts
+
+
+def merge(parts: Parts) -> Tensor:
+    """Put together what is held."""
+    pieces = [values for part in (MINE, THEIRS, LAST) if (values := get(parts, part)) is not None]
+    assert len(pieces) == 3
+    return parts.merge(pieces)
+
+
+def test_an_aggregate_that_a_restart_lost_is_not_sent(parts: Parts, sent: list[tuple[PeerId, int]]) -> None:
     """Who has reduced its part sends it; who lost it in a restart sends nothing, and nothing breaks."""
-    sent: list[tuple[PeerId, int]] = []
-    hub = SimpleNamespace(bulk={}, serve={}, offer_bulk=lambda peer, kind, *_: sent.append((peer, kind)))
-    parts = Parts(CONFIG, hub, lambda: None, lambda _peer: True)  # type: ignore[arg-type]
     parts.send(3, 1, MINE, [OTHER])
     assert sent == []
     parts.keep_own(3, 1, MINE, torch.ones(8))
     parts.send(3, 1, MINE, [OTHER])
     assert sent == [(OTHER, Kind.PART)]
+
+
+def assert_nothing_is_copied(parts: Parts) -> None:
+    """The whole is true, and the parts lie in it."""
+    whole = merge(parts)
+    assert torch.equal(whole, TRUE)
+    held = [get(parts, part) for part in (MINE, THEIRS, LAST)]
+    assert [values.data_ptr() - whole.data_ptr() for values in held if values is not None] == [0, 32, 64]
+
+
+def test_parts_arrive_where_they_belong(parts: Parts) -> None:
+    """When every part comes from its aggregator, the whole is there with the last of them, and nothing is copied."""
+    parts.keep_own(3, 1, MINE, cut(MINE))
+    for part in (LAST, THEIRS):
+        send(parts, part.aggregator, part, cut(part))
+    assert_nothing_is_copied(parts)
+
+
+def test_nobody_but_its_aggregator_takes_the_place_of_a_part(parts: Parts) -> None:
+    """A member that sends another's part, and one that sends its own for the next attempt, stand in nobody's way."""
+    begin_to_send(parts, OTHER, LAST)[:] = as_bytes(LIE)
+    begin_to_send(parts, OTHER, THEIRS, attempt=2)[:] = as_bytes(LIE)
+    parts.keep_own(3, 1, MINE, cut(MINE))
+    for part in (LAST, THEIRS):
+        send(parts, part.aggregator, part, cut(part))
+    assert_nothing_is_copied(parts)
+
+
+def test_nothing_written_later_reaches_what_is_proven(parts: Parts) -> None:
+    """An aggregator that holds one transfer back on a second link, until another proved, spoils nothing."""
+    parts.keep_own(3, 1, MINE, cut(MINE))
+    send(parts, THIRD, LAST, cut(LAST))
+    held_back = begin_to_send(parts, OTHER, THEIRS)
+    send(parts, OTHER, THEIRS, cut(THEIRS))
+    whole = merge(parts)
+    held_back[:] = as_bytes(LIE)
+    parts.done(OTHER, encode(PartHead(3, 1, THEIRS.index)), held_back)
+    assert torch.equal(whole, TRUE)
+    assert torch.equal(merge(parts), TRUE)
+
+
+def test_a_place_is_given_once(parts: Parts) -> None:
+    """A lie in the place of a part is not read, and neither the truth nor another lie is written over it."""
+    parts.keep_own(3, 1, MINE, cut(MINE))
+    send(parts, THIRD, LAST, cut(LAST))
+    send(parts, OTHER, THEIRS, LIE)
+    assert get(parts, THEIRS) is None
+    send(parts, OTHER, THEIRS, cut(THEIRS))
+    whole = merge(parts)
+    send(parts, OTHER, THEIRS, LIE)
+    assert get(parts, THEIRS) is not None
+    assert torch.equal(whole, TRUE)
+    assert torch.equal(merge(parts), TRUE)
+
+
+def test_what_counts_as_zeros_leaves_the_committed_bytes_alone(parts: Parts) -> None:
+    """Values that do not count are replaced in the whole, and are served as their aggregator committed to them."""
+    parts.keep_own(3, 1, MINE, cut(MINE))
+    for part in (LAST, THEIRS):
+        send(parts, part.aggregator, part, cut(part))
+    counted = [cut(MINE), torch.zeros(8), cut(LAST)]
+    assert torch.equal(parts.merge(counted), torch.cat(counted))
+    assert torch.equal(merge(parts), TRUE)

@@ -22,7 +22,6 @@ from btard.swarm.complaining import settle_gather_complaints, settle_scatter_com
 from btard.swarm.exchange import NewAttempt
 from btard.swarm.gather import PULL_SOURCES
 from btard.swarm.hastening import ask_and_hasten
-from btard.swarm.memory import empty_vector
 from btard.swarm.pulling import pull_part
 from btard.swarm.refetching import await_returning
 from btard.swarm.relaying import compute_hop_bound, compute_relay_bound, relay_parts, relay_slices, scatter_to_relays
@@ -45,6 +44,7 @@ def scatter(services: Services, work: Work) -> None:
 async def aggregate(services: Services, work: Work) -> None:
     """Reduce our part by CenteredClip and commit to the result (Algorithm 2, steps 4 and 5)."""
     services.parts.begin_attempt(work.round, work.attempt, len(work.roster))
+    services.parts.expect(work.round, work.attempt, work.parts)
     services.slices.begin_attempt(len(work.roster))
     scatter(services, work)
     scatter_to_relays(services, work)
@@ -175,7 +175,7 @@ def _merge_parts(services: Services, work: Work) -> Tensor:
             if values is None:
                 raise Undecided(f"round {work.round}: part {part.index} was attested but nobody serves it")
             pieces.append(read_committed(values))
-    return torch.cat(pieces, out=empty_vector(services.config.elements))
+    return services.parts.merge(pieces)
 
 
 async def ban_broken_reveals(services: Services, work: Work, commitments: Transcript, reveals: Transcript) -> None:

@@ -6,6 +6,7 @@ Gather: the aggregates of all parts on their way to everyone, checked against th
 from collections.abc import Callable, Sequence
 
 import structlog
+import torch
 from torch import Tensor
 
 from btard.errors import NetworkError, RemoteProtocolError
@@ -29,6 +30,33 @@ UNPROVEN_PER_SENDER = 2
 """Parts kept of one sender until their commitments are known."""
 
 
+class Whole:
+    """The vector ĝ of one attempt, float32 of shape (D,), in which its parts lie side by side where all goes well.
+
+    The place of a part is given away once, to its aggregator, and read only after the bytes in it have proven
+    themselves: whatever fills it later would need a second gift. What comes in any other way lies elsewhere.
+    """
+
+    def __init__(self, number: int, attempt: int, parts: Sequence[Part]) -> None:
+        self._number, self._attempt, self._parts = number, attempt, parts
+        self._vector, self._given = empty_vector(sum(part.elements for part in parts)), set[int]()
+
+    def give_place(self, peer: PeerId, head: PartHead, size: int) -> Tensor | None:
+        """Return the place of a part of ``size`` bytes that its aggregator sends, the first time."""
+        if (head.round, head.attempt) != (self._number, self._attempt) or not 0 <= head.part < len(self._parts):
+            return None
+        part = self._parts[head.part]
+        if part.aggregator != peer or size != 4 * part.elements or part.index in self._given:
+            return None
+        self._given.add(part.index)
+        return self._vector[part.start : part.stop]
+
+    def find(self, pieces: Sequence[Tensor]) -> Tensor | None:
+        """Return ĝ if these values of all parts are what lies in their places."""
+        places = [self._vector[part.start : part.stop].data_ptr() for part in self._parts if part.elements]
+        return self._vector if places == [piece.data_ptr() for piece in pieces] else None
+
+
 class Parts:
     """The aggregates this peer holds of the attempts in progress."""
 
@@ -40,6 +68,7 @@ class Parts:
         self._held: dict[tuple[int, int, int], dict[PeerId, Tensor]] = {}
         self._proven: dict[tuple[int, int, int], Tensor] = {}
         self._round, self._attempt, self._largest = 0, 0, 4 * config.elements
+        self._whole = Whole(0, 0, ())
         hub.bulk[Kind.PART] = self
         hub.serve[Kind.PULL_PART] = self._serve
 
@@ -52,6 +81,10 @@ class Parts:
             for key in [key for key in table if key[0] < number - 1]:
                 del table[key]
 
+    def expect(self, number: int, attempt: int, parts: Sequence[Part]) -> None:
+        """Have the aggregates of an attempt lie side by side, ours too."""
+        self._whole = Whole(number, attempt, parts)
+
     def sink(self, peer: PeerId, head: bytes, size: int) -> memoryview | None:
         """Memory for a part of this or the next attempt; two per sender and attempt, its own and one it passes on."""
         if not self._admits(peer) or not 0 < size <= self._largest or size % 4:
@@ -63,7 +96,8 @@ class Parts:
         ]
         if not near or len(waiting) >= UNPROVEN_PER_SENDER or (part.round, part.attempt, part.part) in waiting:
             return None
-        return as_bytes(empty_vector(size // 4))
+        place = self._whole.give_place(peer, part, size)
+        return as_bytes(empty_vector(size // 4) if place is None else place)
 
     def done(self, peer: PeerId, head: bytes, payload: memoryview) -> None:
         """Keep a part until its commitment is known."""
@@ -73,7 +107,9 @@ class Parts:
 
     def keep_own(self, number: int, attempt: int, part: Part, aggregate: Tensor) -> None:
         """Hold and serve the part that we reduced."""
-        self._proven[number, attempt, part.index] = aggregate
+        head = PartHead(number, attempt, part.index)
+        place = self._whole.give_place(part.aggregator, head, 4 * aggregate.numel())
+        self._proven[number, attempt, part.index] = aggregate if place is None else place.copy_(aggregate)
 
     def drop_own(self, number: int, attempt: int, part: Part) -> None:
         """Neither hold nor serve it any more."""
@@ -87,6 +123,11 @@ class Parts:
                 if key not in self._proven and self._is_committed(values, part, root, sender):
                     self._proven[key] = values
         return self._proven.get(key)
+
+    def merge(self, pieces: Sequence[Tensor]) -> Tensor:
+        """Return ĝ, float32 of shape (D,), from the values of all parts as they count, in order."""
+        whole = self._whole.find(pieces)
+        return torch.cat(list(pieces), out=empty_vector(self._config.elements)) if whole is None else whole
 
     def _is_committed(self, values: Tensor, part: Part, root: bytes, sender: PeerId) -> bool:
         if values.numel() == part.elements and compute_root(as_bytes(values), 4 * self._config.chunk_size) == root:
