@@ -1,5 +1,6 @@
 """Projections are what their definition says, the same for everyone, and no residual hides from them."""
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -21,7 +22,8 @@ from btard.robust import (
     compute_residual_bound,
     compute_sum_tolerance,
 )
-from btard.robust.projection import BLOCK, BUCKETS
+from btard.robust.clip import HALF_ULP
+from btard.robust.projection import BLOCK, BUCKETS, ROUNDING
 
 KNOWN = [24.0, 252.0, -238.0, 180.0]
 ELEMENTS = 2 * BLOCK + 5 * BUCKETS + 77
@@ -143,7 +145,7 @@ def test_elements_of_one_bucket_cancel_only_half_the_time() -> None:
     survived = 0
     for index in range(200):
         directions = Directions(index.to_bytes(32, "little"), 2 * BUCKETS, 1)
-        first, second = next(directions._blocks(0, 2 * BUCKETS))[1].rotations[:2]
+        first, second = next(directions._blocks(0, 2 * BUCKETS)).rotations[:2]
         vector = make_spikes((5, 1.0), (BUCKETS + (5 + first - second) % BUCKETS, 1.0))[: 2 * BUCKETS]
         survived += bool(np.abs(directions.project(vector, 0)).max() > 0)
     assert 70 <= survived <= 130
@@ -164,14 +166,59 @@ def test_rows_together_equal_rows_alone_bit_for_bit() -> None:
 
 @pytest.mark.parametrize("tau", [1.0, 1e9])
 def test_report_is_of_the_clipped_difference(tau: float) -> None:
-    """The s of a report project clip(g - ghat); the norm is that of the unclipped difference, exact to 1e-9."""
+    """The s of a report project clip(g - ghat) with a float32 difference; the norm is that of the unclipped one."""
     gradient, aggregate = make_vector(ELEMENTS, 1), make_vector(ELEMENTS, 2)
     directions = Directions(SEED, ELEMENTS)
     s, norm = compute_report(directions, gradient, aggregate, tau, 0)
-    difference = gradient.double() - aggregate.double()
+    difference = (gradient - aggregate).double()
     assert norm == pytest.approx(float(difference.norm()), rel=1e-12)
     clipped = (difference * min(1.0, tau / norm)).numpy()
     np.testing.assert_allclose(s, compute_directions_plainly(SEED, ELEMENTS, 10) @ clipped, rtol=1e-9, atol=1e-9 * tau)
+
+
+def test_report_depends_on_the_float32_difference_alone() -> None:
+    """Two columns with the same rounded differences have the same reports, bit for bit."""
+    gradient, aggregate = make_vector(ELEMENTS, 1), 1000 * make_vector(ELEMENTS, 2)
+    directions = Directions(SEED, ELEMENTS)
+    s, norm = compute_report(directions, gradient, aggregate, 7.0, 0)
+    other, other_norm = compute_report(directions, gradient - aggregate, torch.zeros(ELEMENTS), 7.0, 0)
+    assert s.tobytes() == other.tobytes()
+    assert norm == other_norm
+
+
+def round_alike(length: int) -> tuple[Tensor, Tensor]:
+    """Return slices whose exact difference 1 + 2^-24 is rounded as far as float32 can be off, always down."""
+    return torch.ones(length), torch.full((length,), -HALF_ULP)
+
+
+def round_as_it_comes(length: int) -> tuple[Tensor, Tensor]:
+    """Return slices of noise, one of them much larger."""
+    return make_vector(length, 1), 1e4 * make_vector(length, 2)
+
+
+@pytest.mark.parametrize("make", [round_alike, round_as_it_comes])
+@pytest.mark.parametrize("tau", [0.01, 1e9])
+def test_rounding_a_difference_moves_a_report_by_no_more_than_allowed(
+    make: Callable[[int], tuple[Tensor, Tensor]], tau: float
+) -> None:
+    """Against exact differences, s moves by at most 9 * 2^-24 of the clipped norm, the norm by 2^-24 of itself."""
+    gradient, aggregate = make(ELEMENTS)
+    exact = gradient.double().numpy() - aggregate.double().numpy()
+    norm = float(np.linalg.norm(exact))
+    s, reported = compute_report(Directions(SEED, ELEMENTS), gradient, aggregate, tau, 0)
+    moved = s - compute_directions_plainly(SEED, ELEMENTS, 10) @ (exact * min(1.0, tau / norm))
+    assert np.abs(moved).max() <= PROJECTION_FACTOR * (HALF_ULP + ROUNDING) * min(norm, tau)
+    assert abs(reported - norm) <= (HALF_ULP + ROUNDING) * norm
+
+
+def test_differences_that_round_alike_are_within_the_tolerance_of_sums() -> None:
+    """Sixteen rows that lose the same half unit leave a sum that rounding of float64 would not explain."""
+    gradient, aggregate = round_alike(ELEMENTS)
+    exact = (gradient.double() - aggregate.double()).numpy()
+    tau = 2 * float(np.linalg.norm(exact))
+    projections, _ = compute_reports(Directions(SEED, ELEMENTS), [gradient] * 16, aggregate, tau, 0)
+    lost = float(np.abs(projections.sum(axis=0) - 16 * (compute_directions_plainly(SEED, ELEMENTS, 10) @ exact)).max())
+    assert 9 * 16 * ROUNDING * tau < lost <= compute_sum_tolerance(0.0, tau, 16)
 
 
 def make_column(peers: int, scale: float) -> list[Tensor]:

@@ -9,7 +9,10 @@ and column c = a % 4096 of element a of the flat vector,
 so an inner product is one pass that folds the vector into 4096 buckets, shared by all k, and then
 ``count`` products of 4096 sums. Everything is a function of the absolute index a: the projection
 of the whole is the sum of the projections of its slices, and a slice needs only its own stretch
-of the streams (one BLAKE3 stream per 65,536 elements). Sums are float64 in a fixed order.
+of the streams (one BLAKE3 stream per 65,536 elements).
+
+Differences from an aggregate are float32, rounded element by element: the same bits on every machine.
+All sums are float64; only their order differs between machines, which is what ``ROUNDING`` allows for.
 
 What a wrong aggregate's chance to slip through is: docs/explanation/centered-clip.md.
 """
@@ -23,15 +26,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from btard.identity import Context, expand
+from btard.robust.clip import HALF_ULP
 
 Vector = NDArray[np.float64]
+Array = NDArray[np.float32]
 
 BUCKETS = 4096
 """Sums kept by the fold, and elements per row: two elements of different rows meet with probability 1/4096."""
 
 BLOCK_ROWS = 16
 BLOCK = BLOCK_ROWS * BUCKETS
-"""Elements whose signs and rotations come from one stream; float64 work on a block stays in the cache."""
+"""Elements whose signs and rotations come from one stream, and that are worked on at once: 1 MiB stays in the cache."""
 
 PROJECTION_FACTOR = 9.0
 """An honest |s| exceeds 9 times its norm with probability below 2 exp(-40)."""
@@ -39,16 +44,55 @@ PROJECTION_FACTOR = 9.0
 ROUNDING = 1e-9
 """Relative rounding allowed in float64 sums of up to 2^32 elements; errors measured are below 1e-13."""
 
-SIGNS_OF_BYTE: Vector = 1.0 - 2.0 * np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).astype(np.float64)
+SIGNS_OF_BYTE = 1 - 2 * np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).astype(np.float32)
 
 
 @dataclass(frozen=True)
 class _Block:
-    """The signs (len,) of a stretch of elements within one block, ``offset`` elements into it, and the rotations."""
+    """What a slice has of one block: elements ``where`` of it, the first in ``column`` of its row.
 
-    offset: int
-    signs: Vector
-    rotations: tuple[int, ...]
+    Their signs are (len,), ``rotations`` those of the rows that they touch and of all after them.
+    """
+
+    where: slice
+    column: int
+    signs: Array
+    rotations: list[int]
+
+
+class _Workspace:
+    """Room for the whole rows of one block at a time, zero where the slice has no elements."""
+
+    def __init__(self, column: int, length: int) -> None:
+        size = min(BLOCK, -(-(column + length) // BUCKETS) * BUCKETS)
+        self._narrow = np.zeros(size, dtype=np.float32)
+        self._wide = torch.empty(size, dtype=torch.float64)
+        self._values: Vector = self._wide.numpy()
+        self._rows = tuple(self._values.reshape(-1, BUCKETS))
+
+    def begin(self, block: _Block) -> None:
+        """Turn to another block."""
+        self._block = block
+        self._taken = self._narrow[block.column : block.column + len(block.signs)]
+        if len(self._taken) < len(self._narrow):
+            self._narrow.fill(0.0)
+
+    def fold(self, array: Array, center: Array | None, sums: Vector) -> float:
+        """Add the block of array - center, signed and rotated, to ``sums``; return its sum of squares.
+
+        The difference is rounded to float32, element by element, hence to the same bits everywhere.
+        """
+        where, signs = self._block.where, self._block.signs
+        if center is None:
+            np.multiply(array[where], signs, out=self._taken)
+        else:
+            np.subtract(array[where], center[where], out=self._taken)
+            np.multiply(self._taken, signs, out=self._taken)
+        np.copyto(self._values, self._narrow)
+        for row, rotation in zip(self._rows, self._block.rotations, strict=False):
+            there = sums[rotation : rotation + BUCKETS]
+            np.add(there, row, out=there)
+        return float(torch.dot(self._wide, self._wide))
 
 
 @dataclass(frozen=True)
@@ -67,7 +111,7 @@ class Directions:
             raise ValueError("directions need a seed of 32 bytes, at least one element and one direction")
         self._seed, self.elements, self.count = seed, elements, count
         stream = np.frombuffer(expand(Context.DIRECTIONS, seed + b"second", count * BUCKETS // 8), dtype=np.uint8)
-        self._second = SIGNS_OF_BYTE[stream].reshape(count, BUCKETS)
+        self._second = SIGNS_OF_BYTE[stream].reshape(count, BUCKETS).astype(np.float64)
 
     def project(self, vector: Tensor, start: int) -> Vector:
         """Return <z_k, vector> for every k, (count,), of the slice that begins at element ``start``.
@@ -92,7 +136,7 @@ class Directions:
         return products
 
     def fold(self, rows: Sequence[Tensor], center: Tensor | None, start: int) -> Fold:
-        """Return the fold of row - center (or of the rows, without a center), in float64.
+        """Return the fold of row - center (or of the rows, without a center): float32 differences, float64 sums.
 
         Each row is added up on its own in the same order, so its bits do not depend on the others.
 
@@ -104,33 +148,27 @@ class Directions:
         shift = None if center is None else self._view(center, start, length)
         # Twice as many sums as buckets: a rotated row is then one contiguous addition, wrapped once at the end.
         sums, squares = np.zeros((len(arrays), 2 * BUCKETS)), np.zeros(len(arrays))
-        wide = np.empty(min(length, BLOCK))
-        for where, block in self._blocks(start, start + length):
-            values = wide[: where.stop - where.start]
-            origin = None if shift is None else shift[where].astype(np.float64)
+        workspace = _Workspace(start % BUCKETS, length)
+        for block in self._blocks(start, start + length):
+            workspace.begin(block)
             for index, array in enumerate(arrays):
-                np.copyto(values, array[where])
-                if origin is not None:
-                    values -= origin
-                squares[index] += np.einsum("a,a->", values, values)
-                values *= block.signs
-                _add_rotated(sums[index], values, block)
+                squares[index] += workspace.fold(array, shift, sums[index])
         return Fold(sums[:, :BUCKETS] + sums[:, BUCKETS:], squares)
 
-    def _view(self, vector: Tensor, start: int, length: int) -> NDArray[np.float32]:
+    def _view(self, vector: Tensor, start: int, length: int) -> Array:
         if vector.dtype != torch.float32 or vector.dim() != 1 or vector.numel() != length:
             raise ValueError(f"expected a flat float32 vector of {length} elements, got {vector.dtype} {vector.shape}")
         if not 0 <= start <= start + length <= self.elements:
             raise ValueError(f"elements {start} to {start + length} are not within the {self.elements} of the vector")
-        array: NDArray[np.float32] = vector.detach().numpy()
+        array: Array = vector.detach().numpy()
         return array
 
-    def _blocks(self, start: int, stop: int) -> Iterator[tuple[slice, _Block]]:
-        """Yield, for every block that elements start..stop touch, the slice of them it covers and its randomness.
+    def _blocks(self, start: int, stop: int) -> Iterator[_Block]:
+        """Yield every block that elements start..stop touch; its signs are valid until the next one is drawn.
 
-        A block needs 8,224 bytes of its own stream; its signs are valid until the next one is drawn.
+        A block needs 8,224 bytes of its own stream.
         """
-        table = np.empty((min(BLOCK, stop - start + 14) // 8 + 1, 8))
+        table = np.empty((min(BLOCK, stop - start + 14) // 8 + 1, 8), dtype=np.float32)
         for number in range(start // BLOCK, -(-stop // BLOCK)):
             first, last = max(start - number * BLOCK, 0), min(stop - number * BLOCK, BLOCK)
             seed = self._seed + b"block" + number.to_bytes(8, "little")
@@ -139,18 +177,8 @@ class Directions:
             signs = np.take(SIGNS_OF_BYTE, used, axis=0, out=table[: len(used)], mode="clip").reshape(-1)
             rotations = (stream[BLOCK // 8 :].view("<u2") % BUCKETS).tolist()
             where = slice(number * BLOCK + first - start, number * BLOCK + last - start)
-            yield where, _Block(first, signs[first % 8 : first % 8 + last - first], tuple(rotations))
-
-
-def _add_rotated(sums: Vector, values: Vector, block: _Block) -> None:
-    """Add each row of the stretch ``values`` to ``sums`` (2 * BUCKETS,), moved on by the rotation of its row."""
-    position, stop = block.offset, block.offset + len(values)
-    while position < stop:
-        row, column = divmod(position, BUCKETS)
-        end = min(stop, (row + 1) * BUCKETS)
-        at = block.rotations[row] + column
-        sums[at : at + end - position] += values[position - block.offset : end - block.offset]
-        position = end
+            row, column = divmod(first, BUCKETS)
+            yield _Block(where, column, signs[first % 8 : first % 8 + last - first], rotations[row:])
 
 
 def compute_report(
@@ -158,8 +186,8 @@ def compute_report(
 ) -> tuple[Vector, float]:
     """Return what a peer reports in CHECK for one part (paper: s_i^j and the norm of Verification 2).
 
-    That is <z_k, clip(g - ghat, tau)> for every k, (count,), and ||g - ghat||, both float64, for
-    the slices that begin at element ``start``.
+    That is <z_k, clip(d, tau)> for every k, (count,), and ||d||, both float64, with d = g - ghat in
+    float32, for the slices that begin at element ``start``.
 
     Raises:
         ValueError: the slices are not flat float32 vectors of one length within the flat vector.
@@ -187,10 +215,11 @@ def compute_reports(
 def compute_sum_tolerance(residual_bound: float, tau: float, rows: int) -> float:
     """Return how far |sum_i s_i| of an honest column may be from zero (Verification 1), at most 0.01 tau.
 
-    The sum is <z, R> with ||R|| <= residual_bound, so 9 times that; the summation adds rounding.
+    The sum is <z, R> with ||R|| <= residual_bound, so 9 times that. Rounding a difference to float32
+    moves its clipped form by at most 2^-24 tau, before z is drawn; the summation adds less.
     Beyond 0.01 tau the column is opened, lest a huge aggregate buy itself a tolerance.
     """
-    return min(PROJECTION_FACTOR * (residual_bound + rows * ROUNDING * tau), 0.01 * tau)
+    return min(PROJECTION_FACTOR * (residual_bound + rows * (HALF_ULP + ROUNDING) * tau), 0.01 * tau)
 
 
 def compute_report_tolerance(norm: float, tau: float) -> float:
