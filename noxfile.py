@@ -93,6 +93,14 @@ def hivemind(session: nox.Session) -> None:
 
 
 @nox.session
+def byzfl(session: nox.Session) -> None:
+    """Run ``benchmarks.clip`` beside ByzFL's CenteredClipping, which needs an environment of its own."""
+    install(session, "bench")
+    session.install("-q", "torch==2.13.0", "byzfl==0.0.11")
+    session.run("python", "-m", "benchmarks.clip", *session.posargs)
+
+
+@nox.session
 def simulate(session: nox.Session) -> None:
     """Play many simulated runs on all cores and check them: ``nox -s simulate -- --seeds 500``."""
     install(session, "test")

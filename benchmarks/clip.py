@@ -3,16 +3,20 @@ CenteredClip with all its checks beside the direct loop.
 
 The fast side checks every row for finiteness, finds the medoid, runs to convergence and recomputes
 the residual in float64 from the final aggregate. The direct loop gets the medoid for free, checks
-nothing, and stops when its own float32 residual is as small. Sides take turns; page faults are
-removed for both by running again with a malloc that keeps its memory.
+nothing, and stops when its own float32 residual is as small. ByzFL's CenteredClipping, where it is
+installed (``nox -s byzfl`` runs this with it), starts at zero, makes a fixed number of steps and checks nothing either. Sides take
+turns; page faults are removed for all by running again with a malloc that keeps its memory.
 """
 
+import importlib
+import importlib.util
 import os
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from types import ModuleType
 from typing import Annotated
 
 import torch
@@ -73,6 +77,28 @@ def run_direct_loop(
         x.add_(step, alpha=1 / (float(weights.sum()) if kind is Step.REWEIGHTED else count))
 
 
+Rival = Callable[[Tensor, float], Tensor]
+"""Returns the aggregate of rows (n, L) for a clipping radius."""
+
+
+def find_byzfl(steps: int) -> Rival | str:
+    """Return ByzFL's CenteredClipping with so many steps, or why it cannot run.
+
+    Its package imports a training loop and torchvision; its aggregators need neither, so they are taken alone.
+    """
+    found = importlib.util.find_spec("byzfl")
+    if found is None:
+        return "it is not installed here; nox -s byzfl makes an environment with it and runs this"
+    package = ModuleType("byzfl")
+    package.__path__ = list(found.submodule_search_locations or ())
+    sys.modules["byzfl"] = package
+    try:
+        aggregators = importlib.import_module("byzfl.aggregators.aggregators")
+    except ImportError as error:
+        return f"it cannot be imported: {error}"
+    return lambda rows, tau: aggregators.CenteredClipping(L=steps, tau=tau)(rows)
+
+
 def measure(function: Callable[[], object]) -> float:
     """Return the milliseconds one call takes."""
     began = time.perf_counter()
@@ -80,26 +106,32 @@ def measure(function: Callable[[], object]) -> float:
     return (time.perf_counter() - began) * 1e3
 
 
-def compare(problem: Problem, tau: float, epsilon: float, kind: Step, repeats: int) -> str:
-    """Return a line of the table: steps, the fastest run of each side, the gain, true residuals over the bound."""
+def compare(problem: Problem, tau: float, epsilon: float, kind: Step, repeats: int, byzfl: Rival | str) -> str:
+    """Return a line of the table: steps, the fastest run of each side, the gains, true residuals over the bound."""
     matrix = torch.stack(problem.rows)
     scratch = torch.empty_like(matrix)
-
-    def run_direct() -> tuple[Tensor, int]:
-        return run_direct_loop(matrix, problem.medoid, tau, epsilon, kind, scratch)
 
     def run_fast() -> Clipped:
         return compute_centered_clip(problem.rows, tau, epsilon)
 
-    x, steps = run_direct()
-    clipped = run_fast()
-    times = [(measure(run_direct), measure(run_fast)) for _ in range(repeats)]
-    direct, fast = (min(side) for side in zip(*times, strict=True))
-    return (
+    def run_direct() -> tuple[Tensor, int]:
+        return run_direct_loop(matrix, problem.medoid, tau, epsilon, kind, scratch)
+
+    def run_byzfl() -> Tensor | None:
+        return None if isinstance(byzfl, str) else byzfl(matrix, tau)
+
+    clipped, (x, steps), theirs = run_fast(), run_direct(), run_byzfl()
+    sides = (run_fast, run_direct, run_byzfl)
+    times = [tuple(measure(side) for side in sides) for _ in range(repeats)]
+    fast, direct, other = (min(side) for side in zip(*times, strict=True))
+    line = (
         f"{tau:6g} {steps:6d} {direct:10.1f} {fast:9.1f} {direct / fast:6.1f}x"
         f" {compute_ratio(problem.rows, x, tau, epsilon):12.2f}"
         f" {compute_ratio(problem.rows, clipped.aggregate, tau, epsilon):10.2f}"
     )
+    if theirs is None:
+        return line
+    return f"{line} {other:9.1f} {other / fast:6.1f}x {compute_ratio(problem.rows, theirs, tau, epsilon):12.2g}"
 
 
 def compute_ratio(rows: Sequence[Tensor], aggregate: Tensor, tau: float, epsilon: float) -> float:
@@ -119,9 +151,10 @@ def main(
         Step, Option("--step", help="what the direct loop divides by: n, or the weights' sum")
     ] = Step.PAPER,
     repeats: Annotated[int, Option(help="interleaved runs of each side")] = 7,
+    byzfl_steps: Annotated[int, Option(help="steps of ByzFL's CenteredClipping, if it is installed")] = 11,
     seed: Annotated[int, Option(help="seed of the rows")] = 0,
 ) -> None:
-    """Print a table of CenteredClip against the direct loop, one line per clipping radius."""
+    """Print a table of CenteredClip against the direct loop and ByzFL, one line per clipping radius."""
     if any(os.environ.get(name) != value for name, value in MALLOC.items()):
         os.execve(sys.executable, [sys.executable, "-m", "benchmarks.clip", *sys.argv[1:]], {**os.environ, **MALLOC})  # noqa: S606, ourselves
     torch.set_num_threads(threads)
@@ -129,9 +162,13 @@ def main(
     print(
         f"{peers} rows ({byzantine} Byzantine) of {elements} elements, {threads} thread(s), torch {torch.__version__}"
     )
-    print("   tau  steps  direct ms   fast ms   gain  direct/bound  fast/bound")
+    byzfl = find_byzfl(byzfl_steps)
+    if isinstance(byzfl, str):
+        print(f"ByzFL is left out: {byzfl}")
+    columns = "" if isinstance(byzfl, str) else "  byzfl ms   gain  byzfl/bound"
+    print(f"   tau  steps  direct ms   fast ms   gain  direct/bound  fast/bound{columns}")
     for tau in TAUS:
-        print(compare(problem, tau, epsilon, kind, repeats), flush=True)
+        print(compare(problem, tau, epsilon, kind, repeats, byzfl), flush=True)
 
 
 if __name__ == "__main__":

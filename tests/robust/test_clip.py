@@ -3,6 +3,7 @@
 import math
 from itertools import product
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from btard.robust import (
     Clipped,
+    clip,
     compute_centered_clip,
     compute_centered_clip_reference,
     compute_mean,
@@ -18,7 +20,7 @@ from btard.robust import (
     compute_residual_bound,
     find_non_finite,
 )
-from btard.robust.blocks import compute_block_size, iterate_float64
+from btard.robust.blocks import compute_block_size, iterate_blocks
 from btard.robust.clip import MAX_PASSES
 
 EPSILON = 1e-6
@@ -111,9 +113,9 @@ def test_rows_that_are_not_finite_are_named(value: float) -> None:
     rows = make_rows(5)
     rows[1][7], rows[4][0] = value, value
     assert find_non_finite(rows) == (1, 4)
-    for clip in (compute_centered_clip, compute_centered_clip_reference):
+    for function in (compute_centered_clip, compute_centered_clip_reference):
         with pytest.raises(ValueError, match="rows 1, 4 hold NaN"):
-            clip(rows, 1.0, EPSILON)
+            function(rows, 1.0, EPSILON)
 
 
 def test_elements_of_exactly_1e30_are_finite() -> None:
@@ -168,8 +170,8 @@ def test_equal_input_gives_equal_bits_and_rows_stay_untouched() -> None:
 def test_several_blocks_and_a_short_last_one_are_read_in_order() -> None:
     """Rows longer than a block come back complete and in float64."""
     rows = [torch.arange(150_000.0), -torch.arange(150_000.0)]
-    blocks = [(where, block.clone()) for where, block in iterate_float64(rows)]
-    assert len(blocks) == -(-150_000 // compute_block_size(2))
+    blocks = [(where, block.clone()) for where, block in iterate_blocks(rows, torch.float64)]
+    assert len(blocks) == -(-150_000 // compute_block_size(2, torch.float64))
     assert torch.equal(torch.cat([block for _, block in blocks], dim=1), torch.stack(rows).double())
     assert [where.start for where, _ in blocks][1:] == [where.stop for where, _ in blocks][:-1]
 
@@ -211,13 +213,33 @@ def test_a_radius_that_clips_nothing_or_everything_is_refused(tau: float, epsilo
 
 def test_few_passes_suffice_far_from_the_origin(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows 1000 tau away need the Gram matrix once more, not more passes than two."""
-    from btard.robust import clip
-
-    passes = []
-    measured = clip._compute_output
-    monkeypatch.setattr(clip, "_compute_output", lambda *args: passes.append(1) or measured(*args))
+    passes = count_calls(monkeypatch, "_compute_output")
     compute_centered_clip(make_rows(16, 7, scale=1e6, offset=1000.0), 1.0, EPSILON)
     assert len(passes) <= 3 < MAX_PASSES
+
+
+def count_calls(monkeypatch: pytest.MonkeyPatch, name: str) -> list[int]:
+    """Return a list that grows by one whenever the function of CenteredClip with this name is called."""
+    calls: list[int] = []
+    function = getattr(clip, name)
+    monkeypatch.setattr(clip, name, lambda *args: calls.append(1) or function(*args))
+    return calls
+
+
+@pytest.mark.parametrize(("error", "passes"), [(0.0, 0), (4e-7, 0), (1e-4, 1)])
+@pytest.mark.parametrize("byzantine", [0, 7])
+def test_weights_foreseen_wrong_leave_the_residual_right(
+    monkeypatch: pytest.MonkeyPatch, error: float, passes: int, byzantine: int
+) -> None:
+    """Whatever weights the pass that writes the aggregate was given, the residual is that of the true distances."""
+    rows = make_rows(16, byzantine, length=20_000, scale=100.0)
+    wrong = 1 + error * (1 - 2 * (np.arange(16) % 2))
+    compute_output = clip._compute_output
+    monkeypatch.setattr(clip, "_compute_output", lambda rows, c, weights: compute_output(rows, c, weights * wrong))
+    calls = count_calls(monkeypatch, "_sum_clipped")
+    clipped = compute_centered_clip(rows, 0.5, EPSILON)
+    assert clipped.residual == pytest.approx(compute_plain_residual(rows, clipped.aggregate, 0.5), abs=1e-9 * 0.5)
+    assert len(calls) == passes
 
 
 @pytest.mark.parametrize("distance", [1e4, 1e8])
