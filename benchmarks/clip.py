@@ -4,8 +4,8 @@ CenteredClip with all its checks beside the direct loop.
 The fast side checks every row for finiteness, finds the medoid, runs to convergence and recomputes
 the residual in float64 from the final aggregate. The direct loop gets the medoid for free, checks
 nothing, and stops when its own float32 residual is as small. ByzFL's CenteredClipping, where it is
-installed (``nox -s byzfl`` runs this with it), starts at zero, makes a fixed number of steps and checks nothing either. Sides take
-turns; page faults are removed for all by running again with a malloc that keeps its memory.
+installed (``nox -s byzfl`` runs this with it), starts at zero, makes a fixed number of steps and checks
+nothing either. Sides take turns; page faults are removed for all by running again with a malloc that keeps its memory.
 """
 
 import importlib
