@@ -77,12 +77,8 @@ class Parts:
         self._round, self._attempt = number, attempt
         chunks = max(1, -(-2 * self._layout.chunks // max(1, members - 1)))
         self._largest = 4 * chunks * self._config.chunk_size
-        self.settle(number - 1)
-
-    def settle(self, oldest: int) -> None:
-        """Drop what is older than a round; no more of it is taken in."""
         for table in (self._held, self._proven):
-            for key in [key for key in table if key[0] < oldest]:
+            for key in [key for key in table if key[0] < number - 1]:
                 del table[key]
 
     def expect(self, number: int, attempt: int, parts: Sequence[Part]) -> None:

@@ -8,8 +8,7 @@ Rules of this file
 
 1. A block belongs to whoever can reach it: a tensor, a view of one, bytes that a link is still sending. It comes back
    when the last reference is gone, never because somebody says so: nothing can be handed out twice.
-2. What is kept without use is at most twice what is in use: a round holds three times as much at its fullest as at its
-   emptiest, and a run that is over holds nothing.
+2. What is kept without use is never more than what is in use.
 """
 
 import threading
@@ -25,8 +24,6 @@ LEAST_BYTES = 1 << 18
 """Below this the allocator's own way is as cheap."""
 SLACK = 1.25
 """How much larger than asked for a block may be: parts differ by a chunk from round to round."""
-MOST_KEPT = 2
-"""Bytes kept without use for each byte in use."""
 
 Block = NDArray[np.uint8]
 
@@ -80,7 +77,7 @@ class Memory:
             block = self._returned.popleft()
             self._free.append(block)
             self.bytes_in_use -= block.nbytes
-        while self.bytes_kept > MOST_KEPT * self.bytes_in_use:
+        while self.bytes_kept > self.bytes_in_use:
             del self._free[0]
 
 

@@ -30,13 +30,7 @@ from btard.swarm.committing import commit
 from btard.swarm.complaining import part_with_overmarked
 from btard.swarm.parting import see_off
 from btard.swarm.refetching import refetch_parts, refetch_slices
-from btard.swarm.sealing import (
-    keep_signatures,
-    let_go_of_previous,
-    part_with_leavers,
-    settle_previous,
-    take_in_newcomers,
-)
+from btard.swarm.sealing import keep_signatures, part_with_leavers, settle_previous, take_in_newcomers
 from btard.swarm.services import Services
 from btard.swarm.state import State, Work, compute_full_state_root, compute_state_root
 from btard.swarm.workload import OptimizerState
@@ -58,7 +52,6 @@ async def run_round(services: Services, work: Work) -> State:
     await refetch_slices(services, work)
     await aggregate(services, work)
     keep_signatures(services, work)
-    let_go_of_previous(services, work)
     await refetch_parts(services, work)
     await reveal(services, work)
     await check(services, work)

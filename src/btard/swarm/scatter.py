@@ -57,7 +57,7 @@ class Slices:
         self._own: dict[tuple[int, bytes], Gradient] = {}
         self._sent: dict[tuple[int, bytes, PeerId], set[int]] = {}
         self._received: dict[tuple[int, PeerId], int] = {}
-        self._round, self._oldest, self._largest = 0, 0, self._layout.chunks
+        self._round, self._largest = 0, self._layout.chunks
         hub.bulk[Kind.SLICE] = self
         hub.serve[Kind.PULL_SLICE] = self._serve
 
@@ -65,13 +65,8 @@ class Slices:
         """Move the window of rounds; what is older than the round before is dropped."""
         self._round = number
         self.begin_attempt(members)
-        self.settle(number - 1)
-
-    def settle(self, oldest: int) -> None:
-        """Drop what is older than a round, and take in no more of it."""
-        self._oldest = oldest
         for table in (self._pieces, self._own, self._sent, self._received):
-            for key in [key for key in table if key[0] < oldest]:
+            for key in [key for key in table if key[0] < number - 1]:
                 del table[key]  # type: ignore[arg-type]
 
     def begin_attempt(self, members: int) -> None:
@@ -91,7 +86,7 @@ class Slices:
         slice_head = decode(head, SliceHead)
         chunks = range(slice_head.first, slice_head.stop)
         used = self._received.get((slice_head.round, peer), 0)
-        if not self._oldest <= slice_head.round <= self._round + 1 or len(chunks) > self._largest:
+        if not self._round - 1 <= slice_head.round <= self._round + 1 or len(chunks) > self._largest:
             return None
         if size != self._count_bytes(chunks) or used + len(chunks) > SLICES_PER_SENDER * self._largest:
             return None

@@ -153,17 +153,6 @@ def keep_signatures(services: Services, work: Work) -> None:
         work.signatures = ()
 
 
-def let_go_of_previous(services: Services, work: Work) -> None:
-    """Hold no vector of the previous round any more: nobody will ask for one.
-
-    Every member said AGGREGATE, so all have settled what the COMMITs opened of that round, and had done so before this
-    attempt: a ruling on it ends the attempt that it is made in.
-    """
-    work.previous = None
-    services.slices.settle(work.round)
-    services.parts.settle(work.round)
-
-
 def _require_quorum(work: Work, signed: Sequence[SealSignature]) -> Sequence[SealSignature]:
     if work.previous is None:
         return ()  # seal 0 is the founder's alone
