@@ -23,7 +23,7 @@ FRAMES = 1500
 def test_a_live_peer_bears_a_small_attack() -> None:
     """Thousands of malformed frames at a peer of a live swarm: no traceback, nobody leaves, the rounds go on."""
     summary = trio.run(Attack(FRAMES, random.Random().randrange(2**32), 200, lambda summary: None).run)
-    assert summary.violations == []
+    assert summary.violations == [], "\n".join(summary.violations)
     assert summary.frames >= FRAMES
     assert set(summary.thrown) == {"unknown", "stranger", "member"}
     assert summary.rounds > 0

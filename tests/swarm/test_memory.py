@@ -105,10 +105,12 @@ async def test_no_work_of_a_round_outlives_the_next(autojump_clock: object, tmp_
 
     def watch(_index: int, event: Event) -> None:
         if isinstance(event, RoundDone):
-            works = [item.round for item in gc.get_objects() if type(item) is Work]
+            found = [item for item in gc.get_objects() if type(item) is Work]
+            works = [item.round for item in found if item.config is swarm.config]
             oldest.setdefault(event.round, set()).add(min(works))
 
     config = {"tau": 2.0, "delta": 20.0, "rounds": 5, "genesis_size": 4, "delay_s": 1.0}
-    await SimulatedSwarm(config, LinearTask, tmp_path, watch=watch).run()
+    swarm = SimulatedSwarm(config, LinearTask, tmp_path, watch=watch)
+    await swarm.run()
     assert set(oldest) == {1, 2, 3, 4, 5}
     assert all(number - 2 <= least for number, rounds in oldest.items() for least in rounds)
