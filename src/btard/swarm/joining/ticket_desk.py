@@ -205,6 +205,10 @@ class TicketDesk:
         return is_solved
 
     def _may_evaluate(self, block: str) -> bool:
+        """Return whether there is a token for a ticket; its block pays even if all together have none left.
+
+        Or else blocks that are first in every draw would use up what all have, refused ones included (so no ``Pace``).
+        """
         now = trio.current_time()
         bucket = self._blocks.get(block) or TokenBucket(BLOCK_PER_SECOND, BLOCK_BURST, now)
         _remember(self._blocks, block, bucket, MAX_TRACKED)
