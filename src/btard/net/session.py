@@ -263,7 +263,7 @@ class Session:
     # --- reading
 
     async def _read(self, lane: _Lane) -> None:
-        await lane.link.listen(partial(self._choose_target, lane), lambda message: self._take(lane, message))
+        await lane.link.listen(partial(self._choose_target, lane), partial(self._take, lane))
 
     def _take(self, lane: _Lane, message: Message) -> None:
         self.last_heard = self._clock.current_time()

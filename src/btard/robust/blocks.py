@@ -47,16 +47,16 @@ def iterate_blocks(rows: Sequence[Tensor], dtype: torch.dtype) -> Iterator[tuple
     size = min(compute_block_size(len(rows), dtype), rows[0].numel())
     if not size:
         return
-    whole, start = torch.empty(len(rows), size, dtype=dtype), 0
-    for pieces in zip(*(torch.split(row.detach(), size) for row in rows), strict=True):
-        length = pieces[0].numel()
-        block = whole[:, :length]
-        _fill(block, pieces)
-        yield slice(start, start + length), block
-        start += length
+    whole, total = torch.empty(len(rows), size, dtype=dtype), rows[0].numel()
+    values = [row.detach() for row in rows]
+    for start in range(0, total, size):
+        where = slice(start, min(start + size, total))
+        block = whole[:, : where.stop - start]
+        _fill(block, [row[where] for row in values] if size < total else values)
+        yield where, block
 
 
-def _fill(block: Tensor, pieces: tuple[Tensor, ...]) -> None:
+def _fill(block: Tensor, pieces: list[Tensor]) -> None:
     """Copy every piece to its line; of another type, line by line, for a stack would widen in a pass of its own."""
     if block.dtype == torch.float32 and block.is_contiguous():
         torch.stack(pieces, out=block)

@@ -26,6 +26,8 @@ from btard.wire import find_valid_signatures, open_message
 
 REMEMBERED = 1 << 16
 """Answers kept of one function; then all of its answers are forgotten at once."""
+REMEMBERED_PARTS = REMEMBERED // 16
+"""Parts of whose reports the answers are kept, one for every contributor."""
 
 Function = Callable[..., Any]
 Answers = dict[tuple[Hashable, ...], Any]
@@ -52,33 +54,41 @@ def remember(function: Function, known: Answers | None = None) -> Function:
     return ask
 
 
-def remember_reports() -> Callable[..., tuple[Vector, float]]:
-    """Return a ``compute_report`` that works once for equal values: a peer and its validators ask the same."""
-    answers: dict[tuple[Hashable, ...], tuple[Vector, float]] = {}
+class Reports:
+    """``compute_report`` and ``compute_reports``, which work once for equal values.
+
+    A peer, its aggregators and its validators ask about the same gradient.
+    """
+
+    def __init__(self) -> None:
+        self._answers: dict[tuple[Hashable, ...], dict[bytes, tuple[Vector, float]]] = {}
 
     def ask(
-        directions: Directions, gradient: Tensor, aggregate: Tensor, tau: float, start: int
+        self, directions: Directions, gradient: Tensor, aggregate: Tensor, tau: float, start: int
     ) -> tuple[Vector, float]:
-        question = directions, gradient.numpy().tobytes(), aggregate.numpy().tobytes(), tau, start
-        if question not in answers:
-            if len(answers) >= REMEMBERED:
-                answers.clear()
-            answers[question] = compute_report(directions, gradient, aggregate, tau, start)
-        return answers[question]
-
-    return ask
-
-
-def ask_for_rows(ask: Callable[..., tuple[Vector, float]]) -> Callable[..., tuple[Vector, Vector]]:
-    """Return a ``compute_reports`` that asks about each row: whoever contributed it has asked before."""
+        """Be ``compute_report``."""
+        return self._find([gradient], directions, aggregate, tau, start)[0]
 
     def ask_all(
-        directions: Directions, rows: Sequence[Tensor], aggregate: Tensor, tau: float, start: int
+        self, directions: Directions, rows: Sequence[Tensor], aggregate: Tensor, tau: float, start: int
     ) -> tuple[Vector, Vector]:
-        answers = [ask(directions, row, aggregate, tau, start) for row in rows]
-        return np.stack([projections for projections, _ in answers]), np.array([norm for _, norm in answers])
+        """Be ``compute_reports``."""
+        found = self._find(rows, directions, aggregate, tau, start)
+        return np.stack([projections for projections, _ in found]), np.array([norm for _, norm in found])
 
-    return ask_all
+    def _find(
+        self, rows: Sequence[Tensor], directions: Directions, aggregate: Tensor, tau: float, start: int
+    ) -> list[tuple[Vector, float]]:
+        question = directions, aggregate.numpy().tobytes(), tau, start
+        if question not in self._answers:
+            if len(self._answers) >= REMEMBERED_PARTS:
+                self._answers.clear()
+            self._answers[question] = {}
+        known, names = self._answers[question], [row.numpy().tobytes() for row in rows]
+        for name, row in zip(names, rows, strict=True):
+            if name not in known:
+                known[name] = compute_report(directions, row, aggregate, tau, start)
+        return [known[name] for name in names]
 
 
 def tell_signatures(sign: Callable[[Identity, bytes], bytes], known: Answers) -> Callable[[Identity, bytes], bytes]:
@@ -122,8 +132,12 @@ class Memory:
         signatures: Answers = {}
         self._replacements[is_signed_by] = remember(is_signed_by, signatures)
         self._replacements[Identity.sign] = tell_signatures(Identity.sign, signatures)
-        ask = remember_reports()
-        self._replacements |= {open_message: self._open, compute_report: ask, compute_reports: ask_for_rows(ask)}
+        reports = Reports()
+        self._replacements |= {
+            open_message: self._open,
+            compute_report: reports.ask,
+            compute_reports: reports.ask_all,
+        }
 
     def witness(self, run_id: bytes, envelope: bytes) -> None:
         """Take note of a message on the wire, also of one that nobody will receive."""

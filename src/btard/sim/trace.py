@@ -29,6 +29,7 @@ class Trace:
         self._pairs: dict[tuple[PeerId, PeerId], bytes] = {}
         self._newest, self._content = Message(0, b""), b""
         self._now, self._stamp = -1.0, b""
+        self._fields: dict[type[Event], tuple[str, ...]] = {}
         self.deliveries = 0
 
     @property
@@ -74,13 +75,17 @@ class Trace:
 
     def note_event(self, index: int, event: Event) -> None:
         """Note what a peer told its observer: the fields in order, peers by their numbers, states by their seal."""
-        skipped = {"result", "wall_s"}
-        told = [
-            f"{item.name}={self._tell(getattr(event, item.name))}" for item in fields(event) if item.name not in skipped
-        ]
+        names = self._fields.get(type(event)) or self._find_fields(event)
+        told = [f"{name}={self._tell(getattr(event, name))}" for name in names]
         if isinstance(event, RoundDone):
             told.append(f"seal={event.result.seal_digest.hex()[:16]}")
         self.note(index, " ".join([type(event).__name__, *told]))
+
+    def _find_fields(self, event: Event) -> tuple[str, ...]:
+        """The fields that are noted of a kind of event: not what differs from machine to machine."""
+        names = tuple(item.name for item in fields(event) if item.name not in {"result", "wall_s"})
+        self._fields[type(event)] = names
+        return names
 
     def _tell(self, value: object) -> str:
         match value:

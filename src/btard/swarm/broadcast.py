@@ -183,12 +183,12 @@ class Broadcast:
     def accepted(self, expectation: Expectation) -> dict[PeerId, SignedMessage]:
         """The messages held that count for a stage, in roster order; of two versions the first that counts."""
         if expectation.complete is None:
-            found = self.board.candidates(expectation.stage)
-            accepted = dict[PeerId, SignedMessage]()
-            for peer in expectation.roster.members:
-                for versions in found:
-                    if peer in versions and peer not in accepted and expectation.accepts(versions[peer]):
-                        accepted[peer] = versions[peer]
+            first, *second = self.board.candidates(expectation.stage)
+            accepts = expectation.accepts
+            accepted = {p: first[p] for p in expectation.roster.members if p in first and accepts(first[p])}
+            for versions in second:
+                accepted |= {p: item for p, item in versions.items() if p not in accepted and accepts(item)}
+                accepted = dict(sorted(accepted.items()))
             if len(accepted) < len(expectation.roster):
                 return accepted
             expectation.complete = accepted

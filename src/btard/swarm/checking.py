@@ -21,9 +21,11 @@ from btard.swarm.validation import compute_part_reports
 async def check(services: Services, work: Work) -> None:
     """Report on every part: projections of the clipped difference, and its norm (Verifications 1 and 2)."""
     mine = work.part_of(services.me)
-    work.column_reports = await services.compute.run(lambda: _report_on_column(services, work, mine))
+    work.column_reports, reports = await services.compute.run(
+        lambda: (_report_on_column(services, work, mine), _report_on_all_parts(services, work))
+    )
     await services.conduct.found(work.round, work.attempt, mine, work.column_reports)
-    reports = await _report_on_all_parts(services, work)
+    reports = await services.conduct.reports(work.round, work.attempt, work.parts, reports) if reports else ()
     slot = services.slot(work, Phase.CONFIRM)
     contributors, parts = work.contributors, len(work.parts)
     work.checks = await services.exchange.run(
@@ -35,12 +37,10 @@ async def check(services: Services, work: Work) -> None:
     )
 
 
-async def _report_on_all_parts(services: Services, work: Work) -> tuple[Report, ...]:
+def _report_on_all_parts(services: Services, work: Work) -> tuple[Report, ...]:
+    """Return the true reports of our own gradient, one for every part; none if it does not count."""
     own = work.gradient
-    if own is None or services.me not in work.contributors:
-        return ()
-    reports = await services.compute.run(lambda: compute_part_reports(work, own))
-    return await services.conduct.reports(work.round, work.attempt, work.parts, reports)
+    return () if own is None or services.me not in work.contributors else compute_part_reports(work, own)
 
 
 def _report_on_column(services: Services, work: Work, part: Part) -> dict[PeerId, Report]:

@@ -13,15 +13,13 @@ Whatever makes somebody leave raises NewAttempt: the round runs again, from AGGR
 who remain and under the same commitments. Every step below may therefore be entered again.
 """
 
-from functools import partial
-
 from torch import Tensor
 
 from btard.rules.admission import Admission, decide_admission, draw_checks, find_works
 from btard.rules.admission import Work as CandidateWork
 from btard.rules.config import RunConfig
 from btard.rules.draws import combine_nonces, draw_round_validators
-from btard.rules.messages import Commit, Transcript
+from btard.rules.messages import Transcript
 from btard.rules.seal import Seal
 from btard.rules.succession import roster_of
 from btard.swarm.aggregation import aggregate, reveal
@@ -71,13 +69,15 @@ async def close_run(services: Services, work: Work) -> None:
 async def update(services: Services, work: Work, verified: Verified) -> State:
     """Apply the optimizer to ĝ, draw the validators, tie up the seal; provisional until the next COMMITs agree."""
     config = services.config
-    parameters, optimizer = await _step(services, work)
-    keep_update(services, work, is_applied=optimizer is not work.state.optimizer)
+    keep_update(services, work)
     q = combine_nonces(verified.confirms)
     works, admission = admit(config, work)
-    seal = await services.compute.run(
-        lambda: build_seal(config, work, verified.confirms, q, parameters, optimizer, admission)
-    )
+
+    def compute() -> tuple[Tensor, OptimizerState, Seal]:
+        parameters, optimizer = _step(services, work)
+        return parameters, optimizer, build_seal(config, work, verified.confirms, q, parameters, optimizer, admission)
+
+    parameters, optimizer, seal = await services.compute.run(compute)
     services.ledger.record_seal(seal)
     return State(
         round=work.round + 1,
@@ -106,25 +106,21 @@ def admit(config: RunConfig, work: Work) -> tuple[tuple[CandidateWork, ...], Adm
     return works, decide_admission(config, seal, work.commits, work.roster, gone, works)
 
 
-def keep_update(services: Services, work: Work, *, is_applied: bool) -> None:
-    """Write ĝ down while the next gradient is computed; the next COMMIT waits for it."""
+def keep_update(services: Services, work: Work) -> None:
+    """Write ĝ down; a large one while the next gradient is computed, and the next COMMIT waits for it."""
     assert work.aggregate is not None
-    services.updates.expect(work.round)
-    services.spawn(partial(services.updates.keep, work.round, work.aggregate, is_applied=is_applied))
+    later = services.updates.keep(work.round, work.aggregate, is_applied=work.is_update_due)
+    if later is not None:
+        services.spawn(later)
 
 
-async def _step(services: Services, work: Work) -> tuple[Tensor, OptimizerState]:
-    """Return x_{t+1} and the optimizer's memory.
-
-    Unchanged where more than half overflow (attacks B5) or nobody contributes.
-    """
-    assert work.commits is not None
-    state, merged = work.state, work.aggregate
-    assert merged is not None
-    overflows = sum(isinstance(m.payload, Commit) and m.payload.overflow for m in work.commits.messages)
-    if 2 * overflows > len(work.roster) or not work.contributors:
+def _step(services: Services, work: Work) -> tuple[Tensor, OptimizerState]:
+    """Return x_{t+1} and the optimizer's memory."""
+    assert work.aggregate is not None
+    state = work.state
+    if not work.is_update_due:
         return state.parameters, state.optimizer
-    return await services.compute.run(lambda: services.workload.step(state.parameters, merged, state.optimizer))
+    return services.workload.step(state.parameters, work.aggregate, state.optimizer)
 
 
 def build_seal(

@@ -223,6 +223,13 @@ class Work:
         return tuple(self.aggregates[part.aggregator].payload.norm for part in self.parts)  # type: ignore[union-attr]
 
     @property
+    def is_update_due(self) -> bool:
+        """Whether the optimizer steps: not where more than half overflow (attacks B5) or nobody contributes."""
+        assert self.commits is not None
+        overflows = sum(isinstance(m.payload, Commit) and m.payload.overflow for m in self.commits.messages)
+        return 2 * overflows <= len(self.roster) and bool(self.contributors)
+
+    @property
     def reports(self) -> Reports:
         """The agreed reports of this attempt, by contributor."""
         assert self.checks is not None

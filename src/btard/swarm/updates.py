@@ -5,7 +5,9 @@ x_t is the newest snapshot and every ĝ after it. A ĝ is written beside the nex
 and awaited before the COMMIT that names the state it led to: no round waits for the disk.
 """
 
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -33,22 +35,27 @@ class Updates:
         self._directory, self._ledger, self._disk = data_dir / UPDATES_DIRECTORY, ledger, disk
         self._written: dict[int, trio.Event] = {}
 
-    async def keep(self, number: int, aggregate: Tensor, *, is_applied: bool) -> None:
-        """Write the ĝ of a round, and whether x moved by it; ``written`` returns afterwards.
+    def keep(
+        self, number: int, aggregate: Tensor, *, is_applied: bool
+    ) -> Callable[[], Coroutine[object, object, None]] | None:
+        """Write the ĝ of a round, and whether x moved by it; of a large one, return the rest of the work.
+
+        Until that is done ``written`` waits.
 
         Raises:
             ConfigError: the disk is full.
         """
-        event, data = self._written[number], as_bytes(aggregate)
-        if data.nbytes > SMALL_BLOB:
-            await self._disk.run(lambda: self._write(number, data))
-        small = bytes(data) if data.nbytes <= SMALL_BLOB else None
-        self._ledger.record_update(number, small, is_applied=is_applied)
-        event.set()
-
-    def expect(self, number: int) -> None:
-        """Let ``written`` wait for the ĝ of a round."""
+        data = as_bytes(aggregate)
+        if data.nbytes <= SMALL_BLOB:
+            self._ledger.record_update(number, bytes(data), is_applied=is_applied)
+            return None
         self._written[number] = trio.Event()
+        return partial(self._keep_large, number, data, is_applied=is_applied)
+
+    async def _keep_large(self, number: int, data: memoryview, *, is_applied: bool) -> None:
+        await self._disk.run(lambda: self._write(number, data))
+        self._ledger.record_update(number, None, is_applied=is_applied)
+        self._written[number].set()
 
     def _write(self, number: int, data: memoryview) -> None:
         try:

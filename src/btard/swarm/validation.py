@@ -83,4 +83,4 @@ def compute_part_reports(work: Work, gradient: Gradient) -> tuple[Report, ...]:
 
 def _cut(work: Work, vector: Tensor) -> Sequence[Tensor]:
     """The slices of a whole vector, one for every part."""
-    return torch.split(vector, [part.elements for part in work.parts])
+    return vector.split_with_sizes([part.elements for part in work.parts])

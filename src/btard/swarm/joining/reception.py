@@ -95,7 +95,7 @@ class Reception:
         self._samples = {key: item for key, item in self._samples.items() if key[0] >= state.round - 1}
         self._began = {state.round - 1: self._began.get(state.round - 1, -1), state.round: state.attempt}
         self._charged = {key for key in self._charged if key[0] >= state.round - ROUNDS}
-        if is_open(self._config, state.seal):
+        if self._desk.has_tickets and is_open(self._config, state.seal):
             self._spawn(lambda: self._look_at_tickets(state))
         for check in state.checks:
             if check.checker == self._me:
@@ -136,8 +136,7 @@ class Reception:
         before, guests = work.previous, self._guests | self._dismissed
         if not guests or before is None or before.aggregate is None:
             return
-        is_applied = work.state.optimizer is not before.state.optimizer
-        self._newest = before.round, Update(before.aggregate, is_applied)
+        self._newest = before.round, Update(before.aggregate, before.is_update_due)
         place = self._place = encode_work(work, 0)
         name = name_place(place)
         for peer in map(PeerId, sorted(guests)):

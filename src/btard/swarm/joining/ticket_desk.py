@@ -175,6 +175,11 @@ class TicketDesk:
         """Return the tickets that were evaluated, and are what they claim to be."""
         return [self._kept[peer].ticket for peer in sorted(self._good)]
 
+    @property
+    def has_tickets(self) -> bool:
+        """Whether any ticket is kept."""
+        return bool(self._kept)
+
     async def evaluate_first(self, rank: Callable[[JoinTicket], bytes], count: int) -> None:
         """Have those evaluated that a draw puts first, until the first ``count`` of what is left are good.
 
