@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import ClassVar
 
 from btard.errors import (
@@ -81,13 +82,17 @@ class Truth:
         """The honest peers that never crash."""
         return self.honest - self.crashed
 
+    @cached_property
+    def _numbers(self) -> dict[bytes, int]:
+        return {peer: index for index, peer in enumerate(self.peers)}
+
     def index(self, peer: bytes) -> int:
         """The number of a peer."""
-        return self.peers.index(PeerId(peer))
+        return self._numbers[peer]
 
     def find(self, peer: bytes) -> int | None:
         """The number of a peer, None for a key that is nobody's."""
-        return self.index(peer) if peer in self.peers else None
+        return self._numbers.get(peer)
 
 
 class Balance:
