@@ -33,7 +33,7 @@ from btard.swarm.compute import ThreadCompute
 from btard.swarm.conduct import Conduct
 from btard.swarm.events import Event, RoundDone
 from btard.swarm.peer import Membership, run_peer
-from btard.swarm.updates import Updates
+from btard.swarm.updates import Updates, Writing
 from btard.swarm.workload import OptimizerState
 from btard.training.optimizers import make_optimizer
 
@@ -75,10 +75,20 @@ class Turns:
     def _watch_updates(self) -> None:
         keep = Updates.keep
 
-        async def keep_and_tell(updates: Updates, number: int, aggregate: Tensor, *, is_applied: bool) -> None:
-            await keep(updates, number, aggregate, is_applied=is_applied)
-            updates.forget(number - 2)  # a run with checkpoints does so too
-            self._written.set()
+        def keep_and_tell(updates: Updates, number: int, aggregate: Tensor, *, is_applied: bool) -> Writing | None:
+            def tell() -> None:
+                updates.forget(number - 2)  # a run with checkpoints does so too
+                self._written.set()
+
+            async def write_and_tell() -> None:
+                assert writing is not None
+                await writing()
+                tell()
+
+            writing = keep(updates, number, aggregate, is_applied=is_applied)
+            if writing is not None:
+                return write_and_tell
+            return tell()
 
         Updates.keep = keep_and_tell  # type: ignore[method-assign]
 

@@ -19,6 +19,9 @@ from btard.swarm.ledger import SMALL_BLOB, Ledger
 from btard.swarm.ledger_files import UPDATES_DIRECTORY, map_file, write_file
 from btard.swarm.state import as_bytes, read_values
 
+Writing = Callable[[], Coroutine[object, object, None]]
+"""The rest of a write, for a task of its own."""
+
 
 @dataclass(frozen=True)
 class Update:
@@ -35,9 +38,7 @@ class Updates:
         self._directory, self._ledger, self._disk = data_dir / UPDATES_DIRECTORY, ledger, disk
         self._written: dict[int, trio.Event] = {}
 
-    def keep(
-        self, number: int, aggregate: Tensor, *, is_applied: bool
-    ) -> Callable[[], Coroutine[object, object, None]] | None:
+    def keep(self, number: int, aggregate: Tensor, *, is_applied: bool) -> Writing | None:
         """Write the ĝ of a round, and whether x moved by it; of a large one, return the rest of the work.
 
         Until that is done ``written`` waits.
