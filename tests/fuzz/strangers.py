@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 import msgspec
 import trio
 from tests.fuzz.generate import HEADS, Generator, is_chatter
-from tests.net.raw_peer import RawPeer, receive_message, send_message
+from tests.net.raw_peer import SMALL_ORDER, RawPeer, receive_message, send_message
 
 from btard.net.frames import MAX_FRAME, MAX_PLAIN, FrameType, encode_bulk_start, encode_header
 from btard.net.handshake import MAX_HANDSHAKE_MESSAGE, Credentials, Handshake, Introduction
@@ -95,10 +95,11 @@ class Unknown:
         return False
 
     async def _first(self, stream: trio.SocketStream) -> bool:
-        """Send a first message that is changed, overheard, or too long."""
+        """Send a first message that is changed, overheard, too long, or a key that nobody shares a secret with."""
         message = Handshake(self._chance.choice(self._credentials), is_dialler=True).write()
         self._remember(message)
-        changed = self._chance.choice([self._generator.mutate(message), self._chance.choice(self._overheard)])
+        ways = [self._generator.mutate(message), self._chance.choice(self._overheard), self._chance.choice(SMALL_ORDER)]
+        changed = self._chance.choice(ways)
         await send_message(stream, changed[: MAX_HANDSHAKE_MESSAGE + self._chance.randrange(2)])
         return False
 

@@ -36,6 +36,16 @@ SIGNING = (
         "tests/net",
     ),
     mutant(
+        "let a key that shares no secret end the listener",
+        "design 6",
+        "net/handshake.py",
+        """        except _NOISE_ERRORS:
+            raise RemoteProtocolError("a handshake key is not valid") from None""",
+        """        except EOFError:
+            raise RemoteProtocolError("a handshake key is not valid") from None""",
+        "tests/net",
+    ),
+    mutant(
         "take an old contact record over a newer one",
         "attacks C17",
         "dht/storage.py",

@@ -11,6 +11,18 @@ TERMS = Terms(b"run", {"tau": bytes(8)})
 LOOPBACK = Address("127.0.0.1", 0)
 KIND = 7
 
+_PRIME = 2**255 - 19
+_ORDER_8 = (
+    0x00B8495F16056286FDB1329CEB8D09DA6AC49FF1FAE35616AEB8413B7C7AEBE0,
+    0x57119FD0DD4E22D8868E1C58C45C44045BEF839C55B1D0B1248C50A3BC959C5F,
+)
+SMALL_ORDER = [
+    (point | top << 255).to_bytes(32, "little")
+    for point in (0, 1, *_ORDER_8, _PRIME - 1, _PRIME, _PRIME + 1)
+    for top in (0, 1)
+]
+"""Every X25519 key with which all others share the same secret, zero; its highest bit does not count (RFC 7748, 5)."""
+
 
 class RawPeer:
     """A peer that writes whatever frames it likes after a correct handshake."""

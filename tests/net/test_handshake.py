@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from noise.connection import Keypair, NoiseConnection
+from tests.net.raw_peer import SMALL_ORDER
 
 from btard.errors import Refused, RemoteProtocolError
 from btard.identity import Identity
@@ -95,6 +96,35 @@ def test_any_first_message_is_read_or_rejected(message):
         answerer.write(BOB.introduce(0))
     except RemoteProtocolError:
         pass
+
+
+@pytest.mark.parametrize("key", SMALL_ORDER, ids=bytes.hex)
+def test_a_key_that_shares_no_secret_is_refused(key):
+    """A fresh key of small order is the mistake of whoever sent it, at the dialler and at who answers."""
+    answerer = Handshake(BOB, is_dialler=False)
+    answerer.read(key)
+    with pytest.raises(RemoteProtocolError):
+        answerer.write(BOB.introduce(0))
+    dialler, answerer = Handshake(ALICE, is_dialler=True), Handshake(BOB, is_dialler=False)
+    answerer.read(dialler.write())
+    with pytest.raises(RemoteProtocolError):
+        dialler.read_introduction(key + answerer.write(BOB.introduce(0))[len(key) :])
+
+
+@pytest.mark.parametrize("key", SMALL_ORDER, ids=bytes.hex)
+def test_a_lasting_key_that_shares_no_secret_is_refused(key):
+    """A static key of small order, well encrypted, is refused by who answers, and by the dialler."""
+    dialler, answerer = Handshake(ALICE, is_dialler=True), Handshake(BOB, is_dialler=False)
+    answerer._state.s.public_bytes = key
+    answerer.read(dialler.write())
+    with pytest.raises(RemoteProtocolError, match="message"):
+        dialler.read(answerer.write(BOB.introduce(0)))
+    dialler, answerer = Handshake(ALICE, is_dialler=True), Handshake(BOB, is_dialler=False)
+    dialler._state.s.public_bytes = key
+    answerer.read(dialler.write())
+    dialler.read(answerer.write(BOB.introduce(0)))
+    with pytest.raises(RemoteProtocolError, match="message"):
+        answerer.read(dialler.write(ALICE.introduce(1)))
 
 
 @given(st.integers(0, 400), st.integers(0, 255), st.booleans())

@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 import trio
 import trio.testing
-from tests.net.raw_peer import TERMS, RawPeer, assert_alive, dial_raw, receive_message, send_message
+from tests.net.raw_peer import SMALL_ORDER, TERMS, RawPeer, assert_alive, dial_raw, receive_message, send_message
 
 from btard.errors import ConfigError, ConnectionLost, NetworkError, RemoteProtocolError, Unreachable
 from btard.identity import Identity
@@ -37,6 +37,16 @@ async def test_garbage_in_the_handshake_harms_nobody(hub, transport, stage):
             pass
         await stream.aclose()
     assert not hub.connected
+    await assert_alive(hub, transport.address)
+
+
+@pytest.mark.parametrize("key", SMALL_ORDER, ids=bytes.hex)
+async def test_a_key_of_small_order_ends_its_connection_only(hub, transport, key):
+    """One packet of 34 bytes, a key with which nobody shares a secret, ends nothing but the connection it came on."""
+    stream = await trio.open_tcp_stream(transport.address.host, transport.address.port)
+    await send_message(stream, key)
+    await RawPeer(stream, FrameKey(bytes(32))).closed()
+    await stream.aclose()
     await assert_alive(hub, transport.address)
 
 

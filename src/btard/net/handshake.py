@@ -88,8 +88,15 @@ class Handshake:
         self._state = self._noise.noise_protocol.handshake_state
 
     def write(self, payload: bytes = b"") -> bytes:
-        """Return our next message."""
-        return bytes(self._noise.write_message(payload))
+        """Return our next message.
+
+        Raises:
+            RemoteProtocolError: the peer's fresh key is one with which all keys share the same secret, zero.
+        """
+        try:
+            return bytes(self._noise.write_message(payload))
+        except _NOISE_ERRORS:
+            raise RemoteProtocolError("a handshake key is not valid") from None
 
     def read(self, message: bytes) -> bytes:
         """Return the payload of the peer's next message.
