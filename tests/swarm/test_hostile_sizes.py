@@ -6,11 +6,12 @@ import pytest
 import trio
 from tests.swarm.hostile_swarm import HostileSwarm
 
-from btard.identity import Identity
+from btard.identity import Identity, PeerId
 from btard.net import MAX_CONTROL, Hub, MemoryNetwork, Terms
 from btard.rules.config import RunConfig
 from btard.rules.evidence import Cause, DepartureKind
-from btard.rules.messages import Check, Phase, Position, Report, Stage
+from btard.rules.messages import Ballot, Check, Phase, Position, Report, SignedMessage, Stage, View
+from btard.rules.recovery import compute_views_digest
 from btard.rules.roster import Roster
 from btard.swarm.audit import audit_ledger
 from btard.swarm.broadcast import MAX_ORDINARY_MESSAGE, Broadcast, take_small
@@ -18,7 +19,8 @@ from btard.swarm.conduct import Conduct
 from btard.swarm.events import Event, RoundDone
 from btard.swarm.frames import StageAnswer, StageRequest
 from btard.swarm.ledger import Ledger
-from btard.wire import decode, encode, open_message, sign_message
+from btard.swarm.settlement import Settlement, open_settlement
+from btard.wire import MAX_MESSAGE, decode, encode, open_message, sign_message
 
 Clock = trio.testing.MockClock
 Z = 1
@@ -73,6 +75,26 @@ async def test_an_answer_about_a_stage_fits_whatever_is_held(tmp_path: Path) -> 
     served = [open_message(config.run_id, envelope).sender for page in pages for envelope in page.envelopes]
     assert served == sorted(identity.peer_id for identity in others)
     assert len(pages) == 2
+
+
+def test_a_certificate_that_may_be_told_is_taken() -> None:
+    """Whoever makes views large does not have honest members cut each other's links over the certificate."""
+    members = [Identity(bytes([number]) * 32) for number in range(4)]
+    config = RunConfig(founder=members[0].peer_id.hex(), genesis_size=4, elements=64, chunk_size=4)
+    roster, stage = Roster.of([item.peer_id for item in members]), Stage(0, 0, Phase.VIEW)
+
+    def say(payload: View | Ballot, phase: Phase) -> dict[PeerId, SignedMessage]:
+        where = stage._replace(phase=phase)
+        said = [sign_message(item, config.run_id, roster.digest, where, b"", payload) for item in members]
+        return {message.sender: message for message in sorted(said, key=lambda message: message.sender)}
+
+    position = Position(2, 0, int(Phase.CHECK), 0)
+    views = say(View(position, False, (), (bytes(240 * 1024),), (), b"", (), False), Phase.VIEW)
+    votes = say(Ballot((), compute_views_digest(views)), Phase.BALLOT)
+    settlement = Settlement(views, (), (), tuple(votes.values()))
+    body = encode(settlement.proof)
+    assert MAX_MESSAGE < len(body) <= MAX_CONTROL
+    assert open_settlement(config, roster, 0, body) == settlement
 
 
 def test_small_items_are_taken_first() -> None:

@@ -13,6 +13,7 @@ import structlog
 
 from btard.errors import RemoteProtocolError
 from btard.identity import Context, PeerId, digest
+from btard.net import MAX_CONTROL
 from btard.rules.agreement import find_conclusion
 from btard.rules.config import RunConfig
 from btard.rules.evidence import CertificateProof, ConclusionProof, EquivocationProof
@@ -105,7 +106,11 @@ def open_settlement(config: RunConfig, roster: Roster, attempt: int, body: bytes
     Raises:
         RemoteProtocolError: malformed, or a bad signature.
     """
-    proof: CertificateProof | ConclusionProof = decode(body, CertificateProof | ConclusionProof)  # type: ignore[arg-type]
+    proof: CertificateProof | ConclusionProof = decode(
+        body,
+        CertificateProof | ConclusionProof,  # type: ignore[arg-type]
+        limit=MAX_CONTROL,
+    )
     envelopes, phase = (
         (proof.ballots, Phase.BALLOT) if isinstance(proof, CertificateProof) else (proof.conclusions, Phase.CONCLUDE)
     )
