@@ -12,6 +12,7 @@ from btard.errors import ConfigError, ConnectionLost, NetworkError, RemoteProtoc
 from btard.identity import Identity
 from btard.net import MAX_BULK, MAX_CONTROL, Address, Hub, open_tcp, refuse_bulk
 from btard.net.frames import MAX_PLAIN, FrameKey, FrameType, encode_bulk_start
+from btard.net.hail import EPHEMERAL_SIZE
 from btard.net.handshake import Credentials, Handshake
 from btard.net.tcp_link import TcpLink
 
@@ -47,6 +48,18 @@ async def test_a_key_of_small_order_ends_its_connection_only(hub, transport, key
     await send_message(stream, key)
     await RawPeer(stream, FrameKey(bytes(32))).closed()
     await stream.aclose()
+    await assert_alive(hub, transport.address)
+
+
+async def test_a_bug_in_the_handshake_ends_one_connection(hub, transport, monkeypatch, capsys):
+    """What nobody thought of is logged with its traceback, and does not let a connection from anybody end the peer."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Handshake, "read", lambda self, message: 1 // 0)
+        stream = await trio.open_tcp_stream(transport.address.host, transport.address.port)
+        await send_message(stream, bytes(EPHEMERAL_SIZE))
+        await RawPeer(stream, FrameKey(bytes(32))).closed()
+        await stream.aclose()
+    assert "ZeroDivisionError" in capsys.readouterr().out
     await assert_alive(hub, transport.address)
 
 

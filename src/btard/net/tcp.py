@@ -92,6 +92,8 @@ class TcpTransport:
                 log.info("a connection was refused", reason=str(error))
             except (EOFError, *SOCKET_ERRORS) as error:
                 log.debug("a handshake broke off", error=str(error))
+            except Exception:  # a bug here must not let one connection, of anybody, end the peer
+                log.exception("a connection was dropped")
 
     async def _offer(self, link: TcpLink) -> None:
         try:
