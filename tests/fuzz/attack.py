@@ -52,7 +52,7 @@ class Attack:
                 nursery.start_soon(self._throw_as_members, target, Path(directory))
             self.summary.exit_code = target.returncode
             text = (Path(directory) / "stderr").read_text(errors="replace")
-            self.summary.tracebacks = [line for line in text.splitlines() if any(word in line for word in SUSPECT)]
+            self.summary.tracebacks = find_suspicious(text)
             if self.summary.tracebacks:
                 sys.stderr.write(text[-20_000:])
         return self.summary
@@ -125,6 +125,14 @@ class Attack:
     def _count_member(self, *, is_chatter: bool) -> None:
         self.summary.thrown[NAMES[2]] += 1
         self.summary.chatter[NAMES[2]] += is_chatter
+
+
+def find_suspicious(text: str) -> list[str]:
+    """Return the lines of standard error that tell of a mistake, and behind them its last words: the exception."""
+    lines = text.splitlines()
+    found = [line for line in lines if any(word in line for word in SUSPECT)]
+    words = [line.strip(" |+-") for line in lines]
+    return [*found, *[line for line in words if line][-1:]] if found else []
 
 
 @asynccontextmanager

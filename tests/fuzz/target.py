@@ -181,10 +181,10 @@ class Target:
             addresses[identity.peer_id] = tcp.address
             await nursery.start(hub.run)
             task_status.started()
-            if index:
-                await hub.connect(config.founder_id, addresses[config.founder_id])
             member = make_member(identity, config, data_dir, lambda event: self._watch(index, event))
             try:
+                if index:
+                    await hub.connect(config.founder_id, addresses[config.founder_id])
                 await run_peer(member, hub, StaticDirectory(addresses))
                 self.violations.append(f"peer {index} ended before its run")
             except BtardError as error:

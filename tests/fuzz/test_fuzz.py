@@ -1,10 +1,11 @@
 """A small attack of every run of the tests; ``nox -s fuzz -- --frames 1000000`` is the large one."""
 
 import random
+import traceback
 
 import pytest
 import trio
-from tests.fuzz.attack import Attack
+from tests.fuzz.attack import Attack, find_suspicious
 from tests.fuzz.delays import Delays
 from tests.fuzz.generate import STRUCTS, Generator, is_chatter
 from tests.fuzz.guidance import ALICE, RUN_ID, find_decoder, grow_corpus, observe
@@ -22,8 +23,9 @@ FRAMES = 1500
 
 def test_a_live_peer_bears_a_small_attack() -> None:
     """Thousands of malformed frames at a peer of a live swarm: no traceback, nobody leaves, the rounds go on."""
-    summary = trio.run(Attack(FRAMES, random.Random().randrange(2**32), 200, lambda summary: None).run)
-    assert summary.violations == [], "\n".join(summary.violations)
+    seed = random.Random().randrange(2**32)
+    summary = trio.run(Attack(FRAMES, seed, 200, lambda summary: None).run)
+    assert summary.violations == [], "\n".join([f"seed {seed}", *summary.violations])
     assert summary.frames >= FRAMES
     assert set(summary.thrown) == {"unknown", "stranger", "member"}
     assert summary.rounds > 0
@@ -95,6 +97,15 @@ def test_the_verdict_notices_what_is_wrong() -> None:
     assert Summary(statuses=calm, exit_code=1).violations == ["the target ended with 1"]
     assert Summary(statuses=calm, tracebacks=["Traceback"], exit_code=0).violations == ["standard error: Traceback"]
     assert Summary().violations == ["the target never answered"]
+
+
+def test_the_verdict_says_what_ended_the_target() -> None:
+    """The exception is quoted from the deepest of the groups that it comes in; what is no mistake is not quoted."""
+    with pytest.raises(ExceptionGroup) as caught:
+        raise ExceptionGroup("outer", [ExceptionGroup("inner", [ValueError("of a stranger's making")])])
+    text = "".join(traceback.format_exception(caught.value))
+    assert find_suspicious(f"a warning\n{text}")[-1] == "ValueError: of a stranger's making"
+    assert find_suspicious("a warning\n") == []
 
 
 @pytest.mark.parametrize(
