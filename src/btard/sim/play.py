@@ -48,6 +48,8 @@ LOOK_S = 5 * DELAY_S
 
 MOST_AT_ONCE = 1_000_000
 """Messages sent at one instant of virtual time that can have an honest reason: 24 peers at once send some thousands."""
+RARELY = 10_000_000
+"""New objects after which to look for garbage."""
 MEMORY = Path("/dev/shm")  # noqa: S108  a directory of our own is made in it
 
 
@@ -302,10 +304,13 @@ def find_clocks(scenario: Scenario) -> dict[int, SkewedClock]:
 
 @contextmanager
 def rare_collections() -> Iterator[None]:
-    """Look for garbage seldom: what a simulation allocates per message is freed by counting references."""
+    """Look for garbage seldom: what a simulation allocates per message is freed by counting references.
+
+    What it keeps to the end would be looked through each time: some 10,000 objects a round, most of them messages.
+    """
     before = gc.get_threshold()
     gc.freeze()
-    gc.set_threshold(1_000_000, 20, 100)
+    gc.set_threshold(RARELY, 20, 100)
     try:
         yield
     finally:
@@ -329,7 +334,7 @@ def play(
         with ledgers_in_memory(), crashing, freezing, skewed(find_clocks(scenario)):
             virtual_s = run_deterministically(stage.run, scenario.seed)
         stage.audit()
-    return stage.report(virtual_s, time.perf_counter() - started)
+        return stage.report(virtual_s, time.perf_counter() - started)
 
 
 def play_in_memory(scenario: Scenario, trace_path: Path | None = None, tell: Callable[[str], None] = ignore) -> Report:
