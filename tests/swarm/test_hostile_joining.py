@@ -9,7 +9,7 @@ import trio
 from msgspec.structs import replace
 from tests.swarm.joining_scenes import MEMBERS, SECOND, STRANGER, Idle, build, find, play, require_sound
 
-from btard.attacks import Equivocate
+from btard.attacks import Equivocate, WrongAggregate
 from btard.identity import JoinTicket, PeerId
 from btard.net import Hub
 from btard.rules.disputes import DisputeKind
@@ -317,6 +317,16 @@ def test_false_accusation_at_an_entry_costs_the_accuser_its_place(tmp_path: Path
     banned = [event for event in find(outcome, 0, Departed) if event.kind is DepartureKind.BAN]
     assert [(event.round, event.cause) for event in banned] == [(promoted, Cause.FALSE_ACCUSATION)]
     assert len(outcome.peers[0].rounds[-1].roster) == MEMBERS
+    require_sound(swarm, outcome)
+
+
+def test_wrong_aggregate_of_a_newcomer_in_its_first_round_is_proven(tmp_path: Path) -> None:
+    """It has said no COMMIT in that round, and is banned by a proof that every audit accepts (seed 90269)."""
+    swarm = build(tmp_path, {STRANGER: COMES_S}, {STRANGER: WrongAggregate(1, seed=0)}, **QUICK)
+    outcome = play(swarm)
+    promoted = find(outcome, STRANGER, Promoted)[0].round
+    banned = [event for event in find(outcome, 0, Departed) if event.kind is DepartureKind.BAN]
+    assert [(event.round, event.cause) for event in banned] == [(promoted, Cause.WRONG_AGGREGATE)]
     require_sound(swarm, outcome)
 
 

@@ -90,23 +90,25 @@ def _require_stage(attempt: _Attempt, transcript: Transcript, phase: Phase) -> N
 
 
 def _open_commits(attempt: _Attempt, proof: ColumnProof) -> Transcript:
-    """The COMMITs of all who remain."""
+    """The COMMITs of all who remain; a newcomer has said none in its first round."""
     commits = open_commits(attempt.chain, proof.commits, proof.round)
-    _require_all(attempt, commits)
+    electorate = attempt.chain.electorate_in(proof.round, proof.attempt)
+    assert electorate is not None
+    _require_all(electorate, commits)
     return commits
 
 
-def _require_all(attempt: _Attempt, transcript: Transcript) -> None:
+def _require_all(roster: Roster, transcript: Transcript) -> None:
     senders = [message.sender for message in transcript.messages]
     phase = transcript.stage.phase.name
-    require(senders == list(attempt.remaining.members), f"a member's {phase} is missing or one too many")
+    require(senders == list(roster.members), f"a member's {phase} is missing or one too many")
 
 
 def _open_aggregates(attempt: _Attempt, proof: ColumnProof, commits: Transcript) -> Transcript:
     """The AGGREGATEs of all who remain; every aggregator has signed from which commitments it reduced."""
     aggregates = open_stage(attempt.chain, proof.aggregates, Phase.AGGREGATE)
     _require_stage(attempt, aggregates, Phase.AGGREGATE)
-    _require_all(attempt, aggregates)
+    _require_all(attempt.remaining, aggregates)
     followed = digest(Context.TRANSCRIPT, proof.reason, commits.digest)
     follows = all(message.previous == followed for message in aggregates.messages)
     require(follows, "the aggregates follow other commitments than those shown")
@@ -174,7 +176,7 @@ def _open_directions(attempt: _Attempt, proof: ColumnProof, aggregates: Transcri
     """The directions of the attempt; everyone, the departed too, revealed a nonce after these very AGGREGATEs."""
     reveals = open_stage(attempt.chain, proof.reveals, Phase.REVEAL)
     _require_stage(attempt, reveals, Phase.REVEAL)
-    _require_all(attempt, reveals)
+    _require_all(attempt.remaining, reveals)
     follows = all(message.previous == aggregates.digest for message in reveals.messages)
     require(follows, "the reveals follow other aggregates than those shown")
     require(not find_broken_reveals(aggregates, reveals), "a nonce is not the promised one")
