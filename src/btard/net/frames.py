@@ -136,7 +136,6 @@ def decode_bulk_start(plain: bytes) -> tuple[int, bytes, int]:
 
 
 @lru_cache(maxsize=4096)
-@lru_cache(maxsize=1024)
 def compute_control_size(head_size: int) -> int:
     """Return the bytes on the wire of a control message."""
     plain = head_size + 1
