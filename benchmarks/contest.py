@@ -38,11 +38,15 @@ class TeamFailed(Exception):
 
 @dataclass(frozen=True)
 class Task:
-    """What every team has to do: reduce vectors of ``elements`` float32, one for each of ``peers`` processes."""
+    """What every team has to do: reduce vectors of ``elements`` float32, one for each of ``peers`` processes.
+
+    Where there is a ``run_file`` they are the gradients of what it says to train, which is part of a turn.
+    """
 
     peers: int
     elements: int
     seed: int
+    run_file: Path | None = None
 
 
 @dataclass
@@ -66,6 +70,7 @@ class Team:
         for rank in range(task.peers):
             words = {"rank": rank, "peers": task.peers, "elements": task.elements, "seed": task.seed}
             options = [f"--{name}={value}" for name, value in words.items()]
+            options += [f"--run-file={task.run_file}"] if task.run_file else []
             command = [str(python), "-m", f"benchmarks.contestants.{self.name}", *options]
             with (self.directory / f"errors-{rank}").open("wb") as errors:
                 process = subprocess.Popen(

@@ -14,6 +14,7 @@ milliseconds, ``cpu_ms_by_line`` what the CPU time of a peer goes to.
 """
 
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -37,11 +38,11 @@ FIGURES = {
 }
 
 
-def format_result(result: Result) -> str:
-    """Return the result as Markdown."""
-    rows = [[name, *(team.get(key) for key in FIGURES)] for name, team in result["results"].items()]
+def format_result(result: Result, figures: Mapping[str, str] = FIGURES) -> str:
+    """Return the result as Markdown; ``figures`` are the columns, with their headings."""
+    rows = [[name, *(team.get(key) for key in figures)] for name, team in result["results"].items()]
     lines = [f"`{result['command']}`  ", f"{result['machine']}, commit {shorten(result['commit'])}", ""]
-    lines += [format_table(["", *FIGURES.values()], rows), ""]
+    lines += [format_table(["", *figures.values()], rows), ""]
     pairs = [[name, *(ratio.get(key) for key in ("median", "min", "max"))] for name, ratio in result["ratios"].items()]
     if pairs:
         lines += [format_table(["btard over", "median", "min", "max"], pairs), ""]
@@ -53,7 +54,7 @@ def format_result(result: Result) -> str:
     return "\n".join(lines)
 
 
-def check_rivals(text: str) -> list[str]:
+def check_rivals(text: str, known: Sequence[str] = RIVALS) -> list[str]:
     """Return the names in a list with commas.
 
     Raises:
@@ -61,8 +62,8 @@ def check_rivals(text: str) -> list[str]:
     """
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
-        if name not in RIVALS:
-            raise typer.BadParameter(f"{name}: known are {', '.join(RIVALS)}")
+        if name not in known:
+            raise typer.BadParameter(f"{name}: known are {', '.join(known)}")
     return list(dict.fromkeys(names))
 
 

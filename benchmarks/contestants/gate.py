@@ -21,13 +21,17 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Role:
-    """Which of how many peers this process is, and what it reduces: ``elements`` float32 drawn from ``seed``."""
+    """Which of how many peers this process is, and what it reduces: ``elements`` float32 drawn from ``seed``.
+
+    Or the gradients of what ``run_file``, if there is one, says to train: then ``elements`` are its parameters.
+    """
 
     rank: int
     peers: int
     elements: int
     seed: int
     directory: str
+    run_file: str = ""
 
 
 def parse_role() -> Role:
@@ -36,6 +40,7 @@ def parse_role() -> Role:
     for name in ("rank", "peers", "elements", "seed"):
         parser.add_argument(f"--{name}", type=int, required=True)
     parser.add_argument("--directory", required=True, help="where all processes of the contestant may leave files")
+    parser.add_argument("--run-file", default="", help="what to train; else gradients are noise")
     return Role(**vars(parser.parse_args()))
 
 

@@ -56,6 +56,21 @@ def test_equal_arguments_give_equal_bits(task: DigitsTask) -> None:
     assert not torch.equal(gradient, task.gradient(x, OTHER))
 
 
+def test_the_module_does_the_same_work(task: DigitsTask, threads: int) -> None:
+    """Its gradient on the same minibatch is the task's, and a step of it changes no vector of ours."""
+    torch.set_num_threads(1)
+    x = task.initial_parameters(SEED)
+    module, batch = task.module(x), task.minibatch(SEED)
+    batch.loss(module(*batch.inputs)).backward()
+    found = torch.cat([parameter.grad.reshape(-1) for parameter in module.parameters()])
+    assert torch.allclose(found, task.gradient(x, SEED), rtol=1e-4, atol=1e-7)
+    assert torch.equal(torch.cat([p.detach().reshape(-1) for p in module.parameters()]), x)
+    with torch.no_grad():
+        next(module.parameters()).zero_()
+    assert torch.equal(x, task.initial_parameters(SEED))
+    assert len(batch.inputs[0]) == task.batch_size
+
+
 def test_thread_count_changes_nothing(task: DigitsTask, threads: int) -> None:
     """The gradient is computed on one thread, and the caller's count comes back."""
     x = task.initial_parameters(SEED)

@@ -5,13 +5,15 @@ from btard.training.tasks.draws import draw_indices, draw_permutation, draw_unif
 from btard.training.tasks.flat import FlatModule, one_thread
 from btard.training.tasks.overflow import guard_overflow
 from btard.training.tasks.registry import load_task
-from btard.training.tasks.task import Evaluation, Option, Task
+from btard.training.tasks.task import Evaluation, Minibatch, ModuleTask, Option, Task
 from btard.training.tasks.text import TextTask
 
 __all__ = [
     "DigitsTask",
     "Evaluation",
     "FlatModule",
+    "Minibatch",
+    "ModuleTask",
     "Option",
     "Task",
     "TextTask",

@@ -12,7 +12,7 @@ from btard.errors import ConfigError
 from btard.identity import Context, digest
 from btard.training.tasks.draws import draw_indices, draw_permutation
 from btard.training.tasks.flat import FlatModule
-from btard.training.tasks.task import Evaluation
+from btard.training.tasks.task import Evaluation, Minibatch
 
 HOLDOUT_SHARE = 0.3
 
@@ -45,12 +45,19 @@ class DigitsTask:
         return self._model.initial_parameters(seed)
 
     def gradient(self, parameters: Tensor, seed: bytes) -> Tensor:
-        """Return the mean gradient of ``batch_size`` training images, drawn with replacement by ``seed``."""
+        """Return the mean gradient of the training images that ``seed`` draws."""
+        inputs, loss = self.minibatch(seed)
+        return self._model.gradient(parameters, *inputs, loss=loss)
+
+    def module(self, parameters: Tensor) -> nn.Module:
+        """Return the network at ``parameters``."""
+        return self._model.materialise(parameters)
+
+    def minibatch(self, seed: bytes) -> Minibatch:
+        """Return ``batch_size`` training images, drawn with replacement by ``seed``, and their cross entropy."""
         batch = self._train[draw_indices(seed, self.batch_size, len(self._train))]
         labels = self._labels[batch]
-        return self._model.gradient(
-            parameters, self._images[batch], loss=lambda logits: functional.cross_entropy(logits, labels)
-        )
+        return Minibatch((self._images[batch],), lambda logits: functional.cross_entropy(logits, labels))
 
     def evaluate(self, parameters: Tensor) -> Evaluation:
         """Return cross entropy and accuracy on the 30% that no minibatch contains."""

@@ -6,6 +6,7 @@ vector. What would make two calls differ is taken out here once: thread count, m
 grad mode, dropout, buffers.
 """
 
+import copy
 import math
 import threading
 from collections.abc import Callable, Iterator
@@ -70,6 +71,15 @@ class FlatModule:
         """Return the module's output under ``parameters``, shape (D,), without recording a graph."""
         with torch.no_grad(), one_thread():
             return self._call(self._views(parameters), *inputs)
+
+    def materialise(self, parameters: Tensor) -> nn.Module:
+        """Return a module of its own memory, its parameters a copy of ``parameters``, shape (D,)."""
+        module = copy.deepcopy(self._module).to_empty(device="cpu")
+        values = self._views(parameters)
+        with torch.no_grad():
+            for name, own in module.named_parameters():
+                own.copy_(values[name])
+        return module
 
     def gradient(self, parameters: Tensor, *inputs: Tensor, loss: Callable[[Tensor], Tensor]) -> Tensor:
         """Return the gradient of ``loss(module(*inputs))`` at ``parameters``; both have shape (D,), float32."""

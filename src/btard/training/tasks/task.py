@@ -5,9 +5,10 @@ A task is a function from (parameters, seed) to a gradient. Because it depends o
 anyone can recompute anyone's gradient: that is all of Verification 3.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 Option = str | int | float | bool
 
@@ -49,3 +50,24 @@ class Task(Protocol):
 
     def fingerprint(self) -> bytes:
         """Return a 32-byte digest of the data and of the options that change a gradient."""
+
+
+class Minibatch(NamedTuple):
+    """What a module is called with, and the loss of what it returns, a mean over the samples."""
+
+    inputs: tuple[Tensor, ...]
+    loss: Callable[[Tensor], Tensor]
+
+
+class ModuleTask(Task, Protocol):
+    """A task whose gradient is a torch module's, as both shipped ones are: other trainers can do the same work."""
+
+    @property
+    def batch_size(self) -> int:
+        """Samples in one minibatch."""
+
+    def module(self, parameters: Tensor) -> nn.Module:
+        """Return the module at ``parameters``, shape (D,), on the CPU, to be trained on: its memory is its own."""
+
+    def minibatch(self, seed: bytes) -> Minibatch:
+        """Return the minibatch of ``gradient`` for the same 32-byte ``seed``."""

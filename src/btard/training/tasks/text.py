@@ -18,7 +18,7 @@ from btard.errors import ConfigError
 from btard.identity import Context, digest
 from btard.training.tasks.draws import draw_indices
 from btard.training.tasks.flat import FlatModule
-from btard.training.tasks.task import Evaluation
+from btard.training.tasks.task import Evaluation, Minibatch
 
 # Files that every Python from 3.11 on has under these names; about 1.7 MB.
 FILES = (
@@ -84,12 +84,19 @@ class TextTask:
         return self._model.initial_parameters(seed)
 
     def gradient(self, parameters: Tensor, seed: bytes) -> Tensor:
-        """Return the mean gradient over ``batch_size`` windows of the training files, drawn by ``seed``."""
+        """Return the mean gradient over the windows of the training files that ``seed`` draws."""
+        inputs, loss = self.minibatch(seed)
+        return self._model.gradient(parameters, *inputs, loss=loss)
+
+    def module(self, parameters: Tensor) -> nn.Module:
+        """Return the transformer at ``parameters``."""
+        return self._model.materialise(parameters)
+
+    def minibatch(self, seed: bytes) -> Minibatch:
+        """Return ``batch_size`` windows of the training files, drawn by ``seed``, and their bytes' cross entropy."""
         starts = draw_indices(seed, self.batch_size, len(self._train) - self._shape.context)
         inputs, targets = _cut(self._train, starts, self._shape.context)
-        return self._model.gradient(
-            parameters, inputs, loss=lambda logits: functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
-        )
+        return Minibatch((inputs,), lambda logits: functional.cross_entropy(logits.flatten(0, 1), targets.flatten()))
 
     def evaluate(self, parameters: Tensor) -> Evaluation:
         """Return cross entropy and next-byte accuracy on 64 evenly spaced windows of the held-out files."""
