@@ -128,7 +128,11 @@ def main(
     ] = None,
     path: Annotated[Path | None, Option("--json", help="where to write the result")] = None,
 ) -> None:
-    """Measure training of real processes, beside DistributedDataParallel in turns."""
+    """Measure samples per second of a whole swarm of real processes, beside DistributedDataParallel in turns.
+
+    A turn is one step of the optimizer by all processes, the gradient's computation included. Of ours only
+    contributors' samples count: one member a round redoes another's gradient, which is what security costs.
+    """
     rivals = check_rivals(against, RIVALS)
     if optimizer not in OPTIMIZERS:
         raise typer.BadParameter(f"{optimizer}: known are {', '.join(OPTIMIZERS)}")
