@@ -1,19 +1,24 @@
 """
 How fast is an authenticated link? Bulk messages between two processes on loopback, beside a bare trio stream.
 
-Prints GB/s (10^9 bytes) of both and their ratio; the link encrypts, authenticates and decrypts into one buffer.
+GB/s (10^9 bytes) of both, in turns, and their ratio; the link encrypts, authenticates and decrypts into one buffer.
 """
 
-import argparse
 import multiprocessing
+import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Annotated
 
 import structlog
 import trio
+import typer
+from typer import Option
 
+from benchmarks.report import Result, compute_median, compute_ratios, describe, format_table, shorten, write
 from btard.identity import Identity
 from btard.net import Address, Terms, open_tcp
 
@@ -22,6 +27,7 @@ LOOPBACK = Address("127.0.0.1", 0)
 MIB = 1 << 20
 
 Sender = Callable[[int, int, int], Awaitable[None]]
+Receiver = Callable[[int, int, Callable[[int], None]], Awaitable[float]]
 
 
 async def send_over_link(port: int, size: int, count: int) -> None:
@@ -85,7 +91,7 @@ def run_sender(send: Sender, size: int, count: int, ports: Connection) -> None:
     trio.run(send, ports.recv(), size, count)
 
 
-def measure(receive: Callable[..., Awaitable[float]], send: Sender, size: int, count: int) -> float:
+def measure(receive: Receiver, send: Sender, size: int, count: int) -> float:
     """Return GB/s from a second process to this one."""
     context = multiprocessing.get_context("spawn")
     theirs, ours = context.Pipe(duplex=False)
@@ -96,19 +102,51 @@ def measure(receive: Callable[..., Awaitable[float]], send: Sender, size: int, c
     return size * (count - 1) / seconds / 1e9
 
 
-def main() -> None:
-    """Parse the command line, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, default=16, help="MiB in one message (default 16)")
-    parser.add_argument("--count", type=int, default=100, help="messages in one run (default 100)")
-    parser.add_argument("--runs", type=int, default=3, help="runs of each, alternating (default 3)")
-    options = parser.parse_args()
+def sum_up(speeds: Mapping[str, Sequence[float]]) -> Result:
+    """Return GB/s of both, and the ratio of speeds run by run."""
+    results = {
+        name: {
+            "median_gb_s": round(compute_median(seen), 3),
+            "min_gb_s": round(min(seen), 3),
+            "max_gb_s": round(max(seen), 3),
+        }
+        for name, seen in speeds.items()
+    }
+    return {"results": results, "throughput": {"bare": compute_ratios(speeds["link"], speeds["bare"])}}
+
+
+def format_result(result: Result) -> str:
+    """Return the result as Markdown."""
+    rows = [[name, *figures.values()] for name, figures in result["results"].items()]
+    lines = [f"`{result['command']}`  ", f"{result['machine']}, commit {shorten(result['commit'])}", ""]
+    lines += [format_table(["", "median GB/s", "min", "max"], rows), ""]
+    ratios = [["bare", *result["throughput"]["bare"].values()]]
+    return "\n".join([*lines, format_table(["speed of the link over", "median", "min", "max"], ratios)])
+
+
+def main(
+    size: Annotated[int, Option(min=1, help="MiB in one message")] = 16,
+    count: Annotated[int, Option(min=2, help="messages in one run; the first one is not counted")] = 100,
+    runs: Annotated[int, Option(min=1, help="runs of each, in turns")] = 3,
+    path: Annotated[Path | None, Option("--json", help="where to write the result")] = None,
+) -> None:
+    """Measure bulk messages over an authenticated link between two processes, beside a bare stream in turns."""
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
-    for run in range(options.runs):
-        raw = measure(receive_raw, send_raw, options.size * MIB, options.count)
-        link = measure(receive_over_link, send_over_link, options.size * MIB, options.count)
-        print(f"run {run + 1}: link {link:.2f} GB/s, bare stream {raw:.2f} GB/s, ratio {link / raw:.2f}")
+    result = describe("channel") | {"message_mib": size, "messages": count}
+    sides: dict[str, tuple[Receiver, Sender]] = {
+        "bare": (receive_raw, send_raw),
+        "link": (receive_over_link, send_over_link),
+    }
+    speeds: dict[str, list[float]] = {name: [] for name in sides}
+    for run in range(runs):
+        for name, (receive, send) in sides.items():
+            speeds[name].append(measure(receive, send, size * MIB, count))
+        said = ", ".join(f"{name} {seen[-1]:.2f} GB/s" for name, seen in speeds.items())
+        print(f"run {run + 1} of {runs}: {said}", file=sys.stderr, flush=True)
+    result |= sum_up(speeds)
+    write(path, result)
+    print(format_result(result))
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
+from pathlib import Path
 from types import ModuleType
 from typing import Annotated
 
@@ -24,11 +26,13 @@ import typer
 from torch import Tensor
 from typer import Option
 
+from benchmarks.report import Result, compute_median, compute_ratios, describe, format_table, shorten, write
 from btard.robust import Clipped, compute_centered_clip, compute_residual, compute_residual_bound
 
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": str(4 << 30), "MALLOC_TRIM_THRESHOLD_": str(8 << 30)}
 TAUS = (1.0, 0.8, 0.6, 0.5, 0.2)
 MAX_ITERATIONS = 10_000
+OURS = "btard"
 
 
 class Step(StrEnum):
@@ -106,8 +110,8 @@ def measure(function: Callable[[], object]) -> float:
     return (time.perf_counter() - began) * 1e3
 
 
-def compare(problem: Problem, tau: float, epsilon: float, kind: Step, repeats: int, byzfl: Rival | str) -> str:
-    """Return a line of the table: steps, the fastest run of each side, the gains, true residuals over the bound."""
+def compare(problem: Problem, tau: float, epsilon: float, kind: Step, repeats: int, byzfl: Rival | str) -> Result:
+    """Return the figures for one radius: milliseconds of each side, our time over theirs, residuals over the bound."""
     matrix = torch.stack(problem.rows)
     scratch = torch.empty_like(matrix)
 
@@ -117,27 +121,58 @@ def compare(problem: Problem, tau: float, epsilon: float, kind: Step, repeats: i
     def run_direct() -> tuple[Tensor, int]:
         return run_direct_loop(matrix, problem.medoid, tau, epsilon, kind, scratch)
 
-    def run_byzfl() -> Tensor | None:
-        return None if isinstance(byzfl, str) else byzfl(matrix, tau)
+    (direct, steps), aggregates = run_direct(), {OURS: run_fast().aggregate}
+    aggregates["direct"] = direct
+    sides: dict[str, Callable[[], object]] = {OURS: run_fast, "direct": run_direct}
+    if not isinstance(byzfl, str):
+        sides["byzfl"] = partial(byzfl, matrix, tau)
+        aggregates["byzfl"] = byzfl(matrix, tau)
+    turns = [{name: measure(side) for name, side in sides.items()} for _ in range(repeats)]
+    times = {name: [turn[name] for turn in turns] for name in sides}
+    results = {
+        name: summarise(times[name], compute_ratio(problem.rows, aggregates[name], tau, epsilon)) for name in sides
+    }
+    ratios = {name: compute_ratios(times[OURS], times[name]) for name in sides if name != OURS}
+    return {"tau": tau, "direct_steps": steps, "results": results, "ratios": ratios}
 
-    clipped, (x, steps), theirs = run_fast(), run_direct(), run_byzfl()
-    sides = (run_fast, run_direct, run_byzfl)
-    times = [tuple(measure(side) for side in sides) for _ in range(repeats)]
-    fast, direct, other = (min(side) for side in zip(*times, strict=True))
-    line = (
-        f"{tau:6g} {steps:6d} {direct:10.1f} {fast:9.1f} {direct / fast:6.1f}x"
-        f" {compute_ratio(problem.rows, x, tau, epsilon):12.2f}"
-        f" {compute_ratio(problem.rows, clipped.aggregate, tau, epsilon):10.2f}"
-    )
-    if theirs is None:
-        return line
-    return f"{line} {other:9.1f} {other / fast:6.1f}x {compute_ratio(problem.rows, theirs, tau, epsilon):12.2g}"
+
+def summarise(times: Sequence[float], over_bound: float) -> Result:
+    """Return what is told of one side: milliseconds, and the true residual of its aggregate over the bound."""
+    return {
+        "median_ms": round(compute_median(times), 2),
+        "min_ms": round(min(times), 2),
+        "residual_over_bound": float(f"{over_bound:.3g}"),
+    }
 
 
 def compute_ratio(rows: Sequence[Tensor], aggregate: Tensor, tau: float, epsilon: float) -> float:
     """Return the float64 residual over the bound that Verification 1 allows."""
     norm = float(aggregate.double().norm())
     return compute_residual(rows, aggregate, tau) / compute_residual_bound(norm, len(rows), tau, epsilon)
+
+
+def format_result(result: Result) -> str:
+    """Return the result as Markdown; a gain is the other's time over ours, of the turn in the middle."""
+    names = list(result["cases"][0]["results"])
+    rows = [
+        [
+            float(case["tau"]), case["direct_steps"],
+            *(case["results"][name]["median_ms"] for name in names),
+            *(1 / case["ratios"][name]["median"] for name in names if name != OURS),
+            *(case["results"][name]["residual_over_bound"] for name in names),
+        ]
+        for case in result["cases"]
+    ]  # fmt: skip
+    headings = ["tau", "steps of direct", *(f"{name} ms" for name in names)]
+    headings += [f"gain over {name}" for name in names if name != OURS]
+    headings += [f"residual of {name} over the bound" for name in names]
+    lines = [
+        f"`{result['command']}`  ",
+        f"{result['machine']}, torch {result['torch']}, commit {shorten(result['commit'])}",
+    ]
+    lines += ["", f"{result['peers']} rows ({result['byzantine']} Byzantine) of {result['elements']} elements", ""]
+    lines += [format_table(headings, rows), ""]
+    return "\n".join(lines + [f"- {name}: {reason}" for name, reason in result["reasons"].items()])
 
 
 def main(
@@ -153,22 +188,23 @@ def main(
     repeats: Annotated[int, Option(help="interleaved runs of each side")] = 7,
     byzfl_steps: Annotated[int, Option(help="steps of ByzFL's CenteredClipping, if it is installed")] = 11,
     seed: Annotated[int, Option(help="seed of the rows")] = 0,
+    path: Annotated[Path | None, Option("--json", help="where to write the result")] = None,
 ) -> None:
-    """Print a table of CenteredClip against the direct loop and ByzFL, one line per clipping radius."""
+    """Measure CenteredClip against the direct loop and ByzFL, once for each of five clipping radii."""
     if any(os.environ.get(name) != value for name, value in MALLOC.items()):
         os.execve(sys.executable, [sys.executable, "-m", "benchmarks.clip", *sys.argv[1:]], {**os.environ, **MALLOC})  # noqa: S606, ourselves
     torch.set_num_threads(threads)
-    problem = make_problem(peers, byzantine, elements, scale, seed)
-    print(
-        f"{peers} rows ({byzantine} Byzantine) of {elements} elements, {threads} thread(s), torch {torch.__version__}"
-    )
-    byzfl = find_byzfl(byzfl_steps)
-    if isinstance(byzfl, str):
-        print(f"ByzFL is left out: {byzfl}")
-    columns = "" if isinstance(byzfl, str) else "  byzfl ms   gain  byzfl/bound"
-    print(f"   tau  steps  direct ms   fast ms   gain  direct/bound  fast/bound{columns}")
+    problem, byzfl = make_problem(peers, byzantine, elements, scale, seed), find_byzfl(byzfl_steps)
+    result = describe("clip", seed)
+    result |= {"peers": peers, "byzantine": byzantine, "elements": elements, "threads": threads, "step": kind.value}
+    result["torch"] = torch.__version__
+    result["reasons"] = {"byzfl": byzfl} if isinstance(byzfl, str) else {}
+    result["cases"] = []
     for tau in TAUS:
-        print(compare(problem, tau, epsilon, kind, repeats, byzfl), flush=True)
+        print(f"tau {tau:g} ...", file=sys.stderr, flush=True)
+        result["cases"].append(compare(problem, tau, epsilon, kind, repeats, byzfl))
+    write(path, result)
+    print(format_result(result))
 
 
 if __name__ == "__main__":
