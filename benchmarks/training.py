@@ -34,7 +34,6 @@ from btard.identity import Context, Identity, digest
 from btard.rules.config import RunConfig
 
 RIVALS = ("ddp",)
-TASKS = ("digits", "text")
 OPTIMIZERS = ("adamw", "sgd")
 RATE = 1e-3
 """The learning rate of all: constant, and low enough for a gradient to stay finite with either optimizer."""
@@ -68,11 +67,18 @@ def draft(peers: int, seed: int, task: str, options: Mapping[str, str | int], op
 
 
 def describe_model(config: RunConfig) -> Result:
-    """Return what all train, for people."""
+    """Return what all train, for people.
+
+    Raises:
+        ConfigError: others cannot train it, for the task does not show its module and its minibatches.
+    """
     from btard.training.tasks import ModuleTask, load_task
 
-    task = cast("ModuleTask", load_task(config.task, config.task_options))
-    said = {"task": config.task, **config.task_options, "batch_size": task.batch_size}
+    task = load_task(config.task, config.task_options)
+    missing = [name for name in ("batch_size", "module", "minibatch") if not hasattr(task, name)]
+    if missing:
+        raise ConfigError(f"{config.task} lacks {', '.join(missing)}; docs/how-to/write-a-task.md says what they are")
+    said = {"task": config.task, **config.task_options, "batch_size": cast("ModuleTask", task).batch_size}
     return said | {"parameters": config.elements, "optimizer": config.optimizer}
 
 
@@ -115,7 +121,7 @@ def format_training(result: Result) -> str:
 
 def main(
     peers: Annotated[int, Option(min=2, max=64, help="processes of every team")] = 4,
-    task: Annotated[str, Option(help=f"what is trained: {' or '.join(TASKS)}")] = "digits",
+    task: Annotated[str, Option(help="what is trained: digits, text, or your own as module:Class")] = "digits",
     batch_size: Annotated[int | None, Option(min=1, help="samples per process and turn; else the task's own")] = None,
     size: Annotated[str | None, Option(help="of the model of text: tiny, small or large; else small")] = None,
     optimizer: Annotated[str, Option(help=f"of all teams: {' or '.join(OPTIMIZERS)}")] = "adamw",
@@ -138,12 +144,12 @@ def main(
         raise typer.BadParameter(f"{optimizer}: known are {', '.join(OPTIMIZERS)}")
     chosen = {"batch_size": batch_size, "size": size}
     options = {name: value for name, value in chosen.items() if value is not None}
+    result = describe("training", seed)
     try:
         config = draft(peers, seed, task, options, optimizer)
+        result["model"] = describe_model(config)
     except ConfigError as error:
         raise typer.BadParameter(str(error)) from None
-    result = describe("training", seed)
-    result["model"] = describe_model(config)
     with tempfile.TemporaryDirectory(prefix="btard-training-") as place:
         run_file = Path(place) / "run.toml"
         write_run_file(config, run_file)

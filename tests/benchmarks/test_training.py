@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,13 +14,15 @@ from benchmarks.contest import Contest, Task, Team
 from benchmarks.contestants import ddp
 from benchmarks.contestants.gate import Role
 from benchmarks.contestants.jobs import Contributing, FreeGradients, TaskGradients
-from benchmarks.training import compute_speeds, draft, format_training, sum_up
+from benchmarks.training import compute_speeds, describe_model, draft, format_training, sum_up
 
 from btard.errors import ConfigError
+from btard.rules.config import RunConfig
 from btard.swarm.plain import UNCOMMITTED
 from btard.swarm.state import Gradient
 from btard.training import build_workload
 from btard.training.tasks import DigitsTask
+from btard.training.tasks.registry import METHODS
 
 ROOT = Path(__file__).parent.parent.parent
 SEED = bytes(range(32))
@@ -66,6 +69,14 @@ def test_both_sides_take_the_same_steps(optimizer: str):
     found = torch.cat([parameter.detach().reshape(-1) for parameter in module.parameters()])
     assert not torch.allclose(x, job.initial_parameters(), rtol=0, atol=1e-5)
     assert torch.allclose(found, x, rtol=1e-3, atol=1e-5)
+
+
+def test_a_task_without_a_module_is_refused(monkeypatch: pytest.MonkeyPatch):
+    """Nobody else could do the same work: the line says what is missing."""
+    methods = dict.fromkeys(METHODS, lambda *words: None)
+    monkeypatch.setitem(sys.modules, "users_module", SimpleNamespace(Bare=type("Bare", (), methods)))
+    with pytest.raises(ConfigError, match="users_module:Bare lacks batch_size, module, minibatch"):
+        describe_model(RunConfig(task="users_module:Bare"))
 
 
 def test_another_optimizer_is_refused():
