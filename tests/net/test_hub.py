@@ -109,6 +109,25 @@ async def test_a_slow_answer_times_out(open_hub):
     assert (await one.request(two.me, 2, b"", timeout_s=10)).head == b"fast"
 
 
+async def test_a_request_waits_for_a_handler_that_comes_later(open_hub):
+    """Peers start at different times: who asks early is answered as soon as anybody can."""
+    one, two = await open_pair(open_hub)
+    answers = []
+
+    async def serve(peer, body):
+        return b"here", None
+
+    async def ask() -> None:
+        answers.append(await one.request(two.me, 1, b"", timeout_s=10))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        with pytest.raises(RequestTimedOut):
+            await one.request(two.me, 2, b"", timeout_s=0.05)  # by then the other question has arrived
+        two.serve[1] = serve
+    assert [answer.head for answer in answers] == [b"here"]
+
+
 async def test_a_refused_answer_is_no_answer(open_hub):
     """An answer whose payload the sink refuses ends the request but not the link."""
     one, two = await open_pair(open_hub)

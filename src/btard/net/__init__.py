@@ -2,6 +2,7 @@
 
 from btard.net.address import Address, find_block, find_origin
 from btard.net.dialling import connect_to_any
+from btard.net.handlers import BulkHandler, ControlHandler, RequestHandler
 from btard.net.hub import Hub
 from btard.net.link import (
     MAX_BULK,
@@ -16,7 +17,7 @@ from btard.net.link import (
 from btard.net.memory import Delivery, MemoryNetwork, MemoryTransport, deliver_at_once
 from btard.net.pace import Pace
 from btard.net.requests import AnswerSink
-from btard.net.session import BulkHandler, ControlHandler, Limits, RequestHandler
+from btard.net.session import Limits
 from btard.net.tcp import TcpTransport, open_tcp
 from btard.net.terms import Terms, check_terms
 from btard.net.traffic import Traffic

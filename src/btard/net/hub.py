@@ -8,9 +8,10 @@ import trio
 from btard.errors import ConnectionLost, LocalProtocolError, Unreachable
 from btard.identity import PeerId, short
 from btard.net.address import Address, find_busiest
+from btard.net.handlers import BulkHandler, ControlHandler, Handlers, RequestHandler
 from btard.net.link import Link, Message, Transport, check_message
 from btard.net.requests import AnswerSink
-from btard.net.session import REQUEST, BulkHandler, ControlHandler, Handlers, Limits, RequestHandler, Session
+from btard.net.session import REQUEST, Limits, Session
 from btard.net.traffic import Traffic
 
 log = structlog.get_logger(__name__)
@@ -52,7 +53,10 @@ class Hub:
 
     @property
     def serve(self) -> dict[int, RequestHandler]:
-        """Handlers of requests, called as (peer, body), each in a task of its own; they return (body, payload)."""
+        """Handlers of requests, called as (peer, body), each in a task of its own; they return (body, payload).
+
+        A request that comes a little earlier than its handler waits for it.
+        """
         return self._handlers.serve
 
     def favour(self, is_favoured: Callable[[PeerId], bool]) -> None:

@@ -7,10 +7,9 @@ the kept link from the moment it knows both and still reads the other, until it 
 that accepted the kept link ends the other one first, for it knows that its peer has both.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
 
 import structlog
 import trio
@@ -18,6 +17,7 @@ import trio
 from btard.errors import ConnectionLost, LocalProtocolError, RemoteProtocolError, RequestTimedOut
 from btard.identity import PeerId, short
 from btard.net.address import find_origin
+from btard.net.handlers import BulkHandler, Handlers
 from btard.net.link import MAX_CONTROL, Link, Message
 from btard.net.outbox import BulkItem, Outbox, Writer
 from btard.net.requests import (
@@ -37,24 +37,6 @@ MAX_LINKS_PER_STRANGER = 2
 log = structlog.get_logger(__name__)
 
 
-class BulkHandler(Protocol):
-    """Receives the bulk messages of one kind."""
-
-    def sink(self, peer: PeerId, head: bytes, size: int) -> memoryview | None:
-        """Return ``size`` writable bytes for a payload, None to refuse it.
-
-        The link writes there until it ends, or ``done`` is called, or ``sink`` is called again for this peer, or
-        ``Hub.drop_bulk``.
-        """
-
-    def done(self, peer: PeerId, head: bytes, payload: memoryview) -> None:
-        """Take the complete payload."""
-
-
-ControlHandler = Callable[[PeerId, bytes], None]
-RequestHandler = Callable[[PeerId, bytes], Awaitable[tuple[bytes, memoryview | None]]]
-
-
 @dataclass(frozen=True)
 class Limits:
     """How much a hub holds, for all peers and for each."""
@@ -67,15 +49,6 @@ class Limits:
     requests: int = 64  # requests to a peer without an answer
     answers: int = 64  # requests of a peer being answered
     stranger_answers: int = 4  # requests of a stranger being answered
-
-
-@dataclass(frozen=True)
-class Handlers:
-    """What is done with messages, by kind; messages of other kinds are dropped."""
-
-    on_control: dict[int, ControlHandler] = field(default_factory=dict)
-    bulk: dict[int, BulkHandler] = field(default_factory=dict)
-    serve: dict[int, RequestHandler] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
@@ -324,17 +297,20 @@ class Session:
     def _begin_answer(self, head: bytes) -> None:
         """Start a task that answers; a peer that asks for too much at once gets no answer."""
         number, kind, body = decode_request(head)
-        handler = self._handlers.serve.get(kind)
         limits = self._limits
         most = limits.stranger_answers if self._is_stranger(self.peer) else limits.answers
-        if handler is None or self._answering >= most or self._nursery is None:
+        if self._answering >= most or self._nursery is None:
             log.debug("a request was dropped", peer=short(self.peer), kind=kind, answering=self._answering)
             return
         self._answering += 1
-        self._nursery.start_soon(self._answer, handler, number, body)
+        self._nursery.start_soon(self._answer, kind, number, body)
 
-    async def _answer(self, handler: RequestHandler, number: int, body: bytes) -> None:
+    async def _answer(self, kind: int, number: int, body: bytes) -> None:
         try:
+            handler = self._handlers.serve.get(kind) or await self._handlers.serve.wait_for(kind)
+            if handler is None:
+                log.debug("a request of unknown kind was dropped", peer=short(self.peer), kind=kind)
+                return
             answer, payload = await handler(self.peer, body)
             head = encode_answer(number, answer)
             if payload is None:

@@ -1,0 +1,58 @@
+"""What is done with messages, by kind; the parts of a peer put themselves there as they come to life."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import trio
+
+from btard.identity import PeerId
+
+PATIENCE_S = 10.0
+"""How long a request waits for its handler: peers start at different times, and their parts one after another."""
+
+
+class BulkHandler(Protocol):
+    """Receives the bulk messages of one kind."""
+
+    def sink(self, peer: PeerId, head: bytes, size: int) -> memoryview | None:
+        """Return ``size`` writable bytes for a payload, None to refuse it.
+
+        The link writes there until it ends, or ``done`` is called, or ``sink`` is called again for this peer, or
+        ``Hub.drop_bulk``.
+        """
+
+    def done(self, peer: PeerId, head: bytes, payload: memoryview) -> None:
+        """Take the complete payload."""
+
+
+ControlHandler = Callable[[PeerId, bytes], None]
+RequestHandler = Callable[[PeerId, bytes], Awaitable[tuple[bytes, memoryview | None]]]
+
+
+class RequestHandlers(dict[int, RequestHandler]):
+    """By kind; who waits for one is told when it comes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._changed = trio.lowlevel.ParkingLot()
+
+    def __setitem__(self, kind: int, handler: RequestHandler) -> None:
+        super().__setitem__(kind, handler)
+        self._changed.unpark_all()
+
+    async def wait_for(self, kind: int) -> RequestHandler | None:
+        """Return the handler of a kind once there is one; None after PATIENCE_S without it."""
+        with trio.move_on_after(PATIENCE_S):
+            while kind not in self:
+                await self._changed.park()
+        return self.get(kind)
+
+
+@dataclass(frozen=True)
+class Handlers:
+    """What is done with messages, by kind; messages of other kinds are dropped."""
+
+    on_control: dict[int, ControlHandler] = field(default_factory=dict)
+    bulk: dict[int, BulkHandler] = field(default_factory=dict)
+    serve: RequestHandlers = field(default_factory=RequestHandlers)
