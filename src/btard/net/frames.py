@@ -49,7 +49,10 @@ class FrameType(IntEnum):
     @property
     def is_data(self) -> bool:
         """Whether the bytes of such a frame count as data (see ``Traffic``)."""
-        return self in (FrameType.BULK, FrameType.DATA, FrameType.ABORT)
+        return FrameType.BULK <= self <= FrameType.ABORT
+
+
+_TYPES = tuple(FrameType)
 
 
 class FrameKey:
@@ -112,7 +115,7 @@ def decode_header(header: bytes) -> tuple[FrameType, int]:
     number, size = header[0], int.from_bytes(header[1:], "big")
     if number > FrameType.PING or not TAG_SIZE <= size <= MAX_PLAIN + TAG_SIZE:
         raise RemoteProtocolError(f"a frame of type {number} and {size} bytes is not allowed")
-    return FrameType(number), size
+    return _TYPES[number], size
 
 
 def encode_bulk_start(kind: int, head: bytes, size: int) -> bytes:

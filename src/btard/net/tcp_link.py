@@ -63,6 +63,7 @@ class TcpLink:
         self._closed = trio.Event()
         self._last_sent = trio.current_time()
         self._frame_turn = trio.Lock()  # fair: a control frame waits for one bulk frame at most
+        self._turns_wanted = 0  # messages that wait for their turn, or have it
         self._bulk_turn = trio.Lock()
         self._out = memoryview(bytearray(MAX_FRAME))
         self._in = memoryview(bytearray(MAX_FRAME + HEADER_SIZE))
@@ -106,9 +107,10 @@ class TcpLink:
                 # The turn may come together with the cancellation, after which a payload is not ours to read.
                 await trio.lowlevel.checkpoint_if_cancelled()
                 end = min(position + MAX_PLAIN, len(payload))
-                await self._write_frame(FrameType.DATA, payload[position:end])
+                if rest := self._begin_frame(FrameType.DATA, payload[position:end]):
+                    await self._push(rest)
                 position = end
-                if self._frame_turn.statistics().tasks_waiting:
+                if self._turns_wanted:
                     break
         return position
 
@@ -118,33 +120,47 @@ class TcpLink:
         Raises:
             ConnectionLost: the link is gone, or a frame took longer than FRAME_SECONDS.
         """
-        async with self._frame_turn:
-            await trio.lowlevel.checkpoint_if_cancelled()
-            for frame_type, plain in frames:
-                await self._write_frame(frame_type, plain)
+        self._turns_wanted += 1
+        try:
+            async with self._frame_turn:
+                await trio.lowlevel.checkpoint_if_cancelled()
+                for frame_type, plain in frames:
+                    if rest := self._begin_frame(frame_type, plain):
+                        await self._push(rest)
+        finally:
+            self._turns_wanted -= 1
 
-    async def _write_frame(self, frame_type: FrameType, plain: bytes | memoryview) -> None:
-        """Write one frame; a cancellation waits until it is written."""
+    def _begin_frame(self, frame_type: FrameType, plain: bytes | memoryview) -> memoryview:
+        """Write as much of the next frame as the kernel takes now; return the rest, which must follow."""
         if self._is_finished or self._closed.is_set():
             raise ConnectionLost(f"the link to {short(self.peer)} is closed")
         frame = self._send_key.seal(frame_type, plain, self._out)
         self._last_sent = trio.current_time()
-        try:
-            await self._push(frame)
-        except SOCKET_ERRORS as error:
-            await self.aclose()
-            raise ConnectionLost(f"the link to {short(self.peer)} broke: {error}") from None
+        sent = self._send_some(frame)
         self._traffic.count_sent(len(frame), is_data=frame_type.is_data)
+        return frame[sent:]
 
-    async def _push(self, frame: memoryview) -> None:
+    def _send_some(self, frame: memoryview) -> int:
+        try:
+            return self._socket.send(frame)
+        except SOCKET_ERRORS as error:
+            raise self._break(f"the link to {short(self.peer)} broke: {error}") from None
+
+    async def _push(self, rest: memoryview) -> None:
+        """Write the rest of a frame; a cancellation waits until it is written."""
         deadline = self._last_sent + FRAME_SECONDS
-        while len(frame) > (sent := self._socket.send(frame)):
-            frame = frame[sent:]
+        while rest:
             with trio.CancelScope(shield=True, deadline=deadline) as stuck:
-                await self._socket.wait_writable()
+                await self._wait_writable()
             if stuck.cancelled_caught:
-                await self.aclose()
-                raise ConnectionLost(f"{short(self.peer)} took nothing for {FRAME_SECONDS:.0f} s")
+                raise self._break(f"{short(self.peer)} took nothing for {FRAME_SECONDS:.0f} s")
+            rest = rest[self._send_some(rest) :]
+
+    async def _wait_writable(self) -> None:
+        try:
+            await self._socket.wait_writable()
+        except SOCKET_ERRORS as error:
+            raise self._break(f"the link to {short(self.peer)} broke: {error}") from None
 
     async def live(self) -> None:
         """Return when the link is closed, write pings until then; cancelled, close it."""
@@ -188,10 +204,12 @@ class TcpLink:
         if self._bytes_in_turn >= BYTES_PER_TURN:
             self._bytes_in_turn = 0
             await trio.lowlevel.checkpoint()
-        await self._fill(HEADER_SIZE, 0)
+        if self._end - self._start < HEADER_SIZE:
+            await self._fill(HEADER_SIZE, 0)
         header = bytes(self._in[self._start : self._start + HEADER_SIZE])
         frame_type, size = decode_header(header)
-        await self._fill(HEADER_SIZE + size, HEADER_SIZE)
+        if self._end - self._start < HEADER_SIZE + size:
+            await self._fill(HEADER_SIZE + size, HEADER_SIZE)
         body = self._in[self._start + HEADER_SIZE : self._start + HEADER_SIZE + size]
         self._start += HEADER_SIZE + size
         self._bytes_in_turn += max(size, FRAME_COST)
@@ -200,33 +218,37 @@ class TcpLink:
 
     async def _fill(self, needed: int, already: int) -> None:
         """Read until ``needed`` bytes are unread; a frame begun is complete within FRAME_SECONDS."""
-        if self._end - self._start >= needed:
-            return
         self._in[: self._end - self._start] = self._in[self._start : self._end]
         self._start, self._end = 0, self._end - self._start
         # Beyond a large frame only the next header is read, so that what must be moved to the front stays small.
         limit = needed + HEADER_SIZE if already else len(self._in)
-        begun = trio.current_time() if self._end else None
+        begun: float | None = None
         while self._end < needed:
-            await self._receive_some(limit, begun)
-            begun = begun if begun is not None else trio.current_time()
+            if self._receive_some(limit):
+                continue
+            if self._end and begun is None:
+                begun = trio.current_time()
+            silence = min(trio.current_time() + SILENCE_SECONDS, self._bulk_deadline)
+            await self._wait_readable(silence if begun is None else begun + FRAME_SECONDS)
 
-    async def _receive_some(self, limit: int, begun: float | None) -> None:
-        silence = min(trio.current_time() + SILENCE_SECONDS, self._bulk_deadline)
-        deadline = silence if begun is None else begun + FRAME_SECONDS
+    def _receive_some(self, limit: int) -> bool:
+        """Read what is here already; return whether that was anything."""
         try:
-            while (count := self._socket.receive_into(self._in[self._end : limit])) is None:
-                await self._wait_readable(deadline)
+            count = self._socket.receive_into(self._in[self._end : limit])
         except SOCKET_ERRORS as error:
             raise ConnectionLost(f"the link to {short(self.peer)} broke: {error}") from None
         if count == 0:
             raise ConnectionLost(f"{short(self.peer)} closed the link")
-        self._end += count
+        self._end += count or 0
+        return count is not None
 
     async def _wait_readable(self, deadline: float) -> None:
         self._bytes_in_turn = 0
-        with trio.move_on_at(deadline) as patience:
-            await self._socket.wait_readable()
+        try:
+            with trio.move_on_at(deadline) as patience:
+                await self._socket.wait_readable()
+        except SOCKET_ERRORS as error:
+            raise ConnectionLost(f"the link to {short(self.peer)} broke: {error}") from None
         if patience.cancelled_caught:
             raise ConnectionLost(f"{short(self.peer)} fell silent")
 
@@ -305,6 +327,12 @@ class TcpLink:
                 self._socket.finish()
             except OSError:
                 await self.aclose()
+
+    def _break(self, reason: str) -> ConnectionLost:
+        """End the link at once; return the error that says why."""
+        self._closed.set()
+        self._socket.close()
+        return ConnectionLost(reason)
 
     async def aclose(self) -> None:
         """See ``Link.aclose``."""

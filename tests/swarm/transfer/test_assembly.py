@@ -23,8 +23,7 @@ def make(path: Path, values: torch.Tensor = VALUES) -> Assembly:
 
 def arrive(assembly: Assembly, chunks: range, values: torch.Tensor = VALUES) -> bool:
     """Have chunks arrive; return whether they were right."""
-    assembly.view(chunks)[:] = as_bytes(values)[chunks.start * CHUNK_BYTES : chunks.stop * CHUNK_BYTES]
-    return assembly.save(chunks)
+    return assembly.save(chunks, as_bytes(values)[chunks.start * CHUNK_BYTES : chunks.stop * CHUNK_BYTES])
 
 
 def test_it_is_complete_when_every_chunk_was_kept(tmp_path: Path) -> None:
@@ -81,19 +80,62 @@ def test_what_was_read_outlives_the_file(tmp_path: Path) -> None:
     assert torch.equal(values, VALUES)
 
 
-def test_large_chunks_go_past_the_cache(tmp_path: Path) -> None:
-    """Whole blocks and a rest are in the file alike."""
-    values = torch.arange(5000, dtype=torch.float32)
-    leaves = b"".join(compute_leaves(as_bytes(values), 0, 8192))
+def test_what_is_done_to_the_vector_stays_in_memory(tmp_path: Path) -> None:
+    """The file keeps what has the right hash, for a later process."""
+    assembly = make(tmp_path)
+    assembly.open()
+    assert arrive(assembly, range(10))
+    assembly.keep(range(10))
+    assembly.read().mul_(2.0)
+    assert torch.equal(assembly.read(), VALUES)
+    assembly.close()
+
+
+def test_a_vector_outlives_a_file_of_another_length(tmp_path: Path) -> None:
+    """The place of a vector that is still in use is given to another one: it is not cut off from its bytes."""
+    first = make(tmp_path)
+    first.open()
+    assert arrive(first, range(10))
+    first.keep(range(10))
+    values = first.read()
+    first.close()
+    shorter = make(tmp_path, VALUES[:-5])
+    shorter.open()
+    assert torch.equal(values, VALUES)
+    shorter.close()
+
+
+def test_more_than_is_written_at_once(tmp_path: Path) -> None:
+    """Several writes and a rest are in the file alike, and a later process finds them."""
+    values = torch.arange(20_000, dtype=torch.float32)
+    leaves = b"".join(compute_leaves(as_bytes(values), 0, 32_768))
     for _ in range(2):
-        assembly = Assembly(tmp_path / "vector.bin", 5000, leaves, 8192)
+        assembly = Assembly(tmp_path / "vector.bin", 20_000, leaves, 32_768)
         kept = assembly.open()
-        assembly.view(range(3))[:] = as_bytes(values)
-        assert assembly.save(range(2))
-        assert assembly.save(range(2, 3))
+        assert assembly.save(range(2), as_bytes(values)[:65_536])
+        assert assembly.save(range(2, 3), as_bytes(values)[65_536:])
         assembly.close()
-    assert kept == 20_000
+    assert kept == 80_000
     assert (tmp_path / "vector.bin").read_bytes() == bytes(as_bytes(values))
+
+
+def test_only_what_was_written_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that was killed early costs the next one no reading of a file that is empty for the most part."""
+    values = torch.arange(80_000, dtype=torch.float32)
+    leaves = b"".join(compute_leaves(as_bytes(values), 0, 32_768))
+    for _ in range(2):
+        first = Assembly(tmp_path / "vector.bin", 80_000, leaves, 32_768)
+        assert first.open() == 0
+    assert first.save(range(2, 3), as_bytes(values)[65_536:98_304])
+    first.close()
+    read: list[int] = []
+    preadv = os.preadv
+    monkeypatch.setattr(os, "preadv", lambda file, views, offset: read.append(offset) or preadv(file, views, offset))
+    second = Assembly(tmp_path / "vector.bin", 80_000, leaves, 32_768)
+    assert second.open() == 32_768
+    assert 65_536 in read
+    assert len(read) < 10
+    second.close()
 
 
 def test_a_vector_of_no_numbers(tmp_path: Path) -> None:
@@ -111,15 +153,3 @@ def test_no_room(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=f"the state needs {2**60} bytes there"):
         huge.open()
     huge.close()
-
-
-def test_memory_made_ahead_changes_nothing(tmp_path: Path) -> None:
-    """The piece before, on the same page, stays as it arrived, and the place is the one that ``view`` gives."""
-    assembly = make(tmp_path)
-    assembly.open()
-    assert arrive(assembly, range(2))
-    held = bytes(assembly.view(range(2)))
-    assembly.prepare(range(2, 10))[:4] = b"abcd"
-    assert bytes(assembly.view(range(2))) == held
-    assert bytes(assembly.view(range(2, 3)))[:4] == b"abcd"
-    assembly.close()

@@ -1,12 +1,13 @@
 """
 Vectors from several members at once: every chunk is checked against its leaf as it arrives.
 
-A piece arrives where it belongs in memory, while nobody but its source writes there, and is saved once it is right
-(``assembly.py``). What fails its leaf convicts its source alone, which is asked no more; its pieces go to others.
+A piece arrives in a buffer, where nobody but its source writes, and is saved once it is right (``assembly.py``); the
+buffer is then used again. What fails its leaf convicts its source alone, which is asked no more; others are asked for
+its pieces.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -22,6 +23,7 @@ from btard.rules.merkle import MerkleTree
 from btard.swarm.compute import Compute
 from btard.swarm.frames import Kind
 from btard.swarm.joining.assembly import Assembly
+from btard.swarm.joining.buffers import Buffer, Buffers
 from btard.swarm.joining.pieces import PieceBoard
 from btard.swarm.joining.sources import Sources
 from btard.swarm.joining.transfer_frames import (
@@ -70,6 +72,7 @@ class _Piece:
     vector: Vector
     assembly: Assembly
     chunks: range
+    buffers: Buffers
 
 
 @dataclass
@@ -85,9 +88,11 @@ class Meter:
 
 @dataclass(eq=False)
 class _Delivery:
-    """Memory that waits for the chunks of one question; something ``arrived``, and it may be something else."""
+    """The chunks of one question, with a ``target`` once they come; something ``arrived``, it may be something else."""
 
-    target: memoryview
+    size: int
+    buffer: Buffer
+    target: memoryview | None = None
     arrived: trio.Event = field(default_factory=trio.Event)
     is_wrong: bool = False
 
@@ -173,7 +178,9 @@ class VectorFetcher:
         chunks = sum(vector.elements for vector, _ in several) // self._config.chunk_size
         share = chunks // (PIECES_PER_SOURCE * max(1, len(holders)))
         longest = min(count_piece_chunks(self._chunk_bytes), max(-(-LEAST_PIECE_BYTES // self._chunk_bytes), share))
-        pieces = [_Piece(vector, it, chunks) for vector, it in several for chunks in it.find_missing(longest)]
+        buffers = Buffers(longest * self._chunk_bytes)
+        pieces = [_Piece(vector, it, chunks, buffers) for vector, it in several for chunks in it.find_missing(longest)]
+        pieces = _cut_last(pieces, 2 * len(holders))
         board = PieceBoard(pieces, shortest_s=self._config.delay_s / 2)
         async with trio.open_nursery() as nursery:
             for source in holders:
@@ -205,32 +212,36 @@ class VectorFetcher:
         self._meter.report()
 
     async def _try_piece(self, piece: _Piece, source: PeerId) -> bool:
-        try:
-            await self._receive(piece, source)
-        except RemoteProtocolError as error:
-            self.sources.drop(source, str(error), lied=True)
-            return False
-        except NetworkError as error:
-            self.sources.drop(source, str(error))
-            return False
-        if await self.compute.run(partial(piece.assembly.save, piece.chunks)):
-            return True
+        with piece.buffers.lend() as buffer:
+            try:
+                data = await self._receive(piece, source, buffer)
+            except RemoteProtocolError as error:
+                self.sources.drop(source, str(error), lied=True)
+                return False
+            except NetworkError as error:
+                self.sources.drop(source, str(error))
+                return False
+            if await self.compute.run(partial(piece.assembly.save, piece.chunks, data)):
+                return True
         self.sources.drop(source, f"a chunk of round {piece.vector.round} is not the sealed one", lied=True)
         return False
 
-    async def _receive(self, piece: _Piece, source: PeerId) -> None:
-        """Have what the source sends for a piece in its place, and let nobody write there afterwards."""
-        vector, chunks, target = piece.vector, piece.chunks, piece.assembly.prepare(piece.chunks)
+    async def _receive(self, piece: _Piece, source: PeerId, buffer: Buffer) -> memoryview:
+        """Return what the source sends for a piece; nobody writes there afterwards."""
+        vector, chunks = piece.vector, piece.chunks
         head = encode(RangeQuestion(vector.round, vector.root, chunks.start, chunks.stop))
-        delivery = self._deliveries[source, head] = _Delivery(target)
+        delivery = self._deliveries[source, head] = _Delivery(piece.assembly.count_bytes(chunks), buffer)
         try:
             await self._ask_chunks(source, head, delivery)
         finally:
             del self._deliveries[source, head]
-            self.hub.drop_bulk(source, target)
+            if delivery.target is not None:
+                self.hub.drop_bulk(source, delivery.target)
+        assert delivery.target is not None
+        return delivery.target
 
     async def _ask_chunks(self, source: PeerId, head: bytes, delivery: _Delivery) -> None:
-        timeout_s = self._compute_bound(IN_FLIGHT * max(PIECE_BYTES, len(delivery.target)))
+        timeout_s = self._compute_bound(IN_FLIGHT * max(PIECE_BYTES, delivery.size))
         for _ in range(MAX_BUSY):
             reply = await self.hub.request(source, Kind.CHUNKS, head, timeout_s=timeout_s)
             answer: ChunksAnswer = decode(reply.head, ChunksAnswer)
@@ -251,10 +262,12 @@ class VectorFetcher:
         delivery = self._deliveries.get((peer, head))
         if delivery is None or delivery.arrived.is_set():
             return None
-        if size != len(delivery.target):
+        if size != delivery.size:
             delivery.is_wrong = True
             delivery.arrived.set()
             return None
+        if delivery.target is None:  # once: whatever comes again, on another link too, ends with the same `drop_bulk`
+            delivery.target = delivery.buffer.take(size)
         return delivery.target
 
     def done(self, peer: PeerId, head: bytes, payload: memoryview) -> None:
@@ -262,6 +275,19 @@ class VectorFetcher:
         delivery = self._deliveries.get((peer, head))
         if delivery is not None and delivery.target is payload:
             delivery.arrived.set()
+
+
+def _cut_last(pieces: list[_Piece], count: int) -> list[_Piece]:
+    """Return the pieces, the last ``count`` of them in quarters: what comes last is soon checked and written."""
+    cut = len(pieces) - count
+    quarters = [replace(each, chunks=part) for each in pieces[max(0, cut) :] for part in _split(each.chunks, 4)]
+    return pieces[: max(0, cut)] + quarters
+
+
+def _split(chunks: range, parts: int) -> list[range]:
+    """Return the chunks in at most so many parts, none of them empty."""
+    length = -(-len(chunks) // parts)
+    return [chunks[start : start + length] for start in range(0, len(chunks), length)]
 
 
 def _separate_twins(everything: Sequence[tuple[Vector, Assembly]]) -> list[list[tuple[Vector, Assembly]]]:

@@ -51,6 +51,8 @@ log = structlog.get_logger(__name__)
 PLACES = 8
 """Transfers under way at once, to all peers together."""
 PLACES_PER_PEER = 3
+LINGER_S = 10.0
+"""Seconds for which a snapshot stays open after somebody was sent of it: to open it costs as much as to send 1 MiB."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ class StateTeller:
         self._open: dict[int, StoredState] = {}
         self._hashing, self._places = trio.Lock(), trio.Semaphore(PLACES)
         self._served: dict[PeerId, int] = {}
+        self._lingering = trio.CancelScope()
         hub.serve[Kind.OFFER] = self._serve_offer
         hub.serve[Kind.SEGMENT] = self._serve_segment
         hub.serve[Kind.OUTLINE] = self._serve_outline
@@ -214,6 +217,7 @@ class StateTeller:
         if self._served.get(peer, 0) >= PLACES_PER_PEER:
             return encode(ChunksAnswer(Status.BUSY)), None
         self._served[peer] = self._served.get(peer, 0) + 1
+        self._lingering.deadline = float("inf")
         try:
             return encode(ChunksAnswer(await self._send_chunks(peer, question))), None
         finally:
@@ -221,7 +225,7 @@ class StateTeller:
             if not self._served[peer]:
                 del self._served[peer]
             if not self._served:
-                self._open.clear()  # a file that was removed meanwhile takes its room until we let go of it
+                self._lingering.deadline = trio.current_time() + LINGER_S
 
     async def _send_chunks(self, peer: PeerId, question: RangeQuestion) -> Status:
         found = await self._find_vector(question.round, question.root)
@@ -253,8 +257,17 @@ class StateTeller:
         stored = self._open.get(number) or self._snapshots.map(number)
         if stored is None:
             return None
+        if not self._open:
+            self._lingering = trio.CancelScope()
+            trio.lowlevel.spawn_system_task(self._linger)
         self._open[number] = stored
         return stored.buffers.get(name) if name else stored.parameters
+
+    async def _linger(self) -> None:
+        """Close what is open once nobody was served for a while: a file that was removed takes its room until then."""
+        with self._lingering:
+            await trio.sleep_forever()
+        self._open.clear()
 
     def _compute_patience(self, size: int) -> float:
         return 2 * self._config.delay_s + 4 * size / self._config.min_bandwidth

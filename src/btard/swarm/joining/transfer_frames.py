@@ -19,8 +19,8 @@ MAX_CLAIMS = 256
 """Rounds of which one answer names the aggregates."""
 MAX_LEAVES = 32_768
 """Leaf digests in one answer: 1 MiB."""
-PIECE_BYTES = 8 << 20
-"""Most bytes of one transfer, where a chunk is not larger: asking for a piece costs as much as 2 MiB of its bytes."""
+PIECE_BYTES = 4 << 20
+"""Most bytes of one transfer, where a chunk is not larger: more needs larger buffers, less more questions."""
 MAX_ANSWER = 64 * 1024
 """Bytes of an answer that lists rounds, vectors or claims."""
 MAX_QUESTION = 128
