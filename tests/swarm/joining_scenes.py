@@ -6,6 +6,7 @@ from typing import Any
 
 from btard.identity import PeerId
 from btard.net import Message
+from btard.net.memory import Delivery
 from btard.rules.messages import Report
 from btard.sim import LinearTask, Outcome, SimulatedSwarm
 from btard.sim.determinism import run_deterministically
@@ -36,11 +37,12 @@ def build(
     directory: Path,
     joins: Mapping[int, float],
     conducts: Mapping[int, Conduct] | None = None,
+    delivery: Delivery = slowly,
     **settings: object,
 ) -> SimulatedSwarm:
     """A swarm of six, and strangers."""
     values = {"genesis_size": MEMBERS, **SETTINGS, **settings}
-    return SimulatedSwarm(values, LinearTask, directory, joins=joins, conducts=conducts, delivery=slowly)
+    return SimulatedSwarm(values, LinearTask, directory, joins=joins, conducts=conducts, delivery=delivery)
 
 
 def play(swarm: SimulatedSwarm) -> Outcome:

@@ -44,6 +44,10 @@ LOOK_S = 1.0
 STARTED = "the run has started: it can be joined midway only through a link to one of its members"
 
 
+class Started(Refused):
+    """The founder says that there is a seal 0 without us: members are to be asked how the run goes on."""
+
+
 class Welcome(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """The answer to a HELLO: seal 0 with the founder's signature, nothing yet, or a refusal in words."""
 
@@ -113,7 +117,7 @@ class Founder:
         if hello.state != self._state:
             raise Refused("your initial parameters differ from the founder's: other task code, data set or torch build")
         if message.sender not in self._promised and self._full.is_set():
-            raise Refused(STARTED)
+            raise Started(STARTED)
         self._promised[message.sender] = hello.gradient_ms
         if self.warm == self._config.genesis_size and not self._full.is_set():
             self._sealed = self._seal_genesis()
@@ -233,12 +237,13 @@ def read_welcome(body: bytes, config: RunConfig) -> SignedSeal | None:
     """Return seal 0 if the answer to a HELLO has it, None if there is none yet.
 
     Raises:
+        Started: there is a seal 0, and it is without us.
         Refused: the asked says so.
         RemoteProtocolError: it is no answer, or no seal 0 of this run.
     """
     welcome: Welcome = decode(body, Welcome)
     if welcome.refusal:
-        raise Refused(welcome.refusal)
+        raise (Started if welcome.refusal == STARTED else Refused)(welcome.refusal)
     if not welcome.seal:
         return None
     sealed = SignedSeal(decode_seal(welcome.seal), welcome.signature)

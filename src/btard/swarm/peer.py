@@ -10,13 +10,13 @@ from functools import partial
 
 import trio
 
-from btard.errors import Banned, BtardError, ConfigError, Refused, Removed
+from btard.errors import Banned, BtardError, ConfigError, NetworkError, Refused, Removed
 from btard.net import Hub
 from btard.rules.config import RunConfig
 from btard.rules.seal import SealSignature
 from btard.rules.succession import roster_of
 from btard.swarm.events import Resumed, RunStarted
-from btard.swarm.genesis import Founder, SignedSeal, ask_for_genesis, make_hello, serve_genesis
+from btard.swarm.genesis import Founder, SignedSeal, Started, ask_for_genesis, make_hello, serve_genesis
 from btard.swarm.joining.entering import join_midway
 from btard.swarm.joining.telling_lineage import LineTeller
 from btard.swarm.joining.telling_state import StateTeller
@@ -143,8 +143,10 @@ async def _come_in(member: Membership, hub: Hub, directory: Directory, ledger: L
     if application is None or not is_late:
         try:
             return Start(Work(member.config, await begin(member, hub, directory, ledger), None))
-        except Refused:  # it may have begun meanwhile
-            if application is None or not await application.has_begun():
+        except (Refused, NetworkError) as error:  # it may have begun meanwhile, or nobody told us in time that it had
+            if application is None or (isinstance(error, NetworkError) and not hub.connected):
+                raise
+            if not isinstance(error, Started) and not await application.has_begun():
                 raise
     return await join_midway(member, hub, directory, ledger, transfers, application)
 

@@ -5,6 +5,7 @@ Old keys can forge old history, so a line that lacks the seal which the ticket n
 valid lines disagree nobody but the user can tell which is the run: both are shown.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -54,10 +55,19 @@ class LineAsker:
         self._config, self._hub, self._compute = config, hub, compute
         self._page_s = 2 * config.delay_s + 2 * MAX_PAGE / config.min_bandwidth + 10.0
 
-    async def find_line(self, sources: Sequence[PeerId], pin: bytes = b"", begun: Sequence[Vouched] = ()) -> Lines:
+    async def find_line(
+        self,
+        sources: Sequence[PeerId],
+        pin: bytes = b"",
+        begun: Sequence[Vouched] = (),
+        *,
+        patience_s: float = math.inf,
+    ) -> Lines:
         """Return the newest line that members tell, through the seal with digest ``pin`` if one is given.
 
-        With ``begun``, a line that was verified before, they tell only how it goes on.
+        With ``begun``, a line that was verified before, they tell only how it goes on. Who has not told a line
+        ``patience_s`` seconds after the first that holds is not waited for: one that keeps silent must not make what
+        the others told old.
 
         Raises:
             Refused: all that came is not of this run, lacks the pinned seal, or is not signed; or there are two runs.
@@ -70,6 +80,8 @@ class LineAsker:
         async def ask(source: PeerId) -> None:
             try:
                 told[source] = await self.follow(source, (pin,) if pin else (), begun)
+                scope = nursery.cancel_scope
+                scope.deadline = min(scope.deadline, trio.current_time() + patience_s)
             except RemoteProtocolError as error:
                 refusals[source] = str(error)
                 log.warning("a line of seals is refused", source=short(source), reason=str(error))

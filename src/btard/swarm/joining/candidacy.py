@@ -44,7 +44,8 @@ FIRST_LOOK = 4
 """Δ after which who waits looks for the first time how the run goes on."""
 LOOK_S = 60.0
 """Most between two such looks."""
-TICKET_TIMEOUT_S = 30.0
+TICKET_TIMEOUT = 4
+"""Δ that a member may take to look at a ticket, which it does not evaluate then."""
 AHEAD = 4
 """Aggregates asked for at once by whoever is behind: a far member's answers come one on another's heels."""
 OVER = "the run is over: there is nothing left to join"
@@ -67,7 +68,7 @@ class Candidacy:
         self._follow_roster = follow_roster
         self._me = member.identity.peer_id
         self._states: dict[int, Vectors] = {}
-        self._liars: set[PeerId] = set()
+        self._liars, self._silent = set[PeerId](), set[PeerId]()
 
     async def run(self) -> Start:
         """Return where we begin as a member, once a ticket of ours was drawn and probation is over.
@@ -169,21 +170,28 @@ class Candidacy:
     async def _show_to_all(self, ticket: JoinTicket) -> None:
         """Show a ticket to every member that there is a link to, again to those that did not take it, ever less often.
 
-        Never returns.
+        All at once: more than f must have taken it, and none that keeps silent may come before them. Never returns.
         """
         shown, pause_s = set[PeerId](), self._config.delay_s
+
+        async def show(peer: PeerId) -> None:
+            if await self._show(ticket, peer):
+                shown.add(peer)
+
         with trio.move_on_after(2 * self._config.delay_s):
             await self._hub.wait_connected([*self._handovers.roster.without([self._me]).members])
         while True:
-            for peer in self._handovers.roster.members:
-                if peer not in shown and self._hub.is_connected(peer) and await self._show(ticket, peer):
-                    shown.add(peer)
+            async with trio.open_nursery() as nursery:
+                for peer in self._handovers.roster.members:
+                    if peer not in shown and self._hub.is_connected(peer):
+                        nursery.start_soon(show, peer)
             await trio.sleep(pause_s)
             pause_s = min(2 * pause_s, PRESENT_S)
 
     async def _show(self, ticket: JoinTicket, peer: PeerId) -> bool:
         try:
-            answer = await self._hub.request(peer, Kind.JOIN_TICKET, encode(ticket), timeout_s=TICKET_TIMEOUT_S)
+            timeout_s = TICKET_TIMEOUT * self._config.delay_s
+            answer = await self._hub.request(peer, Kind.JOIN_TICKET, encode(ticket), timeout_s=timeout_s)
             reply = Reply(decode(answer.head, Receipt).reply)
         except (NetworkError, RemoteProtocolError) as error:
             log.debug("a member did not look at our ticket", peer=short(peer), reason=str(error))
@@ -242,16 +250,48 @@ class Candidacy:
         while max(self._states, default=-1) < seal.round:
             newest = max(self._states, default=None)
             if newest is None or seal.round - newest > MAX_BEHIND:
-                await self._fetch_state()
+                await self._fetch_state(seal)
             elif (after := await self._step_to(seal, newest, before := self._states[newest])) is not None:
                 self._states = {newest: before, seal.round: after}
             else:
                 self._states = {}
         return self._states.get(seal.round)
 
-    async def _fetch_state(self) -> None:
-        finished, vectors = await self._application.fetch_state()
-        self._states = {finished: vectors}
+    async def _fetch_state(self, wanted: Seal) -> None:
+        """Have the newest sealed state, or one that is newer still where members keep too little of that by now.
+
+        Raises:
+            Banned, Removed, Refused: while we tried we ceased to be a candidate, or the run ended.
+            Unreachable, RemoteProtocolError: nobody gives it, and no round is sealed for ``PATIENCE`` Δ.
+        """
+        newest, since = -1, trio.current_time()
+        while True:
+            try:
+                finished, vectors = await self._application.fetch_state()
+            except (NetworkError, RemoteProtocolError) as error:
+                seal = await self._application.find_seal()
+                self._require_place(seal, wanted)
+                if seal.round > newest:
+                    newest, since = seal.round, trio.current_time()
+                elif trio.current_time() > since + PATIENCE * self._config.delay_s:
+                    raise
+                log.info("the state is fetched anew", round=seal.round, reason=str(error))
+                await trio.sleep(self._config.delay_s)
+            else:
+                self._states = {finished: vectors}
+                return
+
+    def _require_place(self, seal: Seal, known: Seal) -> None:
+        """Return while a seal later than one that we had a place by leaves us that place.
+
+        Raises:
+            Banned, Removed: it does not.
+            Refused: it is the last of the run.
+        """
+        if seal.round >= self._config.rounds:
+            raise Refused(OVER)
+        if seal.round > known.round and self._me not in seal.roster:
+            self._require_probation(seal)
 
     async def _forget_void(self, seal: Seal) -> None:
         """Forget what we took for the state after a round, where its seal names another one."""
@@ -271,6 +311,7 @@ class Candidacy:
                 continue
             after = await self._step_by(peer, vectors, range(finished + 1, seal.round + 1))
             if after is None:
+                self._silent.add(peer)
                 continue
             if compute_state_root(after[0], self._config.chunk_size) == seal.state:
                 return after
@@ -302,11 +343,11 @@ class Candidacy:
         return found if len(found) == len(rounds) else None
 
     def _order_sources(self, seal: Seal) -> Sequence[PeerId]:
-        """All members, beginning where chance has it; those last whose aggregates led elsewhere once."""
+        """All members, beginning where chance has it; those later that gave none once, last whose led elsewhere."""
         members = self._handovers.roster.members
         first = int.from_bytes(seal.q[:4], "little") % len(members) + int.from_bytes(self._me[:4], "little")
         drawn = [members[(first + index) % len(members)] for index in range(len(members))]
-        return sorted(drawn, key=lambda peer: peer in self._liars)
+        return sorted(drawn, key=lambda peer: (peer in self._liars, peer in self._silent))
 
     def _apply(self, vectors: Vectors, update: Update) -> Vectors:
         parameters, optimizer = vectors

@@ -27,7 +27,7 @@ FindSeal = Callable[[], Awaitable[Seal]]
 Solve = Callable[[Seal, FindSeal], Awaitable[JoinTicket]]
 Keep = Callable[[State], object]
 LOOK_S = 5.0
-"""How long we look whether a run has begun, beside 2Δ; else its founder will say so."""
+"""How long we look whether a run has begun, beside 4Δ; else its founder will say so."""
 PATIENCE_S = 60.0
 """How long members are asked before a stranger gives up."""
 
@@ -56,15 +56,17 @@ class Stranger:
         self._data_dir, self._compute, self._pin = data_dir, compute, pin
         self._me, self._reach = hub.me, reach
         self._solve, self._keep, self._on_progress = solve, keep, on_progress
-        self._asker, self._asked = LineAsker(config, hub, compute), 0
+        self._asker, self._asked = LineAsker(config, hub, compute), int.from_bytes(hub.me[:4], "little")
+        self._patience_s = 2 * config.delay_s  # an honest member has told its line by then
         self._line: Line | None = None
 
     async def has_begun(self) -> bool:
         """Return whether members tell a line of seals whose newest roster is without us."""
         await self._reach()
-        with trio.move_on_after(LOOK_S + 2 * self._config.delay_s):
+        with trio.move_on_after(LOOK_S + 2 * self._patience_s):
             try:
-                line = (await self._asker.find_line(sorted(self._hub.connected), self._pin)).line
+                sources = self._choose(MAX_SOURCES)
+                line = (await self._asker.find_line(sources, self._pin, patience_s=self._patience_s)).line
             except Unreachable:
                 return False
             except Refused as refusal:
@@ -82,23 +84,27 @@ class Stranger:
         return (await self._find_line(1)).head.seal
 
     async def _find_line(self, count: int) -> Line:
-        self._line = await self._extend_line(count) or await self._ask_all()
+        self._line = await self._extend_line(count) or await self._extend_line(MAX_SOURCES) or await self._ask_all()
         return self._line
 
+    def _choose(self, count: int) -> Sequence[PeerId]:
+        """So many of those that there is a link to, others each time: no key puts its owner before all strangers."""
+        connected = sorted(self._hub.connected)
+        first, self._asked = self._asked, self._asked + count
+        return [connected[(first + place) % len(connected)] for place in range(min(count, len(connected)))]
+
     async def _extend_line(self, count: int) -> Line | None:
-        """Return how the line that we know goes on, if so many members tell it; others are asked each time.
+        """Return how the line that we know goes on, if any of so many members tells it; others are asked each time.
 
         What follows a verified seal needs the keys of its roster, so nobody can lead us from the run by now. The line
         grows with the members that leave, not with the times that we ask.
         """
-        connected = sorted(self._hub.connected)
-        if self._line is None or not connected:
+        if self._line is None:
             return None
-        first, self._asked = self._asked, self._asked + count
-        asked = [connected[(first + place) % len(connected)] for place in range(min(count, len(connected)))]
         known = self._line
         try:
-            longer = (await self._asker.find_line(asked, begun=known.seals)).line
+            told = await self._asker.find_line(self._choose(count), begun=known.seals, patience_s=self._patience_s)
+            longer = told.line
             return longer if known.head.digest == self._pin else longer.skip(self._config, len(known.seals) - 1)
         except (Unreachable, Refused) as error:
             log.info("all members are asked for the line again", reason=str(error))
@@ -109,9 +115,8 @@ class Stranger:
             await self._reach()
         deadline = trio.current_time() + PATIENCE_S
         while True:
-            sources = sorted(self._hub.connected)
             try:
-                return (await self._asker.find_line(sources, self._pin)).line
+                return (await self._asker.find_line(self._choose(MAX_SOURCES), self._pin)).line
             except Unreachable:
                 if trio.current_time() > deadline:
                     raise
