@@ -98,6 +98,6 @@ def test_stranger_that_is_told_too_late_is_patient_for_a_minute(tells_at: float,
     if tells_at < 100:
         assert find(outcome, STRANGER, Promoted)
         return
-    with pytest.raises(Unreachable, match=r"nobody tells the line of seals: .*did not answer") as caught:
+    with pytest.raises(Unreachable, match=r"nobody tells a valid line of seals: .*did not answer") as caught:
         raise outcome.peers[STRANGER].error or AssertionError
     assert str(caught.value).count(";") == MEMBERS - 1

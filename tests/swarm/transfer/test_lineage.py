@@ -187,12 +187,38 @@ async def test_two_valid_lines_are_shown_and_none_is_taken(number: int, tmp_path
     assert line.head.seal == run.seals[13]
 
 
+async def test_silence_about_another_line_is_no_second_run(tmp_path: Path, autojump_clock: Clock) -> None:
+    """Whoever tells another line and then nothing has shown nothing: members are asked again, and not the user."""
+    run = SealedRun(rounds=15, rosters={3: range(2, 9), 6: range(4, 11)})
+    forged = run.tuple_of(fork_at(run, 15), [*run.identities[:4], *STRANGERS])
+    async with open_scene(run, tmp_path, up_to=lambda index: 13) as scene:
+
+        async def tell_once(peer: PeerId, body: bytes) -> tuple[bytes, None]:
+            if decode(body, LineQuestion).through:
+                await trio.sleep_forever()
+            return encode(LineAnswer((run.tuple_of(run.seals[0]), forged), 15, is_known=True)), None
+
+        scene.members[6].serve[Kind.LINEAGE] = tell_once
+        with pytest.raises(Unreachable, match="shows no way there"):
+            await scene.ask_line()
+
+
+async def test_a_liar_among_silent_members_is_no_refusal(tmp_path: Path, autojump_clock: Clock) -> None:
+    """Those who keep silent now may tell the run later."""
+    run = SealedRun(rounds=10)
+    async with open_scene(run, tmp_path, members=2) as scene:
+        tell(scene.members[0], [run.tuple_of(run.seals[0]), forge(run, STRANGERS, STRANGERS)])
+        lies.be_silent(Kind.LINEAGE)(scene, scene.members[1])
+        with pytest.raises(Unreachable, match="nobody tells a valid line of seals"):
+            await scene.ask_line()
+
+
 async def test_nobody_answers(tmp_path: Path, autojump_clock: Clock) -> None:
     """That is no refusal."""
     async with open_scene(SealedRun(), tmp_path, members=2) as scene:
         for hub in scene.members:
             lies.be_silent(Kind.LINEAGE)(scene, hub)
-        with pytest.raises(Unreachable, match="nobody tells the line of seals"):
+        with pytest.raises(Unreachable, match="nobody tells a valid line of seals"):
             await scene.ask_line()
 
 

@@ -70,8 +70,9 @@ class LineAsker:
         the others told old.
 
         Raises:
-            Refused: all that came is not of this run, lacks the pinned seal, or is not signed; or there are two runs.
-            Unreachable: nobody answers.
+            Refused: everybody answered, and all is not of this run, lacks the pinned seal, or is not signed; or there
+                are two runs.
+            Unreachable: nobody answers that tells a valid line; or one that told another falls silent about it.
         """
         told: dict[PeerId, Line] = {}
         refusals: dict[PeerId, str] = {}
@@ -154,12 +155,17 @@ class LineAsker:
 
         Raises:
             Refused: nothing shows that they are.
+            Unreachable: whoever has to show it answers no more, which says nothing of the lines: ask again.
         """
         if line.agrees_with(self._config, other.head):
             return
         try:  # the rosters between them have too few members in common: ask for a line through both
             await self.follow(line.source, [digest for digest in (pin, other.head.digest) if digest])
-        except (RemoteProtocolError, NetworkError) as error:
+        except NetworkError as error:
+            raise Unreachable(
+                f"{short(line.source)} tells {_describe(line)}, and shows no way there from {_describe(other)}: {error}"
+            ) from None
+        except RemoteProtocolError as error:
             raise Refused(
                 "there are two runs with this ticket, each with valid signatures: "
                 f"{_describe(line)}; and {_describe(other)} ({error}). Ask somebody you trust for the digest of a "
@@ -173,6 +179,6 @@ def _describe(line: Line) -> str:
 
 def _explain(refusals: Mapping[PeerId, str], silent: Mapping[PeerId, str]) -> BtardError:
     words = "; ".join(f"{short(source)}: {reason}" for source, reason in sorted({**silent, **refusals}.items()))
-    if refusals:
+    if refusals and not silent:
         return Refused(f"no member tells a valid line of seals: {words}")
-    return Unreachable(f"nobody tells the line of seals: {words or 'there is no link to any member'}")
+    return Unreachable(f"nobody tells a valid line of seals: {words or 'there is no link to any member'}")
