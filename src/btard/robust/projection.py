@@ -38,6 +38,9 @@ BLOCK_ROWS = 16
 BLOCK = BLOCK_ROWS * BUCKETS
 """Elements whose signs and rotations come from one stream, and that are worked on at once: 1 MiB stays in the cache."""
 
+SHORT = 512
+"""Slices that end before this element of a row are folded alone: thousands of empty buckets cost more than they do."""
+
 PROJECTION_FACTOR = 9.0
 """An honest |s| exceeds 9 times its norm with probability below 2 exp(-40)."""
 
@@ -97,10 +100,14 @@ class _Workspace:
 
 @dataclass(frozen=True)
 class Fold:
-    """Bucket sums (n, BUCKETS) and squared norms (n,) of n slices."""
+    """Sums (n, width) of the buckets from ``first`` on, wrapped, and squared norms (n,) of n slices.
+
+    All other buckets are empty; ``width`` is BUCKETS, or less for short slices.
+    """
 
     buckets: Vector
     squares: Vector
+    first: int = 0
 
 
 class Directions:
@@ -132,7 +139,10 @@ class Directions:
 
     def finish(self, fold: Fold) -> Vector:
         """Return the (n, count) products of bucket sums with the second signs."""
-        products: Vector = np.einsum("kb,nb->nk", self._second, fold.buckets)
+        width, second = fold.buckets.shape[1], self._second
+        if width < BUCKETS:
+            second = np.take(second, range(fold.first, fold.first + width), axis=1, mode="wrap")
+        products: Vector = np.einsum("kb,nb->nk", second, fold.buckets)
         return products
 
     def fold(self, rows: Sequence[Tensor], center: Tensor | None, start: int) -> Fold:
@@ -146,6 +156,8 @@ class Directions:
         length = rows[0].numel()
         arrays = [self._view(row, start, length) for row in rows]
         shift = None if center is None else self._view(center, start, length)
+        if 0 < length <= SHORT - start % BUCKETS:
+            return self._fold_short(arrays, shift, start)
         # Twice as many sums as buckets: a rotated row is then one contiguous addition, wrapped once at the end.
         sums, squares = np.zeros((len(arrays), 2 * BUCKETS)), np.zeros(len(arrays))
         workspace = _Workspace(start % BUCKETS, length)
@@ -154,6 +166,15 @@ class Directions:
             for index, array in enumerate(arrays):
                 squares[index] += workspace.fold(array, shift, sums[index])
         return Fold(sums[:, :BUCKETS] + sums[:, BUCKETS:], squares)
+
+    def _fold_short(self, arrays: Sequence[Array], center: Array | None, start: int) -> Fold:
+        """Return the fold of slices within one row: every element has a bucket to itself."""
+        [block] = self._blocks(start, start + len(arrays[0]))
+        sums, squares = np.empty((len(arrays), len(arrays[0]))), np.empty(len(arrays))
+        for index, array in enumerate(arrays):
+            sums[index] = (array if center is None else array - center) * block.signs
+            squares[index] = sums[index] @ sums[index]
+        return Fold(sums, squares, (block.column + block.rotations[0]) % BUCKETS)
 
     def _view(self, vector: Tensor, start: int, length: int) -> Array:
         if vector.dtype != torch.float32 or vector.dim() != 1 or vector.numel() != length:
