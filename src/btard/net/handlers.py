@@ -41,11 +41,12 @@ class RequestHandlers(dict[int, RequestHandler]):
         super().__setitem__(kind, handler)
         self._changed.unpark_all()
 
-    async def wait_for(self, kind: int) -> RequestHandler | None:
-        """Return the handler of a kind once there is one; None after PATIENCE_S without it."""
-        with trio.move_on_after(PATIENCE_S):
-            while kind not in self:
-                await self._changed.park()
+    async def find(self, kind: int) -> RequestHandler | None:
+        """Return the handler of a kind, at once if there is one; None after PATIENCE_S without it."""
+        if kind not in self:
+            with trio.move_on_after(PATIENCE_S):
+                while kind not in self:
+                    await self._changed.park()
         return self.get(kind)
 
 

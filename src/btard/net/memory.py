@@ -201,13 +201,10 @@ class MemoryLink:
 
     async def listen(self, sink: Sink, take: Callable[[Message], None]) -> NoReturn:
         """See ``Link.listen``."""
-        owner = self._owner
 
         def take_wanted(message: Message) -> None:
-            if message.payload is None:
-                owner.traffic.protocol_received += compute_control_size(len(message.head))
-                take(message)
-            elif (wanted := self._accept(message, sink)) is not None:
+            wanted = self._accept(message, sink)
+            if wanted is not None:
                 take(wanted)
 
         await self._incoming.listen(take_wanted)

@@ -307,7 +307,7 @@ class Session:
 
     async def _answer(self, kind: int, number: int, body: bytes) -> None:
         try:
-            handler = self._handlers.serve.get(kind) or await self._handlers.serve.wait_for(kind)
+            handler = await self._handlers.serve.find(kind)
             if handler is None:
                 log.debug("a request of unknown kind was dropped", peer=short(self.peer), kind=kind)
                 return

@@ -26,17 +26,19 @@ from btard.wire import find_valid_signatures, open_message
 
 REMEMBERED = 1 << 16
 """Answers kept of one function; then all of its answers are forgotten at once."""
-REMEMBERED_PARTS = REMEMBERED // 16
-"""Parts of whose reports the answers are kept, one for every contributor."""
+REMEMBERED_DIRECTIONS = 64
+"""Draws of directions kept, a third of a megabyte each: those of the last rounds are asked for."""
+REMEMBERED_PARTS = 512
+"""Parts of whose reports the answers are kept, those of at least ten rounds; they hold on to their directions."""
 
 Function = Callable[..., Any]
 Answers = dict[tuple[Hashable, ...], Any]
 
 
-def remember(function: Function, known: Answers | None = None) -> Function:
+def remember(function: Function, known: Answers | None = None, *, most: int = REMEMBERED) -> Function:
     """Return a function that asks ``function`` once for equal arguments; what cannot be looked up is always asked.
 
-    ``known`` may hold answers that another function found out.
+    ``known`` may hold answers that another function found out; at most ``most`` are kept.
     """
     answers: Answers = {} if known is None else known
 
@@ -44,7 +46,7 @@ def remember(function: Function, known: Answers | None = None) -> Function:
         try:
             return answers[question]
         except KeyError:
-            if len(answers) >= REMEMBERED:
+            if len(answers) >= most:
                 answers.clear()
             answer = answers[question] = function(*question)
             return answer
@@ -124,11 +126,11 @@ class Memory:
             draw_round_validators,
             find_broken_reveals,
             find_valid_signatures,
-            Directions,
             is_valid_check,
             find_part_to_open,
         )
         self._replacements: dict[Function, Function] = {function: remember(function) for function in shared}
+        self._replacements[Directions] = remember(Directions, most=REMEMBERED_DIRECTIONS)
         signatures: Answers = {}
         self._replacements[is_signed_by] = remember(is_signed_by, signatures)
         self._replacements[Identity.sign] = tell_signatures(Identity.sign, signatures)
