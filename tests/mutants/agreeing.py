@@ -1,4 +1,4 @@
-"""From one attempt to the next, and which HALTs count on the way."""
+"""From one attempt to the next, which HALTs count on the way, and who is asked for what."""
 
 from tests.mutants.mutant import mutant
 
@@ -90,5 +90,22 @@ AGREEING = (
         "work.share(decision.marked | decision.shown)",
         "work.share(decision.marked)",
         "tests/attacks/test_late_halts.py",
+    ),
+    mutant(
+        "ask a member once in a stage, whatever it comes to hold",
+        "attacks A6",
+        "swarm/exchange.py",
+        "if (peer, is_past) not in self._reconciled:",
+        "if not {(peer, True), (peer, False)} & self._reconciled:",
+        "tests/swarm/test_left_behind.py",
+    ),
+    mutant(
+        "take what was said before a round was opened again for later",
+        "attacks A6",
+        "rules/recovery.py",
+        "return stage.attempt, stage.round, _STEPS[",
+        "return stage.round, stage.attempt, _STEPS[",
+        "tests/rules/test_recovery.py",
+        "tests/swarm/test_left_behind.py",
     ),
 )

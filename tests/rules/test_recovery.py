@@ -15,6 +15,7 @@ from btard.rules.recovery import (
     decide,
     find_certificate,
     is_equivocation,
+    is_later,
 )
 from btard.rules.roster import Roster
 
@@ -197,6 +198,22 @@ def test_split_confirm_resumes_the_round_it_belongs_to(stage: Stage, position: S
     decision = decide(ROSTER, make_views(view, view, view, view), [make_equivocation(stage, PEERS[1])], 2)
     assert decision.banned == (PEERS[1],)
     assert decision.resume_round == resumes
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later"),
+    [
+        (CONFIRM, COMMIT),
+        (COMMIT, AGGREGATE),
+        (COMMIT, AGGREGATE._replace(attempt=3)),
+        (COMMIT, CONFIRM._replace(attempt=3)),  # the round before is opened again, and nobody is past it any more
+        (CONFIRM._replace(attempt=3), COMMIT._replace(attempt=3)),
+    ],
+)
+def test_a_run_comes_to_a_stage_after_another(earlier: Stage, later: Stage) -> None:
+    """A new attempt is later than all that was said in the one before, though it may belong to an earlier round."""
+    assert is_later(later, earlier)
+    assert not is_later(earlier, later)
 
 
 @given(st.lists(st.sets(st.integers(0, 4)), min_size=3, max_size=5), st.lists(st.booleans(), min_size=5, max_size=5))

@@ -250,8 +250,11 @@ def is_later(stage: Stage, than: Stage) -> bool:
 
 @lru_cache(maxsize=1024)  # asked about every stage held, whenever a member waits
 def _order(stage: Stage) -> tuple[int, int, tuple[int, int]]:
-    """Stages as a run passes through them; complaints and disputes have two places in an attempt."""
-    return stage.round, stage.attempt, _STEPS[stage.phase, stage.serial]
+    """Stages as a run passes through them, which opens a round again under a new attempt, and never goes back to one.
+
+    Complaints and disputes have two places in an attempt.
+    """
+    return stage.attempt, stage.round, _STEPS[stage.phase, stage.serial]
 
 
 _STEPS = {

@@ -93,7 +93,7 @@ class Exchange:
     def __init__(self, broadcast: Broadcast, recovery: Recovery, stalls: Stalls, delay_s: float, spawn: Spawn) -> None:
         self._broadcast, self._recovery, self._stalls = broadcast, recovery, stalls
         self._delay_s, self._spawn = delay_s, spawn
-        self._reconciled: set[tuple[Stage, PeerId]] = set()
+        self._reconciled: set[tuple[PeerId, bool]] = set()
         self._postponed: tuple[Decision, bytes] | None = None
         self._told_in, self._told = (0, 0), set[PeerId]()
         self._overtaken = math.inf
@@ -244,20 +244,20 @@ class Exchange:
 
         What members that are past this stage hold may be on its way to us as well, and is asked for a little later.
         """
-        broadcast, now = self._broadcast, trio.current_time()
+        broadcast, now, past = self._broadcast, trio.current_time(), self._broadcast.find_past(expectation)
         if beside := (*broadcast.find_strayed(expectation), *broadcast.find_ahead(expectation)):
             stages = (expectation.stage, *self._find_earlier_stages(expectation.stage))
             for peer in beside:
-                self._compare(expectation.stage, peer, stages)
-        if past := broadcast.find_past(expectation):
+                self._compare(peer, stages, is_past=peer in past)
+        if past:
             self._overtaken = min(self._overtaken, now)
             for peer in past if now >= self._overtaken + IN_FLIGHT * self._delay_s else ():
-                self._compare(expectation.stage, peer, (expectation.stage,))
+                self._compare(peer, (expectation.stage,), is_past=True)
 
-    def _compare(self, current: Stage, peer: PeerId, stages: tuple[Stage, ...]) -> None:
-        """Ask a member once in a stage for what it holds."""
-        if (current, peer) not in self._reconciled:
-            self._reconciled.add((current, peer))
+    def _compare(self, peer: PeerId, stages: tuple[Stage, ...], *, is_past: bool) -> None:
+        """Ask a member for what it holds: once in a stage, and once more when it is past it, for then it holds all."""
+        if (peer, is_past) not in self._reconciled:
+            self._reconciled.add((peer, is_past))
             for stage in stages:
                 self._spawn(self._broadcast.pull, stage, (peer,), 2 * self._delay_s)
 
