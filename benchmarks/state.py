@@ -142,11 +142,12 @@ async def serve(place: Path, config: RunConfig, identity: Identity, ports: Conne
     """Answer newcomers, from the member's directory."""
     terms = Terms(config.run_id)
     with Ledger.create(place, config, identity.peer_id) as ledger:
-        async with open_tcp(identity, terms, LOOPBACK) as transport:
+        async with open_tcp(identity, terms, LOOPBACK) as transport, trio.open_nursery() as nursery:
             hub = Hub(transport, identity.peer_id)
             LineTeller(hub, ledger)
             snapshots, updates = CheckpointSnapshots(place / "checkpoints"), Updates(place, ledger, ThreadCompute())
-            StateTeller(config, hub, ledger, snapshots, updates, ThreadCompute())
+            teller = StateTeller(config, hub, ledger, snapshots, updates, ThreadCompute())
+            nursery.start_soon(teller.run)
             ports.send(transport.address.port)
             await hub.run()
 

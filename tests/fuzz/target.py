@@ -25,6 +25,7 @@ from tests.fuzz.delays import Delays
 from btard.errors import BtardError
 from btard.identity import Context, Identity, PeerId, digest
 from btard.net import Address, Hub, Pace, Terms, open_tcp
+from btard.net.frame_reader import FrameReader
 from btard.net.frames import FrameType
 from btard.net.tcp import TcpTransport
 from btard.net.tcp_link import TcpLink
@@ -95,12 +96,12 @@ class Target:
 
     def watch_bytes(self) -> None:
         """Count what of the attack is really read: frames of links to others than our own peers, and connections."""
-        take, answer, offer = TcpLink._take_frame, TcpTransport._answer, TcpTransport._offer
+        take, answer, offer = FrameReader._take_frame, TcpTransport._answer, TcpTransport._offer
 
-        def take_frame(link: TcpLink, frame_type: FrameType, *arguments: Any) -> Any:
-            if link.peer not in self._honest and frame_type in COUNTED:
-                self._frames["member" if link.peer == self._attacker else "stranger"] += 1
-            return take(link, frame_type, *arguments)
+        def take_frame(reader: FrameReader, frame_type: FrameType, *arguments: Any) -> Any:
+            if reader.peer not in self._honest and frame_type in COUNTED:
+                self._frames["member" if reader.peer == self._attacker else "stranger"] += 1
+            return take(reader, frame_type, *arguments)
 
         async def answer_one(transport: TcpTransport, *arguments: Any) -> None:
             self._frames["connection"] += 1
@@ -110,7 +111,7 @@ class Target:
             self._frames["link"] += 1
             await offer(transport, link)
 
-        TcpLink._take_frame = take_frame  # type: ignore[method-assign]
+        FrameReader._take_frame = take_frame  # type: ignore[method-assign]
         TcpTransport._answer = answer_one  # type: ignore[method-assign]
         TcpTransport._offer = offer_one  # type: ignore[method-assign]
         self._delays.watch()

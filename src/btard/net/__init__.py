@@ -11,6 +11,7 @@ from btard.net.link import (
     Link,
     Message,
     Sink,
+    Target,
     Transport,
     refuse_bulk,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "Pace",
     "RequestHandler",
     "Sink",
+    "Target",
     "TcpTransport",
     "Terms",
     "Traffic",

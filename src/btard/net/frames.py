@@ -148,5 +148,9 @@ def compute_control_size(head_size: int) -> int:
 
 def compute_bulk_size(head_size: int, payload_size: int) -> int:
     """Return the bytes on the wire of a bulk message."""
-    frames = 1 + -(-payload_size // MAX_PLAIN)
-    return _BULK_START.size + head_size + payload_size + frames * (HEADER_SIZE + TAG_SIZE)
+    return _BULK_START.size + head_size + HEADER_SIZE + TAG_SIZE + compute_data_size(payload_size)
+
+
+def compute_data_size(size: int) -> int:
+    """Return the bytes on the wire of the data frames of so many bytes of a payload, from a frame's beginning."""
+    return size - (-size // MAX_PLAIN) * (HEADER_SIZE + TAG_SIZE)

@@ -7,6 +7,7 @@ from typing import Protocol
 import trio
 
 from btard.identity import PeerId
+from btard.net.link import Target
 
 PATIENCE_S = 10.0
 """How long a request waits for its handler: peers start at different times, and their parts one after another."""
@@ -15,7 +16,7 @@ PATIENCE_S = 10.0
 class BulkHandler(Protocol):
     """Receives the bulk messages of one kind."""
 
-    def sink(self, peer: PeerId, head: bytes, size: int) -> memoryview | None:
+    def sink(self, peer: PeerId, head: bytes, size: int) -> memoryview | Target | None:
         """Return ``size`` writable bytes for a payload, None to refuse it.
 
         The link writes there until it ends, or ``done`` is called, or ``sink`` is called again for this peer, or

@@ -25,7 +25,22 @@ class Message(NamedTuple):
     payload: memoryview | None = None
 
 
-Sink = Callable[[int, bytes, int], memoryview | None]
+def watch_nothing(size: int) -> None:
+    """Be the watcher of a payload that is of no use before all of it is here."""
+
+
+class Target(NamedTuple):
+    """Memory for a payload.
+
+    ``watch`` may be called, by a worker thread, with how many bytes are in ``memory``: after some frames, and not on
+    every link, so it is for work that would be done at the end anyway. It raises nothing.
+    """
+
+    memory: memoryview
+    watch: Callable[[int], None] = watch_nothing
+
+
+Sink = Callable[[int, bytes, int], memoryview | Target | None]
 """Given (kind, head, size) of a bulk message, returns ``size`` writable bytes for its payload, or None to refuse it.
 
 May raise RemoteProtocolError, which ``Link.receive`` passes on.
@@ -123,13 +138,17 @@ def check_message(kind: int, head: bytes, payload: memoryview | None) -> None:
         raise LocalProtocolError(f"a payload of kind {kind} must be at most {MAX_BULK} contiguous single bytes")
 
 
-def take_target(sink: Sink, kind: int, head: bytes, size: int) -> memoryview | None:
+def take_target(sink: Sink, kind: int, head: bytes, size: int) -> Target | None:
     """Return the sink's memory for a payload of ``size`` bytes, None if it refuses.
 
     Raises:
         LocalProtocolError: the sink gave memory of another shape.
     """
-    target = sink(kind, head, size)
-    if target is not None and (len(target) != size or target.nbytes != size or target.readonly):
-        raise LocalProtocolError(f"the sink of kind {kind} gave {target.nbytes} bytes for a payload of {size}")
+    given = sink(kind, head, size)
+    if given is None:
+        return None
+    target = given if isinstance(given, Target) else Target(given)
+    memory = target.memory
+    if len(memory) != size or memory.nbytes != size or memory.readonly:
+        raise LocalProtocolError(f"the sink of kind {kind} gave {memory.nbytes} bytes for a payload of {size}")
     return target

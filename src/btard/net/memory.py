@@ -220,8 +220,8 @@ class MemoryLink:
         target = take_target(sink, kind, head, len(payload))
         if target is None:
             return None
-        target[:] = payload
-        return Message(kind, head, target)
+        target.memory[:] = payload
+        return Message(kind, head, target.memory)
 
     def drop_bulk(self, target: memoryview) -> None:
         """Do nothing: a payload goes into its sink in one step."""

@@ -18,7 +18,7 @@ from btard.errors import ConnectionLost, LocalProtocolError, RemoteProtocolError
 from btard.identity import PeerId, short
 from btard.net.address import find_origin
 from btard.net.handlers import BulkHandler, Handlers
-from btard.net.link import MAX_CONTROL, Link, Message
+from btard.net.link import MAX_CONTROL, Link, Message, Target
 from btard.net.outbox import BulkItem, Outbox, Writer
 from btard.net.requests import (
     REQUEST_OVERHEAD,
@@ -252,7 +252,7 @@ class Session:
         else:
             log.debug("a message of unknown kind was dropped", peer=short(self.peer), kind=kind)
 
-    def _choose_target(self, lane: _Lane, kind: int, head: bytes, size: int) -> memoryview | None:
+    def _choose_target(self, lane: _Lane, kind: int, head: bytes, size: int) -> memoryview | Target | None:
         """Return the memory for a payload, None if nobody wants it."""
         lane.handler = None
         if kind == ANSWER:

@@ -24,6 +24,7 @@ MAX_HALF_OPEN = 64  # handshakes of strangers under way at once; see HalfOpen
 ACCEPT_PAUSE_SECONDS = 0.1  # after the system refused to accept, most often for lack of file descriptors
 UNSENT_BYTES = 256 << 10  # what the kernel may hold unsent: a control frame cannot overtake it
 LENGTH_SIZE = 2
+BULK_THREADS = 8  # that send and receive large payloads; each is held up for some milliseconds by a slow peer
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +45,7 @@ class TcpTransport:
         self._credentials = credentials
         self._nursery = nursery
         self._half_open = HalfOpen()
+        self._threads = trio.CapacityLimiter(BULK_THREADS)
         self._ready, self._accepted = trio.open_memory_channel[TcpLink](0)
         for listener in listeners:
             nursery.start_soon(self._listen, listener)
@@ -119,7 +121,8 @@ class TcpTransport:
         except BaseException:
             sock.close()
             raise
-        link = TcpLink(sock, PeerId(theirs.peer), serial, handshake.split(), self.traffic, _find_host_of(sock))
+        host, keys = _find_host_of(sock), handshake.split()
+        link = TcpLink(sock, PeerId(theirs.peer), serial, keys, self.traffic, host, self._threads)
         self._nursery.start_soon(link.live)
         return link
 

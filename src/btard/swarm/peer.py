@@ -109,7 +109,8 @@ async def _take_part(
     if kind in ENDINGS:
         raise ENDINGS[kind](reason)
     updates = Updates(member.data_dir, ledger, member.disk or member.compute)
-    StateTeller(member.config, hub, ledger, member.snapshots, updates, member.aside or member.compute)
+    aside = member.aside or member.compute
+    nursery.start_soon(StateTeller(member.config, hub, ledger, member.snapshots, updates, aside).run)
     start = await _find_start(member, hub, directory, ledger, transfers, updates)
     if kind:
         return start.work.state

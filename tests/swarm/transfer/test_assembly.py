@@ -8,7 +8,7 @@ import torch
 
 from btard.errors import ConfigError
 from btard.rules.merkle import compute_leaves
-from btard.swarm.joining.assembly import Assembly
+from btard.swarm.joining.assembly import Arrival, Assembly
 from btard.swarm.state import as_bytes
 
 VALUES = torch.arange(1, 101, dtype=torch.float32)  # ten chunks of ten, the last one whole
@@ -23,7 +23,8 @@ def make(path: Path, values: torch.Tensor = VALUES) -> Assembly:
 
 def arrive(assembly: Assembly, chunks: range, values: torch.Tensor = VALUES) -> bool:
     """Have chunks arrive; return whether they were right."""
-    return assembly.save(chunks, as_bytes(values)[chunks.start * CHUNK_BYTES : chunks.stop * CHUNK_BYTES])
+    memory = as_bytes(values)[chunks.start * CHUNK_BYTES : chunks.stop * CHUNK_BYTES]
+    return Arrival(assembly, chunks, memory).save()
 
 
 def test_it_is_complete_when_every_chunk_was_kept(tmp_path: Path) -> None:
@@ -112,8 +113,8 @@ def test_more_than_is_written_at_once(tmp_path: Path) -> None:
     for _ in range(2):
         assembly = Assembly(tmp_path / "vector.bin", 20_000, leaves, 32_768)
         kept = assembly.open()
-        assert assembly.save(range(2), as_bytes(values)[:65_536])
-        assert assembly.save(range(2, 3), as_bytes(values)[65_536:])
+        assert Arrival(assembly, range(2), as_bytes(values)[:65_536]).save()
+        assert Arrival(assembly, range(2, 3), as_bytes(values)[65_536:]).save()
         assembly.close()
     assert kept == 80_000
     assert (tmp_path / "vector.bin").read_bytes() == bytes(as_bytes(values))
@@ -126,7 +127,7 @@ def test_only_what_was_written_is_read_again(tmp_path: Path, monkeypatch: pytest
     for _ in range(2):
         first = Assembly(tmp_path / "vector.bin", 80_000, leaves, 32_768)
         assert first.open() == 0
-    assert first.save(range(2, 3), as_bytes(values)[65_536:98_304])
+    assert Arrival(first, range(2, 3), as_bytes(values)[65_536:98_304]).save()
     first.close()
     read: list[int] = []
     preadv = os.preadv
@@ -153,3 +154,26 @@ def test_no_room(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=f"the state needs {2**60} bytes there"):
         huge.open()
     huge.close()
+
+
+@pytest.mark.parametrize("wrong", [0, 1, 4])
+def test_chunks_are_looked_at_as_they_arrive(tmp_path: Path, wrong: int) -> None:
+    """Whatever is told of them on the way, and when, a piece with a wrong chunk is not the right one and stays out."""
+    assembly = make(tmp_path)
+    assembly.open()
+    memory = memoryview(bytearray(as_bytes(VALUES)[: 5 * CHUNK_BYTES]))
+    memory[wrong * CHUNK_BYTES] ^= 1
+    arrival = Arrival(assembly, range(5), memory)
+    for size in (1, 40, 41, 100, 100, 160):
+        arrival.advance(size)
+    assert not arrival.save()
+    assembly.close()
+    assert make(tmp_path).open() == 0
+    again = make(tmp_path)
+    again.open()
+    memory[wrong * CHUNK_BYTES] ^= 1
+    arrival = Arrival(again, range(5), memory)
+    arrival.advance(90)
+    assert arrival.save()
+    again.close()
+    assert make(tmp_path).open() == 5 * CHUNK_BYTES

@@ -11,7 +11,7 @@ from tests.swarm.transfer.sealed_run import CHUNK, SealedRun
 from btard.errors import ConnectionLost
 from btard.identity import PeerId
 from btard.swarm.frames import Kind
-from btard.swarm.joining.telling_state import LINGER_S, PLACES_PER_PEER
+from btard.swarm.joining.telling_state import LOOK_S, PLACES_PER_PEER
 from btard.swarm.joining.transfer_frames import (
     ChunksAnswer,
     Claims,
@@ -186,7 +186,7 @@ async def test_a_snapshot_that_is_removed_meanwhile(tmp_path: Path, autojump_clo
             del run.snapshots.held[8]
             await ask_chunk(1)
             is_slow.set()
-        await trio.sleep(2 * LINGER_S)
+        await trio.sleep(2 * LOOK_S)
         await ask_chunk(2)
         assert statuses == [Status.SENT, Status.SENT, Status.GONE]
         assert box.sizes == [4 * CHUNK] * 2

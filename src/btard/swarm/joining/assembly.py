@@ -66,7 +66,7 @@ class Assembly:
         while index < len(self._has):
             chunk = buffer[: self._count_bytes(index)]
             count = os.preadv(self._file, [chunk], index * self._chunk_bytes)
-            self._has[index] = count == len(chunk) and self._is_right(index, chunk)
+            self._has[index] = count == len(chunk) and self.is_right(index, chunk)
             index = self._find_written(index + 1)
 
     def _find_written(self, index: int) -> int:
@@ -76,7 +76,8 @@ class Assembly:
         except OSError as error:
             return len(self._has) if error.errno == errno.ENXIO else index
 
-    def _is_right(self, index: int, chunk: memoryview) -> bool:
+    def is_right(self, index: int, chunk: memoryview) -> bool:
+        """Whether this is the chunk with that number."""
         return compute_leaf(index, chunk) == self._leaves[32 * index : 32 * index + 32]
 
     def _count_bytes(self, index: int) -> int:
@@ -86,22 +87,18 @@ class Assembly:
         """The bytes of some chunks."""
         return sum(map(self._count_bytes, chunks))
 
-    def save(self, chunks: range, data: memoryview) -> bool:
-        """Have ``data``, which is all of some chunks, in the file if it is right; else return False.
+    def write(self, index: int, data: memoryview) -> None:
+        """Write chunks that are right, from one on.
 
         Raises:
-            ConfigError: the disk does not take it.
+            ConfigError: the disk does not take them.
         """
-        split = [data[place : place + self._chunk_bytes] for place in range(0, len(data), self._chunk_bytes)]
-        if not all(map(self._is_right, chunks, split)):
-            return False
-        start, position = chunks.start * self._chunk_bytes, 0
+        start, position = index * self._chunk_bytes, 0
         try:
             while position < len(data):
                 position += os.pwrite(self._file, data[position : position + WRITE_BYTES], start + position)
         except OSError as error:
             raise self._explain(error) from None
-        return True
 
     def keep(self, chunks: range) -> None:
         """Count chunks that were saved as held."""
@@ -133,3 +130,34 @@ class Assembly:
         if self._file >= 0:
             os.close(self._file)
         self._file = -1
+
+
+class Arrival:
+    """Some chunks as they arrive in memory: each is looked at while it is in the cache of the core that received it."""
+
+    def __init__(self, assembly: Assembly, chunks: range, memory: memoryview) -> None:
+        self.memory = memory
+        self._assembly, self._chunks = assembly, chunks
+        self._seen = self._position = 0  # chunks that are right, and their bytes
+        self._is_wrong = False
+
+    def advance(self, size: int) -> None:
+        """Look at the chunks that are in the first ``size`` bytes."""
+        while self._seen < len(self._chunks) and not self._is_wrong:
+            index = self._chunks[self._seen]
+            end = self._position + self._assembly.count_bytes(range(index, index + 1))
+            if end > size:
+                return
+            self._is_wrong = not self._assembly.is_right(index, self.memory[self._position : end])
+            self._seen, self._position = self._seen + 1, end
+
+    def save(self) -> bool:
+        """All of it being here, have it in the file if it is right; else return False.
+
+        Raises:
+            ConfigError: the disk does not take it.
+        """
+        self.advance(len(self.memory))
+        if not self._is_wrong:
+            self._assembly.write(self._chunks.start, self.memory)
+        return not self._is_wrong

@@ -8,7 +8,6 @@ its pieces.
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,12 +16,12 @@ from torch import Tensor
 
 from btard.errors import NetworkError, RemoteProtocolError
 from btard.identity import PeerId
-from btard.net import Hub
+from btard.net import Hub, Target
 from btard.rules.config import RunConfig
 from btard.rules.merkle import MerkleTree
 from btard.swarm.compute import Compute
 from btard.swarm.frames import Kind
-from btard.swarm.joining.assembly import Assembly
+from btard.swarm.joining.assembly import Arrival, Assembly
 from btard.swarm.joining.buffers import Buffer, Buffers
 from btard.swarm.joining.pieces import PieceBoard
 from btard.swarm.joining.sources import Sources
@@ -88,11 +87,12 @@ class Meter:
 
 @dataclass(eq=False)
 class _Delivery:
-    """The chunks of one question, with a ``target`` once they come; something ``arrived``, it may be something else."""
+    """The chunks of one question, an ``arrival`` once they come; something ``arrived``, it may be something else."""
 
+    piece: _Piece
     size: int
     buffer: Buffer
-    target: memoryview | None = None
+    arrival: Arrival | None = None
     arrived: trio.Event = field(default_factory=trio.Event)
     is_wrong: bool = False
 
@@ -214,31 +214,31 @@ class VectorFetcher:
     async def _try_piece(self, piece: _Piece, source: PeerId) -> bool:
         with piece.buffers.lend() as buffer:
             try:
-                data = await self._receive(piece, source, buffer)
+                arrival = await self._receive(piece, source, buffer)
             except RemoteProtocolError as error:
                 self.sources.drop(source, str(error), lied=True)
                 return False
             except NetworkError as error:
                 self.sources.drop(source, str(error))
                 return False
-            if await self.compute.run(partial(piece.assembly.save, piece.chunks, data)):
+            if await self.compute.run(arrival.save):
                 return True
         self.sources.drop(source, f"a chunk of round {piece.vector.round} is not the sealed one", lied=True)
         return False
 
-    async def _receive(self, piece: _Piece, source: PeerId, buffer: Buffer) -> memoryview:
+    async def _receive(self, piece: _Piece, source: PeerId, buffer: Buffer) -> Arrival:
         """Return what the source sends for a piece; nobody writes there afterwards."""
         vector, chunks = piece.vector, piece.chunks
         head = encode(RangeQuestion(vector.round, vector.root, chunks.start, chunks.stop))
-        delivery = self._deliveries[source, head] = _Delivery(piece.assembly.count_bytes(chunks), buffer)
+        delivery = self._deliveries[source, head] = _Delivery(piece, piece.assembly.count_bytes(chunks), buffer)
         try:
             await self._ask_chunks(source, head, delivery)
         finally:
             del self._deliveries[source, head]
-            if delivery.target is not None:
-                self.hub.drop_bulk(source, delivery.target)
-        assert delivery.target is not None
-        return delivery.target
+            if delivery.arrival is not None:
+                self.hub.drop_bulk(source, delivery.arrival.memory)
+        assert delivery.arrival is not None
+        return delivery.arrival
 
     async def _ask_chunks(self, source: PeerId, head: bytes, delivery: _Delivery) -> None:
         timeout_s = self._compute_bound(IN_FLIGHT * max(PIECE_BYTES, delivery.size))
@@ -257,7 +257,7 @@ class VectorFetcher:
             await trio.sleep(self._config.delay_s / 4)
         raise NetworkError("it has been busy for too long")
 
-    def sink(self, peer: PeerId, head: bytes, size: int) -> memoryview | None:
+    def sink(self, peer: PeerId, head: bytes, size: int) -> Target | None:
         """Memory for chunks that were asked for; None for everything else."""
         delivery = self._deliveries.get((peer, head))
         if delivery is None or delivery.arrived.is_set():
@@ -266,14 +266,15 @@ class VectorFetcher:
             delivery.is_wrong = True
             delivery.arrived.set()
             return None
-        if delivery.target is None:  # once: whatever comes again, on another link too, ends with the same `drop_bulk`
-            delivery.target = delivery.buffer.take(size)
-        return delivery.target
+        if delivery.arrival is not None:  # once more, on another link perhaps: two at a time would spoil each other's
+            self.hub.drop_bulk(peer, delivery.arrival.memory)
+        delivery.arrival = Arrival(delivery.piece.assembly, delivery.piece.chunks, delivery.buffer.take(size))
+        return Target(delivery.arrival.memory, delivery.arrival.advance)
 
     def done(self, peer: PeerId, head: bytes, payload: memoryview) -> None:
         """Note that chunks are here; they are not checked yet."""
         delivery = self._deliveries.get((peer, head))
-        if delivery is not None and delivery.target is payload:
+        if delivery is not None and delivery.arrival is not None and delivery.arrival.memory is payload:
             delivery.arrived.set()
 
 

@@ -8,6 +8,7 @@ its place. Control messages of the rounds overtake all of it on every link.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import structlog
 import trio
@@ -51,8 +52,8 @@ log = structlog.get_logger(__name__)
 PLACES = 8
 """Transfers under way at once, to all peers together."""
 PLACES_PER_PEER = 3
-LINGER_S = 10.0
-"""Seconds for which a snapshot stays open after somebody was sent of it: to open it costs as much as to send 1 MiB."""
+LOOK_S = 10.0
+"""Seconds between looks at what is new, to be hashed, and at what nobody reads any more, to be closed."""
 
 
 @dataclass(frozen=True)
@@ -88,15 +89,26 @@ class StateTeller:
         self._states: dict[int, Mapping[str, Hashed]] = {}
         self._aggregates: dict[int, Hashed] = {}
         self._open: dict[int, StoredState] = {}
+        self._was_read = False
         self._hashing, self._places = trio.Lock(), trio.Semaphore(PLACES)
         self._served: dict[PeerId, int] = {}
-        self._lingering = trio.CancelScope()
         hub.serve[Kind.OFFER] = self._serve_offer
         hub.serve[Kind.SEGMENT] = self._serve_segment
         hub.serve[Kind.OUTLINE] = self._serve_outline
         hub.serve[Kind.CLAIMS] = self._serve_claims
         hub.serve[Kind.LEAVES] = self._serve_leaves
         hub.serve[Kind.CHUNKS] = self._serve_chunks
+
+    async def run(self) -> NoReturn:
+        """Hash the newest snapshot before anybody asks for it; close what nobody reads and keeps its room."""
+        while True:
+            await trio.sleep(LOOK_S)
+            newest = max(self._find_offered(), default=0)
+            if newest:
+                await self._hash_state(newest)
+            if not self._was_read and not self._served:
+                self._open.clear()
+            self._was_read = False
 
     # --- what there is ---
 
@@ -217,15 +229,12 @@ class StateTeller:
         if self._served.get(peer, 0) >= PLACES_PER_PEER:
             return encode(ChunksAnswer(Status.BUSY)), None
         self._served[peer] = self._served.get(peer, 0) + 1
-        self._lingering.deadline = float("inf")
         try:
             return encode(ChunksAnswer(await self._send_chunks(peer, question))), None
         finally:
             self._served[peer] -= 1
             if not self._served[peer]:
                 del self._served[peer]
-            if not self._served:
-                self._lingering.deadline = trio.current_time() + LINGER_S
 
     async def _send_chunks(self, peer: PeerId, question: RangeQuestion) -> Status:
         found = await self._find_vector(question.round, question.root)
@@ -257,17 +266,9 @@ class StateTeller:
         stored = self._open.get(number) or self._snapshots.map(number)
         if stored is None:
             return None
-        if not self._open:
-            self._lingering = trio.CancelScope()
-            trio.lowlevel.spawn_system_task(self._linger)
         self._open[number] = stored
+        self._was_read = True
         return stored.buffers.get(name) if name else stored.parameters
-
-    async def _linger(self) -> None:
-        """Close what is open once nobody was served for a while: a file that was removed takes its room until then."""
-        with self._lingering:
-            await trio.sleep_forever()
-        self._open.clear()
 
     def _compute_patience(self, size: int) -> float:
         return 2 * self._config.delay_s + 4 * size / self._config.min_bandwidth

@@ -1,0 +1,255 @@
+"""The receiving half of a TCP link: frames to messages; large payloads by a worker thread, to where they belong."""
+
+import threading
+from dataclasses import dataclass, field
+
+import trio
+
+from btard.errors import ConnectionLost, RemoteProtocolError
+from btard.identity import PeerId, short
+from btard.net.eager_socket import SOCKET_ERRORS, EagerSocket
+from btard.net.frame_writer import FRAME_SECONDS, THREAD_BYTES
+from btard.net.frames import (
+    HEADER_SIZE,
+    MAX_FRAME,
+    MAX_PLAIN,
+    TAG_SIZE,
+    FrameKey,
+    FrameType,
+    compute_data_size,
+    decode_bulk_start,
+    decode_header,
+)
+from btard.net.link import MAX_CONTROL, Message, Sink, Target, take_target
+from btard.net.traffic import Traffic
+
+SILENCE_SECONDS = 45.0  # a peer that wrote nothing for so long is gone: three pings
+BYTES_PER_TURN = 1 << 20  # read in a row before other tasks get their turn
+FRAME_COST = BYTES_PER_TURN // 16  # bytes that the smallest frame counts for
+
+
+@dataclass
+class _Incoming:
+    """The bulk message being received; ``target`` is None where its bytes are thrown away."""
+
+    kind: int
+    head: bytes
+    size: int
+    target: Target | None
+    received: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)  # held by whoever is at the target
+
+    @property
+    def missing(self) -> int:
+        return self.size - self.received
+
+    def tell(self) -> None:
+        """Tell whoever watches the target how far it is."""
+        with self.lock:
+            if self.target is not None:
+                self.target.watch(self.received)
+
+    def drop(self) -> None:
+        """Let no more byte into the target."""
+        with self.lock:
+            self.target = None
+
+
+class FrameReader:
+    """Reads for one link. Memory: one frame, allocated once."""
+
+    def __init__(
+        self, sock: EagerSocket, peer: PeerId, key: FrameKey, traffic: Traffic, threads: trio.CapacityLimiter
+    ) -> None:
+        self.peer = peer
+        self._socket, self._key, self._traffic, self._threads = sock, key, traffic, threads
+        self._bytes = memoryview(bytearray(MAX_FRAME + HEADER_SIZE))
+        self._start = self._end = 0  # those that are unread
+        self._bytes_in_turn = 0
+        self._parts = bytearray()
+        self._incoming: _Incoming | None = None
+        self._frame_deadline = self._bulk_deadline = float("inf")
+
+    async def receive(self, sink: Sink) -> Message:
+        """See ``Link.receive``."""
+        while True:
+            message = await self._drain() if self._is_worth_a_thread() else None
+            if message is None:
+                message = self._take_frame(*await self._read_frame(), sink)
+            if message is not None:
+                return message
+
+    def drop_bulk(self, target: memoryview | None) -> None:
+        """See ``Link.drop_bulk``; None for whatever is being received."""
+        bulk = self._incoming
+        if bulk is not None and bulk.target is not None and (target is None or target is bulk.target.memory):
+            bulk.drop()
+
+    # --- in a thread
+
+    def _is_worth_a_thread(self) -> bool:
+        return self._incoming is not None and self._incoming.missing >= THREAD_BYTES and not self._parts
+
+    async def _drain(self) -> Message | None:
+        """Take data frames as long as they come; return the message if that was all of it."""
+        assert self._incoming is not None
+        begun = self._incoming.received
+        try:
+            with self._socket.lent():
+                await trio.to_thread.run_sync(self._take_data_frames, self._incoming, limiter=self._threads)
+        except SOCKET_ERRORS as error:
+            raise self._explain(error) from None
+        finally:
+            self._bytes_in_turn = 0
+            self._traffic.count_received(compute_data_size(self._incoming.received - begun), is_data=True)
+        return self._note_received(self._incoming, begun)
+
+    def _take_data_frames(self, bulk: _Incoming) -> None:
+        """Take what comes while it is the next data frame of this message; leave everything else to the event loop."""
+        while bulk.missing:
+            trio.from_thread.check_cancelled()
+            size = HEADER_SIZE + min(MAX_PLAIN, bulk.missing) + TAG_SIZE
+            self._move_to_front()
+            if self._end < size:
+                self._end += self._socket.receive_blocking(self._bytes[self._end : size]) or 0
+            if self._end < size:  # it comes slowly: the event loop waits for the rest, which no drip may make us do
+                return
+            header = bytes(self._bytes[:HEADER_SIZE])
+            if decode_header(header) != (FrameType.DATA, size - HEADER_SIZE):
+                return
+            self._start = size
+            self._take_data(bulk, header, self._bytes[HEADER_SIZE:size])
+            bulk.tell()
+
+    # --- frames
+
+    async def _read_frame(self) -> tuple[FrameType, bytes, memoryview]:
+        """Return (type, header, ciphertext) of the next frame, valid until the next call."""
+        if self._bytes_in_turn >= BYTES_PER_TURN:
+            self._bytes_in_turn = 0
+            await trio.lowlevel.checkpoint()
+        if self._end - self._start < HEADER_SIZE:
+            await self._fill(HEADER_SIZE, 0)
+        header = bytes(self._bytes[self._start : self._start + HEADER_SIZE])
+        frame_type, size = decode_header(header)
+        if self._end - self._start < HEADER_SIZE + size:
+            await self._fill(HEADER_SIZE + size, HEADER_SIZE)
+        body = self._bytes[self._start + HEADER_SIZE : self._start + HEADER_SIZE + size]
+        self._start += HEADER_SIZE + size
+        self._frame_deadline = float("inf")
+        self._bytes_in_turn += max(size, FRAME_COST)
+        self._traffic.count_received(HEADER_SIZE + size, is_data=frame_type.is_data)
+        return frame_type, header, body
+
+    def _move_to_front(self) -> None:
+        self._bytes[: self._end - self._start] = self._bytes[self._start : self._end]
+        self._start, self._end = 0, self._end - self._start
+
+    async def _fill(self, needed: int, already: int) -> None:
+        """Read until ``needed`` bytes are unread; a frame begun is complete within FRAME_SECONDS."""
+        self._move_to_front()
+        # Beyond a large frame only the next header is read, so that what must be moved to the front stays small.
+        limit = needed + HEADER_SIZE if already else len(self._bytes)
+        while self._end < needed:
+            if self._receive_some(limit):
+                continue
+            if self._end:
+                self._frame_deadline = min(self._frame_deadline, trio.current_time() + FRAME_SECONDS)
+            silence = min(trio.current_time() + SILENCE_SECONDS, self._bulk_deadline)
+            await self._wait_readable(self._frame_deadline if self._end else silence)
+
+    def _receive_some(self, limit: int) -> bool:
+        """Read what is here already; return whether that was anything."""
+        try:
+            count = self._socket.receive_into(self._bytes[self._end : limit])
+        except SOCKET_ERRORS as error:
+            raise self._explain(error) from None
+        if count == 0:
+            raise ConnectionLost(f"{short(self.peer)} closed the link")
+        self._end += count or 0
+        return count is not None
+
+    async def _wait_readable(self, deadline: float) -> None:
+        self._bytes_in_turn = 0
+        try:
+            with trio.move_on_at(deadline) as patience:
+                await self._socket.wait_readable()
+        except SOCKET_ERRORS as error:
+            raise self._explain(error) from None
+        if patience.cancelled_caught:
+            raise ConnectionLost(f"{short(self.peer)} fell silent")
+
+    def _explain(self, error: Exception) -> ConnectionLost:
+        return ConnectionLost(f"the link to {short(self.peer)} broke: {error}")
+
+    # --- messages
+
+    def _take_frame(self, frame_type: FrameType, header: bytes, body: memoryview, sink: Sink) -> Message | None:
+        """Return the message that this frame completes, if any."""
+        if frame_type is FrameType.DATA:
+            return self._take_single(header, body)
+        plain = self._key.open(header, body)
+        if self._parts and frame_type not in (FrameType.PART, FrameType.CONTROL):
+            raise RemoteProtocolError("a control message is interrupted")
+        match frame_type:
+            case FrameType.CONTROL | FrameType.PART:
+                return self._take_control(plain, is_last=frame_type is FrameType.CONTROL)
+            case FrameType.BULK:
+                return self._take_bulk_start(plain, sink)
+            case FrameType.ABORT if self._incoming is not None:
+                self._end_bulk()
+            case FrameType.PING if not plain:
+                pass
+            case _:
+                raise RemoteProtocolError(f"a frame of type {frame_type} is out of place")
+        return None
+
+    def _take_control(self, plain: bytes, *, is_last: bool) -> Message | None:
+        if len(self._parts) + len(plain) > 1 + MAX_CONTROL or not plain:
+            raise RemoteProtocolError("a control message is too long or empty")
+        if not is_last:
+            self._parts += plain
+            return None
+        if self._parts:
+            plain = bytes(self._parts) + plain
+            self._parts.clear()
+        return Message(plain[0], plain[1:])
+
+    def _take_bulk_start(self, plain: bytes, sink: Sink) -> Message | None:
+        if self._incoming is not None:
+            raise RemoteProtocolError("a bulk message begins inside another")
+        kind, head, size = decode_bulk_start(plain)
+        self._incoming = _Incoming(kind, head, size, take_target(sink, kind, head, size))
+        self._bulk_deadline = trio.current_time() + FRAME_SECONDS
+        return self._end_bulk() if size == 0 else None
+
+    def _take_single(self, header: bytes, body: memoryview) -> Message | None:
+        bulk = self._incoming
+        if bulk is None or len(body) - TAG_SIZE != min(MAX_PLAIN, bulk.missing) or self._parts:
+            raise RemoteProtocolError("a data frame is out of place")
+        begun = bulk.received
+        self._take_data(bulk, header, body)
+        return self._note_received(bulk, begun)
+
+    def _take_data(self, bulk: _Incoming, header: bytes, body: memoryview) -> None:
+        end = bulk.received + len(body) - TAG_SIZE
+        with bulk.lock:
+            if bulk.target is None:
+                self._key.open(header, body)
+            else:
+                self._key.open_into(header, body, bulk.target.memory[bulk.received : end])
+        bulk.received = end
+
+    def _note_received(self, bulk: _Incoming, begun: int) -> Message | None:
+        """Return the message if all of it is here."""
+        if bulk.received > begun:
+            self._bulk_deadline = trio.current_time() + FRAME_SECONDS
+        return None if bulk.missing else self._end_bulk()
+
+    def _end_bulk(self) -> Message | None:
+        """Return the bulk message if all of it arrived and somebody wants it; the next one may begin."""
+        bulk, self._incoming = self._incoming, None
+        self._bulk_deadline = float("inf")
+        if bulk is None or bulk.target is None or bulk.received < bulk.size:
+            return None
+        return Message(bulk.kind, bulk.head, bulk.target.memory)

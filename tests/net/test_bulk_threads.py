@@ -1,0 +1,159 @@
+"""Large payloads, which worker threads send and receive: what a link promises holds there as well."""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import pytest
+import trio
+import trio.testing
+from tests.net.raw_peer import RawPeer, dial_raw
+
+from btard.errors import ConnectionLost, RemoteProtocolError
+from btard.net import Target, TcpTransport
+from btard.net.frames import MAX_PLAIN, FrameType, encode_bulk_start
+from btard.net.tcp_link import TcpLink
+
+KIND = 7
+FRAMES = 6
+SIZE = FRAMES * MAX_PLAIN
+START = FrameType.BULK, encode_bulk_start(KIND, b"", SIZE)
+FULL = FrameType.DATA, b"\1" * MAX_PLAIN
+
+
+async def meet(transport: TcpTransport) -> tuple[RawPeer, TcpLink]:
+    """Return a raw peer and our link to it."""
+    peer = await dial_raw(transport.address)
+    return peer, await transport.accept()
+
+
+async def write(peer: RawPeer, *frames: tuple[FrameType, bytes]) -> None:
+    """Write frames, as far as they are read."""
+    await peer.stream.send_all(b"".join(peer.seal(*frame) for frame in frames))
+
+
+async def test_a_frame_of_many_must_be_completed_in_time(transport, slow_clock):
+    """A peer that drips the second frame of a large payload is cut off 30 seconds after that frame began."""
+    peer, link = await meet(transport)
+
+    async def drip() -> None:
+        await write(peer, START, FULL)
+        frame = peer.seal(*FULL)
+        for position in range(len(frame)):
+            await peer.stream.send_all(frame[position : position + 1])
+            await trio.sleep(10)
+
+    begun = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(drip)
+        with pytest.raises(ConnectionLost, match="silent"):
+            await link.receive(lambda kind, head, size: memoryview(bytearray(size)))
+        nursery.cancel_scope.cancel()
+    assert 30 <= trio.current_time() - begun < 35
+    await peer.stream.aclose()
+
+
+WRONG = {
+    "short": [(FrameType.DATA, b"\1" * (MAX_PLAIN - 1))],
+    "another begins": [START],
+    "data in a control": [(FrameType.PART, b"\7"), FULL],
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+async def test_frames_out_of_place_are_noticed(transport, nursery, name):
+    """What may not come inside a payload ends the link, with an error that names the peer."""
+    peer, link = await meet(transport)
+    nursery.start_soon(write, peer, START, FULL, *WRONG[name])
+    with pytest.raises(RemoteProtocolError) as caught:
+        await link.receive(lambda kind, head, size: memoryview(bytearray(size)))
+    assert caught.value.peer == link.peer
+    await peer.stream.aclose()
+
+
+async def test_a_tampered_frame_is_noticed(transport, nursery):
+    """A flipped bit in the midst of a payload ends the link, and is not written to its memory as if it were right."""
+    peer, link = await meet(transport)
+    data, memory = bytearray(b"".join(peer.seal(*frame) for frame in (START, FULL, FULL))), bytearray(SIZE)
+    data[-1000] ^= 1
+    nursery.start_soon(peer.stream.send_all, data)
+    with pytest.raises(RemoteProtocolError, match="authentication") as caught:
+        await link.receive(lambda kind, head, size: memoryview(memory))
+    assert caught.value.peer == link.peer
+    await peer.stream.aclose()
+
+
+async def test_it_is_told_how_far_a_payload_is(transport):
+    """Whoever watches hears of more and more bytes, each of them in place."""
+    peer, link = await meet(transport)
+    memory, seen = bytearray(SIZE), []
+
+    def watch(size: int) -> None:
+        assert memory[:size] == b"\1" * size
+        seen.append(size)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(write, peer, START, *[FULL] * FRAMES)
+        message = await link.receive(lambda kind, head, size: Target(memoryview(memory), watch))
+    assert message.payload is not None
+    assert bytes(message.payload) == b"\1" * SIZE
+    assert seen == sorted(seen)
+    assert seen
+    await peer.stream.aclose()
+
+
+async def test_memory_that_was_taken_back_is_left_alone(transport):
+    """After ``drop_bulk`` no more byte goes there and nobody is told; the link goes on behind the payload."""
+    peer, link = await meet(transport)
+    memory, seen = bytearray(SIZE), []
+
+    async def send() -> None:
+        await write(peer, START, FULL, FULL)
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        link.drop_bulk(target)
+        memory[:] = bytes(SIZE)
+        seen.clear()
+        await write(peer, *[FULL] * (FRAMES - 2), (FrameType.CONTROL, bytes([KIND]) + b"next"))
+
+    target = memoryview(memory)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send)
+        assert (await link.receive(lambda kind, head, size: Target(target, seen.append))).head == b"next"
+    assert memory == bytes(SIZE)
+    assert not seen
+    await peer.stream.aclose()
+
+
+async def test_a_link_ends_while_threads_are_at_work(transport):
+    """Closed in the midst of payloads both ways, a link releases both at once and lets go of its socket."""
+    peer, link = await meet(transport)
+    ended = []
+
+    async def expect_end(task: Callable[[], Awaitable[object]]) -> None:
+        with pytest.raises(ConnectionLost):
+            await task()
+        ended.append(task)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(write, peer, START, FULL, FULL)
+        nursery.start_soon(expect_end, partial(link.send, KIND, b"", memoryview(bytes(64 << 20))))
+        nursery.start_soon(expect_end, partial(link.receive, lambda kind, head, size: memoryview(bytearray(size))))
+        await trio.testing.wait_all_tasks_blocked(0.02)
+        await link.aclose()
+    assert len(ended) == 2
+    assert link._socket._socket.fileno() == -1
+    await peer.stream.aclose()
+
+
+async def test_whoever_reads_may_be_cancelled(transport):
+    """A reader that is cancelled in the midst of a payload is gone at once, and the next one goes on where it was."""
+    peer, link = await meet(transport)
+    memory = memoryview(bytearray(SIZE))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(write, peer, START, FULL, FULL)
+        await trio.testing.wait_all_tasks_blocked(0.02)
+        with trio.move_on_after(0.05):
+            await link.receive(lambda kind, head, size: memory)
+        nursery.start_soon(write, peer, *[FULL] * (FRAMES - 2))
+        assert (await link.receive(lambda kind, head, size: None)).payload is memory
+    assert memory == b"\1" * SIZE
+    await peer.stream.aclose()
