@@ -9,7 +9,7 @@ import trio.testing
 from tests.net.raw_peer import RawPeer, dial_raw
 
 from btard.errors import ConnectionLost, RemoteProtocolError
-from btard.net import Target, TcpTransport
+from btard.net import TcpTransport, Window
 from btard.net.frames import MAX_PLAIN, FrameType, encode_bulk_start
 from btard.net.tcp_link import TcpLink
 
@@ -82,25 +82,6 @@ async def test_a_tampered_frame_is_noticed(transport, nursery):
     await peer.stream.aclose()
 
 
-async def test_it_is_told_how_far_a_payload_is(transport):
-    """Whoever watches hears of more and more bytes, each of them in place."""
-    peer, link = await meet(transport)
-    memory, seen = bytearray(SIZE), []
-
-    def watch(size: int) -> None:
-        assert memory[:size] == b"\1" * size
-        seen.append(size)
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(write, peer, START, *[FULL] * FRAMES)
-        message = await link.receive(lambda kind, head, size: Target(memoryview(memory), watch))
-    assert message.payload is not None
-    assert bytes(message.payload) == b"\1" * SIZE
-    assert seen == sorted(seen)
-    assert seen
-    await peer.stream.aclose()
-
-
 async def test_memory_that_was_taken_back_is_left_alone(transport):
     """After ``drop_bulk`` no more byte goes there and nobody is told; the link goes on behind the payload."""
     peer, link = await meet(transport)
@@ -117,7 +98,7 @@ async def test_memory_that_was_taken_back_is_left_alone(transport):
     target = memoryview(memory)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(send)
-        assert (await link.receive(lambda kind, head, size: Target(target, seen.append))).head == b"next"
+        assert (await link.receive(lambda kind, head, size: Window(target, seen.append))).head == b"next"
     assert memory == bytes(SIZE)
     assert not seen
     await peer.stream.aclose()

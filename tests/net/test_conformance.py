@@ -1,12 +1,14 @@
 """What every link promises, over TCP and in memory alike."""
 
+import random
+
 import pytest
 import trio
 import trio.testing
 
 from btard.errors import ConnectionLost, LocalProtocolError, Refused, Unreachable
 from btard.identity import Identity
-from btard.net import MAX_CONTROL, MAX_HEADER, Address, Link, Terms, Transport, refuse_bulk
+from btard.net import MAX_CONTROL, MAX_HEADER, WINDOW, Address, Link, Terms, Transport, Window, refuse_bulk
 
 MIB = 1 << 20
 
@@ -77,6 +79,26 @@ async def test_bulk_goes_into_the_sink(open_transport, size):
         message = await theirs.receive(sink)
     assert sink.asked == [(9, b"head", size)]
     assert (message.kind, message.head, bytes(message.payload)) == (9, b"head", payload[:size])
+
+
+@pytest.mark.parametrize("size", [1, WINDOW, WINDOW + 1, 5 * WINDOW + 7])
+@pytest.mark.parametrize("length", [WINDOW, 2 * WINDOW])
+async def test_a_payload_passes_through_a_window(open_transport, size, length):
+    """Whoever gives a window sees every byte in its place before it is overwritten, in order."""
+    ours, theirs = await join(open_transport)
+    payload, memory, passed = random.Random(size).randbytes(size), memoryview(bytearray(length)), bytearray()
+
+    def take(received: int) -> None:
+        for position in range(len(passed), received):
+            passed.append(memory[position % length])
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ours.send, 9, b"head", memoryview(payload))
+        message = await theirs.receive(lambda kind, head, size: Window(memory, take))
+        nursery.start_soon(ours.send, 9, b"next")
+        assert (await theirs.receive(refuse_bulk)).head == b"next"
+    assert message.payload is memory
+    assert passed == payload
 
 
 async def test_control_overtakes_bulk(open_transport):

@@ -20,7 +20,7 @@ from btard.net.frames import (
     decode_bulk_start,
     decode_header,
 )
-from btard.net.link import MAX_CONTROL, Message, Sink, Target, take_target
+from btard.net.link import MAX_CONTROL, Message, Sink, Target, Window, find_memory, take_target
 from btard.net.traffic import Traffic
 
 SILENCE_SECONDS = 45.0  # a peer that wrote nothing for so long is gone: three pings
@@ -43,11 +43,24 @@ class _Incoming:
     def missing(self) -> int:
         return self.size - self.received
 
-    def tell(self) -> None:
-        """Tell whoever watches the target how far it is."""
+    @property
+    def is_large(self) -> bool:
+        """Whether a thread is to take it."""
+        return self.size >= THREAD_BYTES or isinstance(self.target, Window)
+
+    def take(self, key: FrameKey, header: bytes, body: memoryview) -> None:
+        """Decrypt the next frame to where it belongs."""
+        size = len(body) - TAG_SIZE
         with self.lock:
-            if self.target is not None:
-                self.target.watch(self.received)
+            if self.target is None:
+                key.open(header, body)
+            else:
+                memory = find_memory(self.target)
+                place = self.received % len(memory)
+                key.open_into(header, body, memory[place : place + size])
+            self.received += size
+            if isinstance(self.target, Window):
+                self.target.take(self.received)
 
     def drop(self) -> None:
         """Let no more byte into the target."""
@@ -73,8 +86,12 @@ class FrameReader:
     async def receive(self, sink: Sink) -> Message:
         """See ``Link.receive``."""
         while True:
-            message = await self._drain() if self._is_worth_a_thread() else None
-            if message is None:
+            if self._incoming is not None and self._incoming.is_large and not self._parts:
+                message = await self._drain(self._incoming)
+                is_data = message is None and (await self._wait_frame())[0] is FrameType.DATA
+            else:
+                message, is_data = None, False
+            if message is None and not is_data:
                 message = self._take_frame(*await self._read_frame(), sink)
             if message is not None:
                 return message
@@ -82,27 +99,23 @@ class FrameReader:
     def drop_bulk(self, target: memoryview | None) -> None:
         """See ``Link.drop_bulk``; None for whatever is being received."""
         bulk = self._incoming
-        if bulk is not None and bulk.target is not None and (target is None or target is bulk.target.memory):
+        if bulk is not None and bulk.target is not None and (target is None or target is find_memory(bulk.target)):
             bulk.drop()
 
     # --- in a thread
 
-    def _is_worth_a_thread(self) -> bool:
-        return self._incoming is not None and self._incoming.missing >= THREAD_BYTES and not self._parts
-
-    async def _drain(self) -> Message | None:
+    async def _drain(self, bulk: _Incoming) -> Message | None:
         """Take data frames as long as they come; return the message if that was all of it."""
-        assert self._incoming is not None
-        begun = self._incoming.received
+        begun = bulk.received
         try:
             with self._socket.lent():
-                await trio.to_thread.run_sync(self._take_data_frames, self._incoming, limiter=self._threads)
+                await trio.to_thread.run_sync(self._take_data_frames, bulk, limiter=self._threads)
         except SOCKET_ERRORS as error:
             raise self._explain(error) from None
         finally:
             self._bytes_in_turn = 0
-            self._traffic.count_received(compute_data_size(self._incoming.received - begun), is_data=True)
-        return self._note_received(self._incoming, begun)
+            self._traffic.count_received(compute_data_size(bulk.received - begun), is_data=True)
+        return self._note_received(bulk, begun)
 
     def _take_data_frames(self, bulk: _Incoming) -> None:
         """Take what comes while it is the next data frame of this message; leave everything else to the event loop."""
@@ -112,28 +125,43 @@ class FrameReader:
             self._move_to_front()
             if self._end < size:
                 self._end += self._socket.receive_blocking(self._bytes[self._end : size]) or 0
+            header = bytes(self._bytes[: min(HEADER_SIZE, self._end)])
+            if len(header) == HEADER_SIZE and not self._is_next(header, size - HEADER_SIZE):
+                return
             if self._end < size:  # it comes slowly: the event loop waits for the rest, which no drip may make us do
                 return
-            header = bytes(self._bytes[:HEADER_SIZE])
-            if decode_header(header) != (FrameType.DATA, size - HEADER_SIZE):
-                return
-            self._start = size
-            self._take_data(bulk, header, self._bytes[HEADER_SIZE:size])
-            bulk.tell()
+            self._start, self._frame_deadline = size, float("inf")
+            bulk.take(self._key, header, self._bytes[HEADER_SIZE:size])
+
+    def _is_next(self, header: bytes, size: int) -> bool:
+        """Return whether this is a data frame.
+
+        Raises:
+            RemoteProtocolError: it is one of another size.
+        """
+        frame_type, found = decode_header(header)
+        if frame_type is FrameType.DATA and found != size:
+            raise RemoteProtocolError("a data frame is out of place")
+        return frame_type is FrameType.DATA
 
     # --- frames
 
-    async def _read_frame(self) -> tuple[FrameType, bytes, memoryview]:
-        """Return (type, header, ciphertext) of the next frame, valid until the next call."""
-        if self._bytes_in_turn >= BYTES_PER_TURN:
-            self._bytes_in_turn = 0
-            await trio.lowlevel.checkpoint()
+    async def _wait_frame(self) -> tuple[FrameType, int, bytes]:
+        """Return (type, size, header) of the next frame once all of it is here."""
         if self._end - self._start < HEADER_SIZE:
             await self._fill(HEADER_SIZE, 0)
         header = bytes(self._bytes[self._start : self._start + HEADER_SIZE])
         frame_type, size = decode_header(header)
         if self._end - self._start < HEADER_SIZE + size:
             await self._fill(HEADER_SIZE + size, HEADER_SIZE)
+        return frame_type, size, header
+
+    async def _read_frame(self) -> tuple[FrameType, bytes, memoryview]:
+        """Return (type, header, ciphertext) of the next frame, valid until the next call."""
+        if self._bytes_in_turn >= BYTES_PER_TURN:
+            self._bytes_in_turn = 0
+            await trio.lowlevel.checkpoint()
+        frame_type, size, header = await self._wait_frame()
         body = self._bytes[self._start + HEADER_SIZE : self._start + HEADER_SIZE + size]
         self._start += HEADER_SIZE + size
         self._frame_deadline = float("inf")
@@ -228,17 +256,8 @@ class FrameReader:
         if bulk is None or len(body) - TAG_SIZE != min(MAX_PLAIN, bulk.missing) or self._parts:
             raise RemoteProtocolError("a data frame is out of place")
         begun = bulk.received
-        self._take_data(bulk, header, body)
+        bulk.take(self._key, header, body)
         return self._note_received(bulk, begun)
-
-    def _take_data(self, bulk: _Incoming, header: bytes, body: memoryview) -> None:
-        end = bulk.received + len(body) - TAG_SIZE
-        with bulk.lock:
-            if bulk.target is None:
-                self._key.open(header, body)
-            else:
-                self._key.open_into(header, body, bulk.target.memory[bulk.received : end])
-        bulk.received = end
 
     def _note_received(self, bulk: _Incoming, begun: int) -> Message | None:
         """Return the message if all of it is here."""
@@ -252,4 +271,4 @@ class FrameReader:
         self._bulk_deadline = float("inf")
         if bulk is None or bulk.target is None or bulk.received < bulk.size:
             return None
-        return Message(bulk.kind, bulk.head, bulk.target.memory)
+        return Message(bulk.kind, bulk.head, find_memory(bulk.target))

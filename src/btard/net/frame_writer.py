@@ -1,6 +1,7 @@
 """The sending half of a TCP link: messages to frames, in turns; the frames of large payloads by a worker thread."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import trio
@@ -13,6 +14,7 @@ from btard.net.traffic import Traffic
 
 FRAME_SECONDS = 30.0  # a frame, once begun, is complete within; so is the pause inside a bulk message
 THREAD_BYTES = 2 * MAX_PLAIN  # of a payload: less is not worth a thread's start, 0.1 ms
+TURNS_IN_A_ROW = 16  # in which no other task got its turn
 _NOTHING = memoryview(b"")
 
 
@@ -40,6 +42,7 @@ class FrameWriter:
         self._traffic, self._threads = traffic, threads
         self._frame_turn = trio.Lock()  # fair: a control frame waits for one bulk frame at most
         self._turns_wanted = 0  # messages that wait for their turn, or have it
+        self._turns_in_a_row = 0
         self._bulk_turn = trio.Lock()
         self._frame = memoryview(bytearray(MAX_FRAME))
 
@@ -68,8 +71,7 @@ class FrameWriter:
         """
         self._turns_wanted += 1
         try:
-            async with self._frame_turn:
-                await trio.lowlevel.checkpoint_if_cancelled()
+            async with self._turn():
                 for frame_type, plain in frames:
                     self._check_open()
                     frame = self._key.seal(frame_type, plain, self._frame)
@@ -78,11 +80,24 @@ class FrameWriter:
         finally:
             self._turns_wanted -= 1
 
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Let nobody else write within; other tasks get their turn now and then, not each time."""
+        self._turns_in_a_row = (self._turns_in_a_row + 1) % TURNS_IN_A_ROW
+        try:
+            self._frame_turn.acquire_nowait()
+        except trio.WouldBlock:
+            await self._frame_turn.acquire()
+        try:
+            # The turn may come together with the cancellation, after which a payload is not ours to read.
+            await (trio.lowlevel.checkpoint_if_cancelled if self._turns_in_a_row else trio.lowlevel.checkpoint)()
+            yield
+        finally:
+            self._frame_turn.release()
+
     async def _write_data(self, outgoing: _Outgoing) -> None:
         """Write frames of a payload until others want their turn or the kernel takes no more."""
-        async with self._frame_turn:
-            # The turn may come together with the cancellation, after which a payload is not ours to read.
-            await trio.lowlevel.checkpoint_if_cancelled()
+        async with self._turn():
             self._check_open()
             begun = outgoing.position
             try:

@@ -23,11 +23,11 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from btard.errors import RemoteProtocolError
-from btard.net.link import MAX_BULK, MAX_HEADER
+from btard.net.link import MAX_BULK, MAX_HEADER, WINDOW
 
 HEADER_SIZE = 4
 TAG_SIZE = 16
-MAX_PLAIN = 256 << 10  # plaintext bytes of a frame: a control message waits for at most one such frame
+MAX_PLAIN = WINDOW  # plaintext bytes of a frame: a control message waits for at most one such frame
 MAX_FRAME = HEADER_SIZE + MAX_PLAIN + TAG_SIZE
 # A key is replaced after 2^16 frames, 16 GiB: far below the 2^38 bytes up to which AES-GCM keeps its margin.
 FRAMES_PER_KEY = 1 << 16

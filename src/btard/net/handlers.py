@@ -16,8 +16,8 @@ PATIENCE_S = 10.0
 class BulkHandler(Protocol):
     """Receives the bulk messages of one kind."""
 
-    def sink(self, peer: PeerId, head: bytes, size: int) -> memoryview | Target | None:
-        """Return ``size`` writable bytes for a payload, None to refuse it.
+    def sink(self, peer: PeerId, head: bytes, size: int) -> Target | None:
+        """Return ``size`` writable bytes for a payload, or a window, or None to refuse it.
 
         The link writes there until it ends, or ``done`` is called, or ``sink`` is called again for this peer, or
         ``Hub.drop_bulk``.

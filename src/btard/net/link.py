@@ -11,13 +11,14 @@ from btard.net.traffic import Traffic
 MAX_KIND = 255
 MAX_CONTROL = 1 << 20  # bytes of one control message
 MAX_HEADER = 16 << 10  # bytes of the header of a bulk message
+WINDOW = 256 << 10  # bytes; see ``Window``
 MAX_BULK = 1 << 38  # bytes of one payload: the whole vector, where one aggregator is left; its sink allocates it
 
 
 class Message(NamedTuple):
     """One message of a link: a *control* message, or a *bulk* message if ``payload`` is not None.
 
-    ``payload`` is then the memory that the sink gave, filled and authenticated.
+    ``payload`` is then the memory that the sink gave, filled and authenticated; of a window, with what came last.
     """
 
     kind: int
@@ -25,23 +26,23 @@ class Message(NamedTuple):
     payload: memoryview | None = None
 
 
-def watch_nothing(size: int) -> None:
-    """Be the watcher of a payload that is of no use before all of it is here."""
+class Window(NamedTuple):
+    """Memory through which a payload passes: byte i comes to i modulo its length, a multiple of WINDOW bytes.
 
-
-class Target(NamedTuple):
-    """Memory for a payload.
-
-    ``watch`` may be called, by a worker thread, with how many bytes are in ``memory``: after some frames, and not on
-    every link, so it is for work that would be done at the end anyway. It raises nothing.
+    ``take`` is called with how many bytes have come, in their order, after every WINDOW of them at the latest; they
+    are overwritten after it returned. A worker thread calls it where there are any, so it may take its time. It raises
+    nothing.
     """
 
     memory: memoryview
-    watch: Callable[[int], None] = watch_nothing
+    take: Callable[[int], None]
 
 
-Sink = Callable[[int, bytes, int], memoryview | Target | None]
-"""Given (kind, head, size) of a bulk message, returns ``size`` writable bytes for its payload, or None to refuse it.
+Target = memoryview | Window
+"""Where a payload goes."""
+
+Sink = Callable[[int, bytes, int], Target | None]
+"""Given (kind, head, size) of a bulk message, returns ``size`` writable bytes or a window, or None to refuse it.
 
 May raise RemoteProtocolError, which ``Link.receive`` passes on.
 """
@@ -144,11 +145,16 @@ def take_target(sink: Sink, kind: int, head: bytes, size: int) -> Target | None:
     Raises:
         LocalProtocolError: the sink gave memory of another shape.
     """
-    given = sink(kind, head, size)
-    if given is None:
+    target = sink(kind, head, size)
+    if target is None:
         return None
-    target = given if isinstance(given, Target) else Target(given)
-    memory = target.memory
-    if len(memory) != size or memory.nbytes != size or memory.readonly:
+    memory = find_memory(target)
+    fits = bool(memory) and len(memory) % WINDOW == 0 if isinstance(target, Window) else len(memory) == size
+    if not fits or memory.nbytes != len(memory) or memory.readonly:
         raise LocalProtocolError(f"the sink of kind {kind} gave {memory.nbytes} bytes for a payload of {size}")
     return target
+
+
+def find_memory(target: Target) -> memoryview:
+    """Return the memory of a target."""
+    return target.memory if isinstance(target, Window) else target

@@ -10,7 +10,7 @@ from btard.errors import ConnectionLost, Unreachable
 from btard.identity import Identity, PeerId, short
 from btard.net.address import Address
 from btard.net.frames import compute_bulk_size, compute_control_size
-from btard.net.link import Message, Sink, check_message, take_target
+from btard.net.link import Message, Sink, Window, check_message, find_memory, take_target
 from btard.net.pipe import Arrival, Courier, Pipe
 from btard.net.terms import Terms, check_terms
 from btard.net.traffic import Traffic
@@ -220,8 +220,13 @@ class MemoryLink:
         target = take_target(sink, kind, head, len(payload))
         if target is None:
             return None
-        target.memory[:] = payload
-        return Message(kind, head, target.memory)
+        memory = find_memory(target)
+        for start in range(0, len(payload), len(memory) or 1):
+            part = payload[start : start + len(memory)]
+            memory[: len(part)] = part
+            if isinstance(target, Window):
+                target.take(start + len(part))
+        return Message(kind, head, memory)
 
     def drop_bulk(self, target: memoryview) -> None:
         """Do nothing: a payload goes into its sink in one step."""

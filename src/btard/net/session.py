@@ -252,7 +252,7 @@ class Session:
         else:
             log.debug("a message of unknown kind was dropped", peer=short(self.peer), kind=kind)
 
-    def _choose_target(self, lane: _Lane, kind: int, head: bytes, size: int) -> memoryview | Target | None:
+    def _choose_target(self, lane: _Lane, kind: int, head: bytes, size: int) -> Target | None:
         """Return the memory for a payload, None if nobody wants it."""
         lane.handler = None
         if kind == ANSWER:

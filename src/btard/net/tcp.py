@@ -1,6 +1,7 @@
 """Links over TCP: dialling, listening, and the handshake that authenticates both ends."""
 
 import errno
+import os
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -24,7 +25,8 @@ MAX_HALF_OPEN = 64  # handshakes of strangers under way at once; see HalfOpen
 ACCEPT_PAUSE_SECONDS = 0.1  # after the system refused to accept, most often for lack of file descriptors
 UNSENT_BYTES = 256 << 10  # what the kernel may hold unsent: a control frame cannot overtake it
 LENGTH_SIZE = 2
-BULK_THREADS = 8  # that send and receive large payloads; each is held up for some milliseconds by a slow peer
+SEND_THREADS = 8  # that send large payloads; each may be held up for some milliseconds by a slow peer
+RECEIVE_THREADS = max(2, os.cpu_count() or 1)  # that receive them, and do what is to be done with them
 
 log = structlog.get_logger(__name__)
 
@@ -45,7 +47,7 @@ class TcpTransport:
         self._credentials = credentials
         self._nursery = nursery
         self._half_open = HalfOpen()
-        self._threads = trio.CapacityLimiter(BULK_THREADS)
+        self._threads = trio.CapacityLimiter(SEND_THREADS), trio.CapacityLimiter(RECEIVE_THREADS)
         self._ready, self._accepted = trio.open_memory_channel[TcpLink](0)
         for listener in listeners:
             nursery.start_soon(self._listen, listener)

@@ -18,7 +18,7 @@ PING_SECONDS = 15.0  # we write at least this often
 
 
 class TcpLink:
-    """See ``Link``. Large payloads are sent and received by worker threads, as many at a time as ``threads`` allows."""
+    """See ``Link``. Large payloads are sent and received by worker threads, as many at a time as ``threads`` allow."""
 
     def __init__(
         self,
@@ -28,14 +28,14 @@ class TcpLink:
         keys: tuple[FrameKey, FrameKey],
         traffic: Traffic,
         host: str,
-        threads: trio.CapacityLimiter,
+        threads: tuple[trio.CapacityLimiter, trio.CapacityLimiter],
     ) -> None:
         self.peer = peer
         self.serial = serial
         self.host = host
         self._socket = EagerSocket(sock)
-        self._writer = FrameWriter(self._socket, peer, keys[0], traffic, threads)
-        self._reader = FrameReader(self._socket, peer, keys[1], traffic, threads)
+        self._writer = FrameWriter(self._socket, peer, keys[0], traffic, threads[0])
+        self._reader = FrameReader(self._socket, peer, keys[1], traffic, threads[1])
         self._closed = trio.Event()
 
     async def send(self, kind: int, head: bytes, payload: memoryview | None = None) -> None:

@@ -23,8 +23,14 @@ def make(path: Path, values: torch.Tensor = VALUES) -> Assembly:
 
 def arrive(assembly: Assembly, chunks: range, values: torch.Tensor = VALUES) -> bool:
     """Have chunks arrive; return whether they were right."""
-    memory = as_bytes(values)[chunks.start * CHUNK_BYTES : chunks.stop * CHUNK_BYTES]
-    return Arrival(assembly, chunks, memory).save()
+    return pass_through(assembly, chunks, as_bytes(values)[chunks.start * CHUNK_BYTES : chunks.stop * CHUNK_BYTES])
+
+
+def pass_through(assembly: Assembly, chunks: range, data: memoryview) -> bool:
+    """Have the bytes of chunks arrive, all at once; return whether they were right."""
+    arrival = Arrival(assembly, chunks, data)
+    arrival.take(len(data))
+    return arrival.is_right()
 
 
 def test_it_is_complete_when_every_chunk_was_kept(tmp_path: Path) -> None:
@@ -113,8 +119,8 @@ def test_more_than_is_written_at_once(tmp_path: Path) -> None:
     for _ in range(2):
         assembly = Assembly(tmp_path / "vector.bin", 20_000, leaves, 32_768)
         kept = assembly.open()
-        assert Arrival(assembly, range(2), as_bytes(values)[:65_536]).save()
-        assert Arrival(assembly, range(2, 3), as_bytes(values)[65_536:]).save()
+        assert pass_through(assembly, range(2), as_bytes(values)[:65_536])
+        assert pass_through(assembly, range(2, 3), as_bytes(values)[65_536:])
         assembly.close()
     assert kept == 80_000
     assert (tmp_path / "vector.bin").read_bytes() == bytes(as_bytes(values))
@@ -127,7 +133,7 @@ def test_only_what_was_written_is_read_again(tmp_path: Path, monkeypatch: pytest
     for _ in range(2):
         first = Assembly(tmp_path / "vector.bin", 80_000, leaves, 32_768)
         assert first.open() == 0
-    assert Arrival(first, range(2, 3), as_bytes(values)[65_536:98_304]).save()
+    assert pass_through(first, range(2, 3), as_bytes(values)[65_536:98_304])
     first.close()
     read: list[int] = []
     preadv = os.preadv
@@ -156,24 +162,29 @@ def test_no_room(tmp_path: Path) -> None:
     huge.close()
 
 
-@pytest.mark.parametrize("wrong", [0, 1, 4])
-def test_chunks_are_looked_at_as_they_arrive(tmp_path: Path, wrong: int) -> None:
-    """Whatever is told of them on the way, and when, a piece with a wrong chunk is not the right one and stays out."""
+@pytest.mark.parametrize("wrong", [None, 0, 1, 4])
+@pytest.mark.parametrize("window", [2, 5])
+def test_chunks_pass_through_a_window(tmp_path: Path, wrong: int | None, window: int) -> None:
+    """Memory for two chunks is enough for five; of a piece with a wrong chunk only those before are held."""
+    assembly, data = make(tmp_path), bytearray(as_bytes(VALUES)[: 5 * CHUNK_BYTES])
+    assembly.open()
+    if wrong is not None:
+        data[wrong * CHUNK_BYTES] ^= 1
+    memory = memoryview(bytearray(window * CHUNK_BYTES))
+    arrival = Arrival(assembly, range(5), memory)
+    for position in range(0, len(data), 20):
+        memory[position % len(memory) :][:20] = data[position : position + 20]
+        arrival.take(position + 20)
+    assert arrival.is_right() == (wrong is None)
+    assembly.close()
+    assert make(tmp_path).open() == CHUNK_BYTES * (5 if wrong is None else wrong)
+
+
+def test_a_piece_that_broke_off_is_not_right(tmp_path: Path) -> None:
+    """All chunks that came are right, but one is missing."""
     assembly = make(tmp_path)
     assembly.open()
-    memory = memoryview(bytearray(as_bytes(VALUES)[: 5 * CHUNK_BYTES]))
-    memory[wrong * CHUNK_BYTES] ^= 1
-    arrival = Arrival(assembly, range(5), memory)
-    for size in (1, 40, 41, 100, 100, 160):
-        arrival.advance(size)
-    assert not arrival.save()
+    arrival = Arrival(assembly, range(5), as_bytes(VALUES)[: 5 * CHUNK_BYTES])
+    arrival.take(5 * CHUNK_BYTES - 1)
+    assert not arrival.is_right()
     assembly.close()
-    assert make(tmp_path).open() == 0
-    again = make(tmp_path)
-    again.open()
-    memory[wrong * CHUNK_BYTES] ^= 1
-    arrival = Arrival(again, range(5), memory)
-    arrival.advance(90)
-    assert arrival.save()
-    again.close()
-    assert make(tmp_path).open() == 5 * CHUNK_BYTES

@@ -4,9 +4,9 @@ A vector that arrives in pieces, in a file that a crash of the process does not 
 What is in the file is believed for its hash and for nothing else: after a restart it is hashed again, so there
 is no record of what had arrived, none to keep in step with the data, and none to be damaged.
 
-The file is the memory as well: a piece waits in a buffer until it is right, goes to the file, and the vector is the
-file as the system has it in memory. There is no second copy, and no new memory is made for one: that takes longer
-than receiving, decrypting and hashing it together (joining.md, What it costs).
+The file is the memory as well: a chunk that is right goes there at once, while it is in the cache of the core that
+received it, and the vector is the file as the system has it in memory. There is no second copy, and no new memory is
+made for one: that takes longer than receiving, decrypting and hashing it together (joining.md, What it costs).
 """
 
 import errno
@@ -22,9 +22,9 @@ from btard.errors import ConfigError
 from btard.rules.merkle import compute_leaf
 from btard.swarm.state import empty_part
 
-WRITE_BYTES = 32 << 10
+WRITE_BYTES = 128 << 10
 """Bytes written at a time. For more the system takes memory in larger blocks, which costs less, except on a virtual
-machine that gives its free memory back to its host: there it costs up to five times as much (joining.md)."""
+machine that gives its free memory back to its host, in blocks of 2 MiB, where it costs much more (joining.md)."""
 
 
 class Assembly:
@@ -66,7 +66,7 @@ class Assembly:
         while index < len(self._has):
             chunk = buffer[: self._count_bytes(index)]
             count = os.preadv(self._file, [chunk], index * self._chunk_bytes)
-            self._has[index] = count == len(chunk) and self.is_right(index, chunk)
+            self._has[index] = count == len(chunk) and self._is_right(index, chunk)
             index = self._find_written(index + 1)
 
     def _find_written(self, index: int) -> int:
@@ -76,8 +76,7 @@ class Assembly:
         except OSError as error:
             return len(self._has) if error.errno == errno.ENXIO else index
 
-    def is_right(self, index: int, chunk: memoryview) -> bool:
-        """Whether this is the chunk with that number."""
+    def _is_right(self, index: int, chunk: memoryview) -> bool:
         return compute_leaf(index, chunk) == self._leaves[32 * index : 32 * index + 32]
 
     def _count_bytes(self, index: int) -> int:
@@ -87,18 +86,21 @@ class Assembly:
         """The bytes of some chunks."""
         return sum(map(self._count_bytes, chunks))
 
-    def write(self, index: int, data: memoryview) -> None:
-        """Write chunks that are right, from one on.
+    def save(self, index: int, chunk: memoryview) -> bool:
+        """Have a chunk in the file if it is right; else return False.
 
         Raises:
-            ConfigError: the disk does not take them.
+            ConfigError: the disk does not take it.
         """
+        if not self._is_right(index, chunk):
+            return False
         start, position = index * self._chunk_bytes, 0
         try:
-            while position < len(data):
-                position += os.pwrite(self._file, data[position : position + WRITE_BYTES], start + position)
+            while position < len(chunk):
+                position += os.pwrite(self._file, chunk[position : position + WRITE_BYTES], start + position)
         except OSError as error:
             raise self._explain(error) from None
+        return True
 
     def keep(self, chunks: range) -> None:
         """Count chunks that were saved as held."""
@@ -133,31 +135,38 @@ class Assembly:
 
 
 class Arrival:
-    """Some chunks as they arrive in memory: each is looked at while it is in the cache of the core that received it."""
+    """Some chunks as they pass through a window of memory, a multiple of a chunk: each is checked and saved at once."""
 
     def __init__(self, assembly: Assembly, chunks: range, memory: memoryview) -> None:
         self.memory = memory
         self._assembly, self._chunks = assembly, chunks
-        self._seen = self._position = 0  # chunks that are right, and their bytes
+        self._saved = self._position = 0  # chunks that are in the file, and their bytes
         self._is_wrong = False
+        self._failure: ConfigError | None = None
 
-    def advance(self, size: int) -> None:
-        """Look at the chunks that are in the first ``size`` bytes."""
-        while self._seen < len(self._chunks) and not self._is_wrong:
-            index = self._chunks[self._seen]
+    def take(self, size: int) -> None:
+        """Save the chunks that are complete once ``size`` bytes have come."""
+        while self._saved < len(self._chunks) and not self._is_wrong and self._failure is None:
+            index = self._chunks[self._saved]
             end = self._position + self._assembly.count_bytes(range(index, index + 1))
             if end > size:
                 return
-            self._is_wrong = not self._assembly.is_right(index, self.memory[self._position : end])
-            self._seen, self._position = self._seen + 1, end
+            place = self._position % len(self.memory)
+            self._save(index, self.memory[place : place + end - self._position])
+            self._saved, self._position = self._saved + 1, end
 
-    def save(self) -> bool:
-        """All of it being here, have it in the file if it is right; else return False.
+    def _save(self, index: int, chunk: memoryview) -> None:
+        try:
+            self._is_wrong = not self._assembly.save(index, chunk)
+        except ConfigError as error:
+            self._failure = error
+
+    def is_right(self) -> bool:
+        """Return whether all chunks are in the file, everything having come.
 
         Raises:
-            ConfigError: the disk does not take it.
+            ConfigError: the disk did not take one.
         """
-        self.advance(len(self.memory))
-        if not self._is_wrong:
-            self._assembly.write(self._chunks.start, self.memory)
-        return not self._is_wrong
+        if self._failure is not None:
+            raise self._failure
+        return not self._is_wrong and self._saved == len(self._chunks)

@@ -1,11 +1,12 @@
 """
 Vectors from several members at once: every chunk is checked against its leaf as it arrives.
 
-A piece arrives in a buffer, where nobody but its source writes, and is saved once it is right (``assembly.py``); the
-buffer is then used again. What fails its leaf convicts its source alone, which is asked no more; others are asked for
-its pieces.
+A piece passes through a window, where nobody but its source writes, and its chunks are saved as they prove right
+(``assembly.py``). What fails its leaf convicts its source alone, which is asked no more; others are asked for its
+pieces.
 """
 
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,13 +17,12 @@ from torch import Tensor
 
 from btard.errors import NetworkError, RemoteProtocolError
 from btard.identity import PeerId
-from btard.net import Hub, Target
+from btard.net import WINDOW, Hub, Window
 from btard.rules.config import RunConfig
 from btard.rules.merkle import MerkleTree
 from btard.swarm.compute import Compute
 from btard.swarm.frames import Kind
 from btard.swarm.joining.assembly import Arrival, Assembly
-from btard.swarm.joining.buffers import Buffer, Buffers
 from btard.swarm.joining.pieces import PieceBoard
 from btard.swarm.joining.sources import Sources
 from btard.swarm.joining.transfer_frames import (
@@ -71,7 +71,6 @@ class _Piece:
     vector: Vector
     assembly: Assembly
     chunks: range
-    buffers: Buffers
 
 
 @dataclass
@@ -91,7 +90,7 @@ class _Delivery:
 
     piece: _Piece
     size: int
-    buffer: Buffer
+    window: memoryview
     arrival: Arrival | None = None
     arrived: trio.Event = field(default_factory=trio.Event)
     is_wrong: bool = False
@@ -178,24 +177,26 @@ class VectorFetcher:
         chunks = sum(vector.elements for vector, _ in several) // self._config.chunk_size
         share = chunks // (PIECES_PER_SOURCE * max(1, len(holders)))
         longest = min(count_piece_chunks(self._chunk_bytes), max(-(-LEAST_PIECE_BYTES // self._chunk_bytes), share))
-        buffers = Buffers(longest * self._chunk_bytes)
-        pieces = [_Piece(vector, it, chunks, buffers) for vector, it in several for chunks in it.find_missing(longest)]
+        window = _count_window_bytes(self._chunk_bytes, longest * self._chunk_bytes)
+        pieces = [_Piece(vector, it, chunks) for vector, it in several for chunks in it.find_missing(longest)]
         pieces = _cut_last(pieces, 2 * len(holders))
         board = PieceBoard(pieces, shortest_s=self._config.delay_s / 2)
         async with trio.open_nursery() as nursery:
             for source in holders:
                 for _ in range(IN_FLIGHT):
-                    nursery.start_soon(self._work, board, source, nursery.cancel_scope)
+                    nursery.start_soon(self._work, board, source, memoryview(bytearray(window)), nursery.cancel_scope)
         for vector, assembly in several:
             if not assembly.is_complete:
                 raise self.sources.explain(f"the vector {vector.root.hex()[:16]} of round {vector.round}")
 
-    async def _work(self, board: PieceBoard[_Piece], source: PeerId, everything: trio.CancelScope) -> None:
+    async def _work(
+        self, board: PieceBoard[_Piece], source: PeerId, window: memoryview, everything: trio.CancelScope
+    ) -> None:
         """Fetch pieces from one source until all are here, or it is asked no more."""
         while self.sources.is_live(source) and (claim := await board.take(source)) is not None:
             is_right = False
             with claim.scope:
-                is_right = self.sources.is_live(source) and await self._try_piece(claim.piece, source)
+                is_right = self.sources.is_live(source) and await self._try_piece(claim.piece, source, window)
             if claim.is_lost:
                 self.sources.strike(source)
             elif is_right:
@@ -211,26 +212,25 @@ class VectorFetcher:
         self._meter.received += piece.assembly.count_bytes(piece.chunks)
         self._meter.report()
 
-    async def _try_piece(self, piece: _Piece, source: PeerId) -> bool:
-        with piece.buffers.lend() as buffer:
-            try:
-                arrival = await self._receive(piece, source, buffer)
-            except RemoteProtocolError as error:
-                self.sources.drop(source, str(error), lied=True)
-                return False
-            except NetworkError as error:
-                self.sources.drop(source, str(error))
-                return False
-            if await self.compute.run(arrival.save):
-                return True
+    async def _try_piece(self, piece: _Piece, source: PeerId, window: memoryview) -> bool:
+        try:
+            arrival = await self._receive(piece, source, window)
+        except RemoteProtocolError as error:
+            self.sources.drop(source, str(error), lied=True)
+            return False
+        except NetworkError as error:
+            self.sources.drop(source, str(error))
+            return False
+        if arrival.is_right():
+            return True
         self.sources.drop(source, f"a chunk of round {piece.vector.round} is not the sealed one", lied=True)
         return False
 
-    async def _receive(self, piece: _Piece, source: PeerId, buffer: Buffer) -> Arrival:
+    async def _receive(self, piece: _Piece, source: PeerId, window: memoryview) -> Arrival:
         """Return what the source sends for a piece; nobody writes there afterwards."""
         vector, chunks = piece.vector, piece.chunks
         head = encode(RangeQuestion(vector.round, vector.root, chunks.start, chunks.stop))
-        delivery = self._deliveries[source, head] = _Delivery(piece, piece.assembly.count_bytes(chunks), buffer)
+        delivery = self._deliveries[source, head] = _Delivery(piece, piece.assembly.count_bytes(chunks), window)
         try:
             await self._ask_chunks(source, head, delivery)
         finally:
@@ -257,7 +257,7 @@ class VectorFetcher:
             await trio.sleep(self._config.delay_s / 4)
         raise NetworkError("it has been busy for too long")
 
-    def sink(self, peer: PeerId, head: bytes, size: int) -> Target | None:
+    def sink(self, peer: PeerId, head: bytes, size: int) -> Window | None:
         """Memory for chunks that were asked for; None for everything else."""
         delivery = self._deliveries.get((peer, head))
         if delivery is None or delivery.arrived.is_set():
@@ -266,16 +266,21 @@ class VectorFetcher:
             delivery.is_wrong = True
             delivery.arrived.set()
             return None
-        if delivery.arrival is not None:  # once more, on another link perhaps: two at a time would spoil each other's
+        if delivery.arrival is not None:  # once more, on another link perhaps: two at a time would spoil the window
             self.hub.drop_bulk(peer, delivery.arrival.memory)
-        delivery.arrival = Arrival(delivery.piece.assembly, delivery.piece.chunks, delivery.buffer.take(size))
-        return Target(delivery.arrival.memory, delivery.arrival.advance)
+        delivery.arrival = Arrival(delivery.piece.assembly, delivery.piece.chunks, delivery.window)
+        return Window(delivery.window, delivery.arrival.take)
 
     def done(self, peer: PeerId, head: bytes, payload: memoryview) -> None:
         """Note that chunks are here; they are not checked yet."""
         delivery = self._deliveries.get((peer, head))
         if delivery is not None and delivery.arrival is not None and delivery.arrival.memory is payload:
             delivery.arrived.set()
+
+
+def _count_window_bytes(chunk_bytes: int, most: int) -> int:
+    """Return the length of a window through which whole chunks pass, ``most`` bytes at a time."""
+    return min(math.lcm(chunk_bytes, WINDOW), -(-most // WINDOW) * WINDOW)
 
 
 def _cut_last(pieces: list[_Piece], count: int) -> list[_Piece]:

@@ -102,10 +102,10 @@ class StateTeller:
     async def run(self) -> NoReturn:
         """Hash the newest snapshot before anybody asks for it; close what nobody reads and keeps its room."""
         while True:
-            await trio.sleep(LOOK_S)
             newest = max(self._find_offered(), default=0)
             if newest:
                 await self._hash_state(newest)
+            await trio.sleep(LOOK_S)
             if not self._was_read and not self._served:
                 self._open.clear()
             self._was_read = False

@@ -19,8 +19,8 @@ MAX_CLAIMS = 256
 """Rounds of which one answer names the aggregates."""
 MAX_LEAVES = 32_768
 """Leaf digests in one answer: 1 MiB."""
-PIECE_BYTES = 8 << 20
-"""Most bytes of one transfer, where a chunk is not larger: more needs larger buffers, less more questions."""
+PIECE_BYTES = 16 << 20
+"""Most bytes of one transfer, where a chunk is not larger: less is more questions, more is more that may be lost."""
 MAX_ANSWER = 64 * 1024
 """Bytes of an answer that lists rounds, vectors or claims."""
 MAX_QUESTION = 128
