@@ -47,15 +47,15 @@ SIGNING = (
     ),
     mutant(
         "write on into memory that was taken back",
-        "attacks C12",
+        "design 4",
         "net/frame_reader.py",
         "        with self.lock:\n            self.target = None",
         "        with self.lock:\n            pass",
         "tests/net",
     ),
     mutant(
-        "let a drip hold a thread, and the loop spin on it",
-        "attacks C12",
+        "take a data frame of any length in a thread",
+        "design 4",
         "net/frame_reader.py",
         "if frame_type is FrameType.DATA and found != size:",
         "if frame_type is FrameType.BULK and found != size:",

@@ -24,6 +24,7 @@ from btard.net.session import Limits
 from btard.net.tcp import TcpTransport, open_tcp
 from btard.net.terms import Terms, check_terms
 from btard.net.traffic import Traffic
+from btard.net.turns import hold
 
 __all__ = [
     "MAX_BULK",
@@ -55,6 +56,7 @@ __all__ = [
     "deliver_at_once",
     "find_block",
     "find_origin",
+    "hold",
     "open_tcp",
     "refuse_bulk",
 ]

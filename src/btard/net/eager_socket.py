@@ -6,7 +6,7 @@ kilobytes cost the kernel. Whoever uses this one gives others their turn now and
 
 Of many bytes it is cheapest to let the kernel wait: a call in a worker thread that blocks until a whole frame is
 through costs no event, no poll and no Python for each of the ten pieces in which it comes. Such a call blocks for
-`BLOCK_MS` at most, so that the thread is soon back to be cancelled or to serve another link.
+some milliseconds at most, so that the thread is soon back to be cancelled or to serve another link.
 """
 
 import socket
@@ -18,7 +18,8 @@ import trio
 
 SOCKET_ERRORS = (OSError, trio.ClosedResourceError, trio.BrokenResourceError)
 """What its methods raise once the connection, or this end of it, is gone."""
-BLOCK_MS = 5
+BLOCK_MS = {socket.SO_SNDTIMEO: 20, socket.SO_RCVTIMEO: 5}
+"""How long a call blocks: whoever reads from many waits for none of them for long."""
 
 
 class EagerSocket:
@@ -27,8 +28,8 @@ class EagerSocket:
     def __init__(self, sock: trio.socket.SocketType) -> None:
         self._socket = socket.socket(fileno=sock.detach())
         self._socket.setblocking(True)
-        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-            self._socket.setsockopt(socket.SOL_SOCKET, option, struct.pack("@ll", 0, 1000 * BLOCK_MS))
+        for option, block_ms in BLOCK_MS.items():
+            self._socket.setsockopt(socket.SOL_SOCKET, option, struct.pack("@ll", 0, 1000 * block_ms))
         self._lent = 0
         self._is_closed = False
 

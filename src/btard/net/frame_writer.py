@@ -11,6 +11,7 @@ from btard.identity import PeerId, short
 from btard.net.eager_socket import SOCKET_ERRORS, EagerSocket
 from btard.net.frames import MAX_FRAME, MAX_PLAIN, FrameKey, FrameType, compute_data_size, encode_bulk_start
 from btard.net.traffic import Traffic
+from btard.net.turns import hold
 
 FRAME_SECONDS = 30.0  # a frame, once begun, is complete within; so is the pause inside a bulk message
 THREAD_BYTES = 2 * MAX_PLAIN  # of a payload: less is not worth a thread's start, 0.1 ms
@@ -52,7 +53,7 @@ class FrameWriter:
 
     async def send_bulk(self, kind: int, head: bytes, payload: memoryview) -> None:
         """Write a bulk message; cancelled, have the peer forget it."""
-        async with self._bulk_turn:
+        async with hold(self._bulk_turn):
             await self.write([(FrameType.BULK, encode_bulk_start(kind, head, len(payload)))])
             outgoing = _Outgoing(payload)
             try:
@@ -84,16 +85,10 @@ class FrameWriter:
     async def _turn(self) -> AsyncIterator[None]:
         """Let nobody else write within; other tasks get their turn now and then, not each time."""
         self._turns_in_a_row = (self._turns_in_a_row + 1) % TURNS_IN_A_ROW
-        try:
-            self._frame_turn.acquire_nowait()
-        except trio.WouldBlock:
-            await self._frame_turn.acquire()
-        try:
+        async with hold(self._frame_turn):
             # The turn may come together with the cancellation, after which a payload is not ours to read.
             await (trio.lowlevel.checkpoint_if_cancelled if self._turns_in_a_row else trio.lowlevel.checkpoint)()
             yield
-        finally:
-            self._frame_turn.release()
 
     async def _write_data(self, outgoing: _Outgoing) -> None:
         """Write frames of a payload until others want their turn or the kernel takes no more."""

@@ -28,6 +28,7 @@ from btard.net.requests import (
     encode_answer,
     encode_request,
 )
+from btard.net.turns import hold
 
 REQUEST = 254  # kinds of the hub itself; all below are the protocol's
 ANSWER = 255
@@ -219,7 +220,7 @@ class Session:
 
     async def send_bulk(self, kind: int, head: bytes, payload: memoryview) -> None:
         """Return once the message was written or the session ended; ``payload`` may then be reused."""
-        async with self._bulk_slots:
+        async with hold(self._bulk_slots):
             if self._ended.is_set():
                 return
             item = BulkItem(kind, head, payload)
@@ -273,7 +274,7 @@ class Session:
             raise LocalProtocolError(f"a request of kind {kind} has {len(body)} bytes, too many to send")
         try:
             with trio.fail_after(timeout_s):
-                async with self._request_slots:
+                async with hold(self._request_slots):
                     return await self._ask(kind, body, sink)
         except trio.TooSlowError:
             raise RequestTimedOut(f"{short(self.peer)} did not answer within {timeout_s:g} s") from None

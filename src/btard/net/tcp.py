@@ -25,7 +25,7 @@ MAX_HALF_OPEN = 64  # handshakes of strangers under way at once; see HalfOpen
 ACCEPT_PAUSE_SECONDS = 0.1  # after the system refused to accept, most often for lack of file descriptors
 UNSENT_BYTES = 256 << 10  # what the kernel may hold unsent: a control frame cannot overtake it
 LENGTH_SIZE = 2
-SEND_THREADS = 8  # that send large payloads; each may be held up for some milliseconds by a slow peer
+SEND_THREADS = 16  # that send large payloads; each may be held up for some milliseconds by a slow peer
 RECEIVE_THREADS = max(2, os.cpu_count() or 1)  # that receive them, and do what is to be done with them
 
 log = structlog.get_logger(__name__)

@@ -14,7 +14,7 @@ import structlog
 import trio
 
 from btard.identity import PeerId
-from btard.net import Hub
+from btard.net import Hub, hold
 from btard.rules.config import RunConfig
 from btard.rules.merkle import MerkleTree, compute_leaves
 from btard.rules.seal import Seal
@@ -171,7 +171,7 @@ class StateTeller:
 
     async def _hash_state(self, number: int) -> Mapping[str, Hashed]:
         """The vectors of a snapshot by name, x under the empty one; nothing if it is not what its seal names."""
-        async with self._hashing:
+        async with hold(self._hashing):
             if number not in self._states:
                 if number not in self._find_offered():
                     return {}
@@ -196,7 +196,7 @@ class StateTeller:
         return combine_state_roots(stored.step, hashed[""].root, buffers) == seal.full_state
 
     async def _hash_aggregate(self, number: int) -> Hashed | None:
-        async with self._hashing:
+        async with hold(self._hashing):
             if number not in self._aggregates:
                 data = self._updates.map(number)
                 if data is None or len(data) != 4 * self._config.elements:
@@ -242,13 +242,10 @@ class StateTeller:
         if found is None or not 0 < count <= count_piece_chunks(self._chunk_bytes):
             return Status.GONE
         with trio.move_on_after(self._config.delay_s) as patience:
-            await self._places.acquire()
-        if patience.cancelled_caught:
-            return Status.BUSY
-        try:
-            return await self._send(peer, question, found[0])
-        finally:
-            self._places.release()
+            async with hold(self._places):
+                patience.deadline = float("inf")
+                return await self._send(peer, question, found[0])
+        return Status.BUSY
 
     async def _send(self, peer: PeerId, question: RangeQuestion, name: str | None) -> Status:
         data = self._updates.map(question.round) if name is None else self._map_tensor(question.round, name)
