@@ -1,16 +1,18 @@
 """Large payloads, which worker threads send and receive: what a link promises holds there as well."""
 
+import threading
 from collections.abc import Awaitable, Callable
 from functools import partial
 
 import pytest
 import trio
 import trio.testing
-from tests.net.raw_peer import RawPeer, dial_raw
+from tests.net.raw_peer import LOOPBACK, TERMS, RawPeer, dial_raw
 
 from btard.errors import ConnectionLost, RemoteProtocolError
-from btard.net import TcpTransport, Window
-from btard.net.frames import MAX_PLAIN, FrameType, encode_bulk_start
+from btard.identity import Identity
+from btard.net import Hub, TcpTransport, Window, open_tcp, refuse_bulk
+from btard.net.frames import MAX_PLAIN, FrameKey, FrameType, encode_bulk_start
 from btard.net.tcp_link import TcpLink
 
 KIND = 7
@@ -138,3 +140,46 @@ async def test_whoever_reads_may_be_cancelled(transport):
         assert (await link.receive(lambda kind, head, size: None)).payload is memory
     assert memory == b"\1" * SIZE
     await peer.stream.aclose()
+
+
+async def test_what_nobody_wants_takes_no_thread(transport):
+    """Where all threads are taken a refused payload is thrown away all the same: a flood of them takes none."""
+    peer, link = await meet(transport)
+    limiter = transport._threads[1]
+    for borrower in range(int(limiter.total_tokens)):
+        limiter.acquire_on_behalf_of_nowait(borrower)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(write, peer, START, *[FULL] * FRAMES, (FrameType.CONTROL, bytes([KIND]) + b"next"))
+        with trio.fail_after(10):
+            assert (await link.receive(refuse_bulk)).head == b"next"
+    await peer.stream.aclose()
+
+
+async def test_a_payload_belongs_to_its_sender_once_it_cancelled(transport, monkeypatch):
+    """A sender that is cancelled may overwrite its payload at once, though a thread was just reading it."""
+    is_read, is_overwritten, seen = threading.Event(), threading.Event(), []
+    seal = FrameKey.seal
+
+    def seal_slowly(key: FrameKey, frame_type: FrameType, plain: bytes, out: memoryview) -> memoryview:
+        if frame_type is FrameType.DATA:
+            is_read.set()
+            is_overwritten.wait(0.1)
+            seen.append(plain[0])
+        return seal(key, frame_type, plain, out)
+
+    async with open_tcp(Identity.generate(), TERMS, LOOPBACK) as other, trio.open_nursery() as nursery:
+        one, two = Hub(transport, transport._credentials.peer_id), Hub(other, other._credentials.peer_id)
+        await nursery.start(one.run)
+        await nursery.start(two.run)
+        await one.connect(two.me, other.address)
+        monkeypatch.setattr(FrameKey, "seal", seal_slowly)
+        payload = bytearray(b"\1" * SIZE)
+        async with trio.open_nursery() as sending:
+            sending.start_soon(one.send_bulk, two.me, KIND, b"", memoryview(payload))
+            await trio.to_thread.run_sync(is_read.wait)
+            sending.cancel_scope.cancel()
+        payload[:] = b"\2" * SIZE
+        is_overwritten.set()
+        await one.send_bulk(two.me, KIND, b"", memoryview(b"\1"))
+        nursery.cancel_scope.cancel()
+    assert set(seen) == {1}

@@ -8,7 +8,7 @@ import trio
 from btard.errors import ConnectionLost, RemoteProtocolError
 from btard.identity import PeerId, short
 from btard.net.eager_socket import SOCKET_ERRORS, EagerSocket
-from btard.net.frame_writer import FRAME_SECONDS, THREAD_BYTES
+from btard.net.frame_writer import FRAME_SECONDS, THREAD_BYTES, TURN_BYTES
 from btard.net.frames import (
     HEADER_SIZE,
     MAX_FRAME,
@@ -45,8 +45,8 @@ class _Incoming:
 
     @property
     def is_large(self) -> bool:
-        """Whether a thread is to take it."""
-        return self.size >= THREAD_BYTES or isinstance(self.target, Window)
+        """Whether a thread is to take it; what nobody wants is not worth one."""
+        return isinstance(self.target, Window) or (self.target is not None and self.size >= THREAD_BYTES)
 
     def take(self, key: FrameKey, header: bytes, body: memoryview) -> None:
         """Decrypt the next frame to where it belongs."""
@@ -119,7 +119,8 @@ class FrameReader:
 
     def _take_data_frames(self, bulk: _Incoming) -> None:
         """Take what comes while it is the next data frame of this message; leave everything else to the event loop."""
-        while bulk.missing:
+        limit = min(bulk.size, bulk.received + TURN_BYTES)
+        while bulk.received < limit:
             trio.from_thread.check_cancelled()
             size = HEADER_SIZE + min(MAX_PLAIN, bulk.missing) + TAG_SIZE
             self._move_to_front()

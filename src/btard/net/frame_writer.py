@@ -1,5 +1,6 @@
 """The sending half of a TCP link: messages to frames, in turns; the frames of large payloads by a worker thread."""
 
+import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from btard.net.turns import hold
 
 FRAME_SECONDS = 30.0  # a frame, once begun, is complete within; so is the pause inside a bulk message
 THREAD_BYTES = 2 * MAX_PLAIN  # of a payload: less is not worth a thread's start, 0.1 ms
+TURN_BYTES = 8 << 20  # that a thread writes or reads in a row before other links get it
 TURNS_IN_A_ROW = 16  # in which no other task got its turn
 _NOTHING = memoryview(b"")
 
@@ -45,6 +47,7 @@ class FrameWriter:
         self._turns_wanted = 0  # messages that wait for their turn, or have it
         self._turns_in_a_row = 0
         self._bulk_turn = trio.Lock()
+        self._sealing = threading.Lock()  # held while a payload is read
         self._frame = memoryview(bytearray(MAX_FRAME))
 
     async def send_control(self, plain: bytes) -> None:
@@ -120,15 +123,17 @@ class FrameWriter:
     def _seal_and_send(
         self, outgoing: _Outgoing, send: Callable[[memoryview], int], check: Callable[[], None]
     ) -> memoryview:
-        while outgoing.missing:
-            plain = outgoing.payload[outgoing.position : outgoing.position + MAX_PLAIN]
-            frame = self._key.seal(FrameType.DATA, plain, self._frame)
+        limit = min(len(outgoing.payload), outgoing.position + TURN_BYTES)
+        while outgoing.position < limit:
+            with self._sealing:
+                check()
+                plain = outgoing.payload[outgoing.position : outgoing.position + MAX_PLAIN]
+                frame = self._key.seal(FrameType.DATA, plain, self._frame)
             outgoing.position += len(plain)
             if rest := frame[send(frame) :]:
                 return rest
             if self._turns_wanted:
                 break
-            check()
         return _NOTHING
 
     async def _push(self, rest: memoryview) -> None:
@@ -160,6 +165,11 @@ class FrameWriter:
     def _check_open(self) -> None:
         if self.is_stopped:
             raise ConnectionLost(f"the link to {short(self._peer)} is closed")
+
+    def settle(self) -> None:
+        """See ``Link.settle``."""
+        with self._sealing:
+            pass
 
     async def finish(self) -> None:
         """Write nothing more after the frame under way, and tell the peer."""

@@ -100,6 +100,9 @@ class Link(Protocol):
     def drop_bulk(self, target: memoryview) -> None:
         """If the payload being received goes into ``target``, throw the rest away: not one more byte goes there."""
 
+    def settle(self) -> None:
+        """Return when no byte is read any more of a payload whose sending was cancelled."""
+
     async def finish(self) -> None:
         """Promise that nothing more will be sent; the peer's ``receive`` then ends, ours goes on."""
 

@@ -231,6 +231,9 @@ class MemoryLink:
     def drop_bulk(self, target: memoryview) -> None:
         """Do nothing: a payload goes into its sink in one step."""
 
+    def settle(self) -> None:
+        """Do nothing: a payload is copied in one step."""
+
     async def finish(self) -> None:
         """See ``Link.finish``."""
         await trio.lowlevel.checkpoint()

@@ -229,6 +229,8 @@ class Session:
                 await item.done.wait()
             finally:
                 self._outbox.withdraw(item)
+                for lane in self._lanes:
+                    lane.link.settle()
 
     async def flush(self) -> None:
         """Return once all control messages were written or the session ended."""

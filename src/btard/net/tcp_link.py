@@ -89,6 +89,10 @@ class TcpLink:
         """See ``Link.drop_bulk``."""
         self._reader.drop_bulk(target)
 
+    def settle(self) -> None:
+        """See ``Link.settle``."""
+        self._writer.settle()
+
     async def finish(self) -> None:
         """See ``Link.finish``."""
         try:
