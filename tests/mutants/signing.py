@@ -47,7 +47,7 @@ SIGNING = (
     ),
     mutant(
         "write on into memory that was taken back",
-        "design 4",
+        "design 8",
         "net/frame_reader.py",
         "        with self.lock:\n            self.target = None",
         "        with self.lock:\n            pass",
@@ -55,7 +55,7 @@ SIGNING = (
     ),
     mutant(
         "take a data frame of any length in a thread",
-        "design 4",
+        "design 8",
         "net/frame_reader.py",
         "if frame_type is FrameType.DATA and found != size:",
         "if frame_type is FrameType.BULK and found != size:",
