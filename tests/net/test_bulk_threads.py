@@ -155,6 +155,20 @@ async def test_what_nobody_wants_takes_no_thread(transport):
     await peer.stream.aclose()
 
 
+async def test_what_comes_amid_a_payload_takes_no_thread(transport):
+    """Messages and payloads given up need no thread: a peer that interrupts its payloads holds none, nor its messages."""
+    peer, link = await meet(transport)
+    limiter = transport._threads[1]
+    for borrower in range(int(limiter.total_tokens)):
+        limiter.acquire_on_behalf_of_nowait(borrower)
+    interruptions = [(FrameType.ABORT, b""), START, *[(FrameType.PING, b"")] * 10]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(write, peer, START, *interruptions, (FrameType.CONTROL, bytes([KIND]) + b"next"))
+        with trio.fail_after(10):
+            assert (await link.receive(lambda kind, head, size: memoryview(bytearray(size)))).head == b"next"
+    await peer.stream.aclose()
+
+
 async def test_a_payload_belongs_to_its_sender_once_it_cancelled(transport, monkeypatch):
     """A sender that is cancelled may overwrite its payload at once, though a thread was just reading it."""
     is_read, is_overwritten, seen = threading.Event(), threading.Event(), []

@@ -86,12 +86,11 @@ class FrameReader:
     async def receive(self, sink: Sink) -> Message:
         """See ``Link.receive``."""
         while True:
-            if self._incoming is not None and self._incoming.is_large and not self._parts:
-                message = await self._drain(self._incoming)
-                is_data = message is None and (await self._wait_frame())[0] is FrameType.DATA
+            bulk = self._incoming
+            # A thread waits for what is not here: it is lent only where there is a frame for it to begin with.
+            if bulk and bulk.is_large and not self._parts and (await self._wait_frame())[0] is FrameType.DATA:
+                message = await self._drain(bulk)
             else:
-                message, is_data = None, False
-            if message is None and not is_data:
                 message = self._take_frame(*await self._read_frame(), sink)
             if message is not None:
                 return message
