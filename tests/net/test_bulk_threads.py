@@ -1,6 +1,7 @@
 """Large payloads, which worker threads send and receive: what a link promises holds there as well."""
 
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -10,7 +11,7 @@ import trio.testing
 from tests.net.raw_peer import LOOPBACK, TERMS, RawPeer, dial_raw
 
 from btard.errors import ConnectionLost, RemoteProtocolError
-from btard.identity import Identity
+from btard.identity import Identity, PeerId
 from btard.net import Hub, TcpTransport, Window, open_tcp, refuse_bulk
 from btard.net.frames import MAX_PLAIN, FrameKey, FrameType, encode_bulk_start
 from btard.net.tcp_link import TcpLink
@@ -156,7 +157,7 @@ async def test_what_nobody_wants_takes_no_thread(transport):
 
 
 async def test_what_comes_amid_a_payload_takes_no_thread(transport):
-    """Messages and payloads given up need no thread: a peer that interrupts its payloads holds none, nor its messages."""
+    """Messages and payloads given up need no thread: whoever interrupts its payloads holds none."""
     peer, link = await meet(transport)
     limiter = transport._threads[1]
     for borrower in range(int(limiter.total_tokens)):
@@ -197,3 +198,29 @@ async def test_a_payload_belongs_to_its_sender_once_it_cancelled(transport, monk
         await one.send_bulk(two.me, KIND, b"", memoryview(b"\1"))
         nursery.cancel_scope.cancel()
     assert set(seen) == {1}
+
+
+async def test_memory_is_its_owners_again_once_a_session_ended(transport, hub):
+    """When others learn that a peer is gone no thread is at a window of its payloads, nor comes there later."""
+    began, at_end, seen = threading.Event(), [], []
+    peer = await dial_raw(transport.address)
+
+    def take(size: int) -> None:
+        began.set()
+        time.sleep(0.05)  # a disk
+        seen.append(size)
+
+    class Handler:
+        def sink(self, _peer: PeerId, head: bytes, size: int) -> Window:
+            return Window(memoryview(bytearray(MAX_PLAIN)), take)
+
+    hub.bulk[KIND] = Handler()
+    hub.on_lost = lambda _peer: at_end.append(len(seen))
+    await write(peer, START)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(write, peer, FULL, FULL)
+        await trio.to_thread.run_sync(began.wait)
+        hub.close(next(iter(hub.connected)), "a test")
+    await peer.closed()
+    await peer.stream.aclose()
+    assert at_end == [len(seen)] == [1]

@@ -52,20 +52,22 @@ class _Incoming:
         """Decrypt the next frame to where it belongs."""
         size = len(body) - TAG_SIZE
         with self.lock:
-            if self.target is None:
+            target = self.target
+            if target is None:
                 key.open(header, body)
             else:
-                memory = find_memory(self.target)
+                memory = find_memory(target)
                 place = self.received % len(memory)
                 key.open_into(header, body, memory[place : place + size])
             self.received += size
-            if isinstance(self.target, Window):
-                self.target.take(self.received)
+            if isinstance(target, Window):
+                target.take(self.received)
 
     def drop(self) -> None:
-        """Let no more byte into the target."""
+        """Let no more byte into the target: that of the frame under way is waited for, and of no other."""
+        self.target = None  # first: a thread is sooner back at the lock than whoever waits for it
         with self.lock:
-            self.target = None
+            pass
 
 
 class FrameReader:
@@ -119,7 +121,7 @@ class FrameReader:
     def _take_data_frames(self, bulk: _Incoming) -> None:
         """Take what comes while it is the next data frame of this message; leave everything else to the event loop."""
         limit = min(bulk.size, bulk.received + TURN_BYTES)
-        while bulk.received < limit:
+        while bulk.received < limit and bulk.target is not None:
             trio.from_thread.check_cancelled()
             size = HEADER_SIZE + min(MAX_PLAIN, bulk.missing) + TAG_SIZE
             self._move_to_front()

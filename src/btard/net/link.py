@@ -97,8 +97,11 @@ class Link(Protocol):
             RemoteProtocolError: the peer broke the rules of the link, or ``take`` says so.
         """
 
-    def drop_bulk(self, target: memoryview) -> None:
-        """If the payload being received goes into ``target``, throw the rest away: not one more byte goes there."""
+    def drop_bulk(self, target: memoryview | None) -> None:
+        """If the payload being received goes into ``target``, throw the rest away: not one more byte goes there.
+
+        None: wherever it goes.
+        """
 
     def settle(self) -> None:
         """Return when no byte is read any more of a payload whose sending was cancelled."""

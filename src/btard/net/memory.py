@@ -228,7 +228,7 @@ class MemoryLink:
                 target.take(start + len(part))
         return Message(kind, head, memory)
 
-    def drop_bulk(self, target: memoryview) -> None:
+    def drop_bulk(self, target: memoryview | None) -> None:
         """Do nothing: a payload goes into its sink in one step."""
 
     def settle(self) -> None:

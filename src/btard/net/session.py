@@ -149,6 +149,7 @@ class Session:
             return
         self.reason = reason
         self._ended.set()
+        self.drop_bulk(None)  # nobody finds this session to say so, and its links end a little later
         self._outbox.close()
         self._requests.fail_all()
         self._on_end(self)
@@ -263,8 +264,8 @@ class Session:
         lane.handler = self._handlers.bulk.get(kind)
         return None if lane.handler is None else lane.handler.sink(self.peer, head, size)
 
-    def drop_bulk(self, target: memoryview) -> None:
-        """Let no more byte of the peer into ``target``."""
+    def drop_bulk(self, target: memoryview | None) -> None:
+        """Let no more byte of the peer into ``target``; None for whatever is being received."""
         for lane in self._lanes:
             lane.link.drop_bulk(target)
 

@@ -85,7 +85,7 @@ class TcpLink:
         while True:
             take(await self.receive(sink))
 
-    def drop_bulk(self, target: memoryview) -> None:
+    def drop_bulk(self, target: memoryview | None) -> None:
         """See ``Link.drop_bulk``."""
         self._reader.drop_bulk(target)
 
