@@ -49,8 +49,16 @@ SIGNING = (
         "write on into memory that was taken back",
         "design 8",
         "net/frame_reader.py",
-        "        with self.lock:\n            self.target = None",
+        "        self.target = None  # first",
+        "        pass  # first",
+        "tests/net",
+    ),
+    mutant(
+        "give memory back while a thread is at it",
+        "design 8",
+        "net/frame_reader.py",
         "        with self.lock:\n            pass",
+        "        pass",
         "tests/net",
     ),
     mutant(

@@ -1,7 +1,6 @@
 """Large payloads, which worker threads send and receive: what a link promises holds there as well."""
 
 import threading
-import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -202,12 +201,12 @@ async def test_a_payload_belongs_to_its_sender_once_it_cancelled(transport, monk
 
 async def test_memory_is_its_owners_again_once_a_session_ended(transport, hub):
     """When others learn that a peer is gone no thread is at a window of its payloads, nor comes there later."""
-    began, at_end, seen = threading.Event(), [], []
+    began, disk, at_end, seen = threading.Event(), threading.Event(), [], []
     peer = await dial_raw(transport.address)
 
     def take(size: int) -> None:
         began.set()
-        time.sleep(0.05)  # a disk
+        disk.wait(0.05)
         seen.append(size)
 
     class Handler:
