@@ -169,6 +169,22 @@ async def test_what_comes_amid_a_payload_takes_no_thread(transport):
     await peer.stream.aclose()
 
 
+async def test_where_no_thread_is_free_messages_go_on(transport):
+    """A link whose payload found all threads taken writes it all the same, and messages overtake it."""
+    peer, link = await meet(transport)
+    limiter = transport._threads[0]
+    for borrower in range(int(limiter.total_tokens)):
+        limiter.acquire_on_behalf_of_nowait(borrower)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(link.send, KIND, b"", memoryview(bytes(SIZE)))
+        nursery.start_soon(link.send, KIND, b"urgent")
+        with trio.fail_after(10):
+            received = 0
+            while received < SIZE:
+                received += len(await peer.stream.receive_some())
+    await peer.stream.aclose()
+
+
 async def test_a_payload_belongs_to_its_sender_once_it_cancelled(transport, monkeypatch):
     """A sender that is cancelled may overwrite its payload at once, though a thread was just reading it."""
     is_read, is_overwritten, seen = threading.Event(), threading.Event(), []

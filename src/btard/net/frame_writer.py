@@ -108,22 +108,26 @@ class FrameWriter:
             await self._push(rest)
 
     async def _write_frames(self, outgoing: _Outgoing) -> memoryview:
-        """Write frames and return the rest of the last one, which must follow."""
-        if outgoing.missing < THREAD_BYTES:
-            return self._seal_and_send(outgoing, self._socket.send, lambda: None)
+        """Write frames and return the rest of the last one, which must follow.
+
+        We have the turn, so nobody waits for a thread here: where none is free the event loop goes on by itself.
+        """
+        if outgoing.missing < THREAD_BYTES or self._threads.available_tokens < 1:
+            return self._seal_and_send(outgoing, self._socket.send, lambda: None, THREAD_BYTES)
         with self._socket.lent():
             return await trio.to_thread.run_sync(
                 self._seal_and_send,
                 outgoing,
                 self._socket.send_blocking,
                 trio.from_thread.check_cancelled,
+                TURN_BYTES,
                 limiter=self._threads,
             )
 
     def _seal_and_send(
-        self, outgoing: _Outgoing, send: Callable[[memoryview], int], check: Callable[[], None]
+        self, outgoing: _Outgoing, send: Callable[[memoryview], int], check: Callable[[], None], most: int
     ) -> memoryview:
-        limit = min(len(outgoing.payload), outgoing.position + TURN_BYTES)
+        limit = min(len(outgoing.payload), outgoing.position + most)
         while outgoing.position < limit:
             with self._sealing:
                 check()
