@@ -105,7 +105,19 @@ def untold_tests(path: Path, text: str) -> Iterator[str]:
             yield f"{path}:{node.lineno}: {node.name} has no docstring"
 
 
+def absolute_deadlines(path: Path, text: str) -> Iterator[str]:
+    """Yield cancel scopes of a peer that end at a time of its clock, which a simulation takes for the true one."""
+    for node in ast.walk(ast.parse(text)):
+        match node:
+            case ast.Attribute(value=base, attr="deadline", ctx=ast.Store()) if ast.unparse(base).endswith("scope"):
+                yield f"{path}:{node.lineno}: set relative_deadline"
+            case ast.Call(func=ast.Attribute(attr="CancelScope"), keywords=named):
+                if any(each.arg == "deadline" for each in named):
+                    yield f"{path}:{node.lineno}: take trio.move_on_at"
+
+
 EVERYWHERE = (SOURCES, TESTS, OTHERS)
+SIMULATED = [path for name in ("swarm", "attacks") for path in SOURCES if ROOT / "src" / "btard" / name in path.parents]
 RULES: list[tuple[Rule, tuple[list[Path], ...]]] = [
     (long_functions, EVERYWHERE),
     (long_files, EVERYWHERE),
@@ -114,6 +126,7 @@ RULES: list[tuple[Rule, tuple[list[Path], ...]]] = [
     (definitions_in_init, (SOURCES,)),
     (sleeps, (TESTS,)),
     (untold_tests, (TESTS,)),
+    (absolute_deadlines, (SIMULATED,)),
 ]
 
 
@@ -147,6 +160,8 @@ def test_nothing_is_left_over():
         (sleeps, "a.py", "from time import sleep\n"),
         (untold_tests, "a.py", "async def test_a():\n    pass\n"),
         (leftovers, "a.py", "# TODO: later\n"),
+        (absolute_deadlines, "a.py", "nursery.cancel_scope.deadline = trio.current_time() + 1\n"),
+        (absolute_deadlines, "a.py", "with trio.CancelScope(deadline=due):\n    pass\n"),
     ],
 )
 def test_every_rule_bites(rule, name, text):
@@ -164,6 +179,7 @@ def test_every_rule_bites(rule, name, text):
         (definitions_in_init, "a/__init__.py", '"""A."""\n__version__ = "1"\nfrom b import c\n__all__ = ["c"]\n'),
         (definitions_in_init, "a/b.py", "def f(): ...\n"),
         (sleeps, "a.py", "import trio\nasync def f(): await trio.sleep(1)\n"),
+        (absolute_deadlines, "a.py", "scope.relative_deadline = 1\nwith trio.CancelScope():\n    pass\n"),
     ],
 )
 def test_no_rule_bites_the_innocent(rule, name, text):

@@ -68,7 +68,11 @@ async def test_each_peer_has_its_own_clock(autojump_clock: trio.testing.MockCloc
                 await trio.sleep_forever()
             with pytest.raises(trio.TooSlowError), trio.fail_after(2):
                 await trio.sleep_forever()
-            assert true_time() - begun == pytest.approx(5 * lasts)
+            async with trio.open_nursery() as nursery:
+                nursery.cancel_scope.relative_deadline = 2
+                assert nursery.cancel_scope.relative_deadline == pytest.approx(2)
+                await trio.sleep_forever()
+            assert true_time() - begun == pytest.approx(6 * lasts)
     assert trio.current_time() == true_time()
 
 

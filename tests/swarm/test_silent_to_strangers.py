@@ -1,5 +1,6 @@
 """Members that do not answer a stranger, or no longer have what it needs: it comes in all the same, and soon."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,10 @@ from btard.attacks import Deaf
 from btard.errors import Unreachable
 from btard.identity import PeerId
 from btard.net import Hub, Message
+from btard.sim.clocks import SkewedClock, skewed, true_time
 from btard.sim.joining import KeptStates
 from btard.swarm.conduct import Conduct
-from btard.swarm.events import Admitted, Promoted
+from btard.swarm.events import Admitted, Promoted, Sampled
 from btard.swarm.frames import Kind
 from btard.swarm.restoring import StoredState
 
@@ -20,6 +22,9 @@ LATER_S = 40.0
 """When a stranger comes that finds nobody with all aggregates since x_0."""
 SOON_S = 21.5
 """A deaf member costs the first question for the line 13 s, and nothing else."""
+
+FETCHED_S = 12.0
+"""Within which a candidate has the state, one member being deaf: three questions to all, 2Δ, 2Δ and 4Δ more at most."""
 
 
 def hardly(_sender: PeerId, _receiver: PeerId, _message: Message) -> float:
@@ -40,6 +45,22 @@ def test_members_that_answer_nothing_keep_no_stranger_out(tmp_path: Path) -> Non
     outcome = play(swarm)
     assert admitted[0] < COMES_S + SOON_S
     assert find(outcome, STRANGER, Promoted)
+    require_sound(swarm, outcome)
+
+
+def test_silent_member_costs_a_candidate_a_few_seconds_whatever_its_clock_shows(tmp_path: Path) -> None:
+    """Once most have said what they have, whoever hears no request has 2Δ left: the state is not old by then."""
+    swarm = build(tmp_path, {STRANGER: LATER_S}, {1: Deaf(1)}, hardly, rounds=50)
+    seen: dict[type, float] = {}
+
+    def watch(index: int, event: object) -> None:
+        if index == STRANGER:
+            seen.setdefault(type(event), true_time())
+
+    swarm._watch = watch
+    with skewed({STRANGER: SkewedClock(1.0, 1000.0)}):
+        outcome = play(swarm)
+    assert seen.get(Sampled, math.inf) - seen[Admitted] < FETCHED_S
     require_sound(swarm, outcome)
 
 

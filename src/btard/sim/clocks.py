@@ -3,12 +3,14 @@ Clocks that disagree: each simulated peer reads and sets its timers by a clock o
 
 trio has one clock for all tasks. While a simulation runs, its functions that tell or take a time ask
 whose task calls: a peer whose clock is skewed reads ``offset + rate * t`` and waits for a ``rate``-th of
-what it asked. The network and the checkers keep the true time.
+what it asked. The network and the checkers keep the true time, and so does ``deadline`` of a cancel scope: a peer
+that changes how long a scope lasts sets its ``relative_deadline``.
 """
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import trio
 
@@ -39,6 +41,9 @@ def true_time() -> float:
 TIMED = ("current_time", "sleep", "sleep_until", "move_on_after", "move_on_at", "fail_after")
 """What of trio tells or takes a time and is used by peers."""
 
+LASTING = "relative_deadline"
+"""The property of a cancel scope that takes a time by the clock of whose task sets it."""
+
 
 class Clocks:
     """trio's timed functions as the peer whose task calls sees them; who has no clock here keeps the true time."""
@@ -46,6 +51,8 @@ class Clocks:
     def __init__(self, clocks: Mapping[int, SkewedClock]) -> None:
         self._clocks, self._exact = clocks, SkewedClock()
         self.originals = {name: getattr(trio, name) for name in TIMED}
+        self.original_lasting: Any = vars(trio.CancelScope)[LASTING]
+        self.lasting = property(self._get_lasting, self._set_lasting)
 
     @property
     def _ours(self) -> SkewedClock:
@@ -81,6 +88,13 @@ class Clocks:
         scope: AbstractContextManager[trio.CancelScope] = self.originals["fail_after"](seconds / self._ours.rate)
         return scope
 
+    def _get_lasting(self, scope: trio.CancelScope) -> float:
+        """See ``trio.CancelScope.relative_deadline``."""
+        return float(self.original_lasting.fget(scope) * self._ours.rate)
+
+    def _set_lasting(self, scope: trio.CancelScope, seconds: float) -> None:
+        self.original_lasting.fset(scope, seconds / self._ours.rate)
+
 
 @contextmanager
 def skewed(clocks: Mapping[int, SkewedClock]) -> Iterator[None]:
@@ -88,8 +102,11 @@ def skewed(clocks: Mapping[int, SkewedClock]) -> Iterator[None]:
     own = Clocks(clocks)
     for name in TIMED if clocks else ():
         setattr(trio, name, getattr(own, name))
+    if clocks:
+        setattr(trio.CancelScope, LASTING, own.lasting)
     try:
         yield
     finally:
         for name, original in own.originals.items():
             setattr(trio, name, original)
+        setattr(trio.CancelScope, LASTING, own.original_lasting)

@@ -210,7 +210,7 @@ class SimulatedSwarm:
         self._on_end(outcome)
         self._running.discard(outcome.index)
         if not self._running:
-            self._everything.deadline = trio.current_time() + PARTING_S
+            self._everything.relative_deadline = PARTING_S
 
     async def _wait_to_come(self, index: int) -> None:
         if index in self._arrivals:

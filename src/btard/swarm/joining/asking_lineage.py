@@ -81,8 +81,8 @@ class LineAsker:
         async def ask(source: PeerId) -> None:
             try:
                 told[source] = await self.follow(source, (pin,) if pin else (), begun)
-                scope = nursery.cancel_scope
-                scope.deadline = min(scope.deadline, trio.current_time() + patience_s)
+                if len(told) == 1:
+                    nursery.cancel_scope.relative_deadline = patience_s
             except RemoteProtocolError as error:
                 refusals[source] = str(error)
                 log.warning("a line of seals is refused", source=short(source), reason=str(error))

@@ -77,9 +77,8 @@ class Sources:
 
         async def keep(peer: PeerId) -> None:
             answers[peer] = await ask(peer)
-            if 2 * len(answers) > len(live):
-                scope = nursery.cancel_scope
-                scope.deadline = min(scope.deadline, trio.current_time() + grace_s)
+            if len(answers) == len(live) // 2 + 1:
+                nursery.cancel_scope.relative_deadline = grace_s
 
         async with trio.open_nursery() as nursery:
             for peer in live:
