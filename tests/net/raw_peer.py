@@ -34,6 +34,12 @@ class RawPeer:
     def seal(self, frame_type: FrameType, plain: bytes = b"") -> bytes:
         return bytes(self._send_key.seal(frame_type, plain, memoryview(bytearray(MAX_FRAME))))
 
+    async def drip(self, frame: bytes) -> None:
+        """Write a frame byte by byte, one each ten seconds."""
+        for position in range(len(frame)):
+            await self.stream.send_all(frame[position : position + 1])
+            await trio.sleep(10)
+
     async def closed(self) -> None:
         """Return once the other side has closed the connection."""
         try:

@@ -39,10 +39,7 @@ async def test_a_frame_of_many_must_be_completed_in_time(transport, slow_clock):
 
     async def drip() -> None:
         await write(peer, START, FULL)
-        frame = peer.seal(*FULL)
-        for position in range(len(frame)):
-            await peer.stream.send_all(frame[position : position + 1])
-            await trio.sleep(10)
+        await peer.drip(peer.seal(*FULL))
 
     begun = trio.current_time()
     async with trio.open_nursery() as nursery:
@@ -142,12 +139,16 @@ async def test_whoever_reads_may_be_cancelled(transport):
     await peer.stream.aclose()
 
 
+def take_all(threads: trio.CapacityLimiter) -> None:
+    """Leave no thread free."""
+    for borrower in range(int(threads.total_tokens)):
+        threads.acquire_on_behalf_of_nowait(borrower)
+
+
 async def test_what_nobody_wants_takes_no_thread(transport):
     """Where all threads are taken a refused payload is thrown away all the same: a flood of them takes none."""
     peer, link = await meet(transport)
-    limiter = transport._threads[1]
-    for borrower in range(int(limiter.total_tokens)):
-        limiter.acquire_on_behalf_of_nowait(borrower)
+    take_all(transport._threads[1])
     async with trio.open_nursery() as nursery:
         nursery.start_soon(write, peer, START, *[FULL] * FRAMES, (FrameType.CONTROL, bytes([KIND]) + b"next"))
         with trio.fail_after(10):
@@ -158,9 +159,7 @@ async def test_what_nobody_wants_takes_no_thread(transport):
 async def test_what_comes_amid_a_payload_takes_no_thread(transport):
     """Messages and payloads given up need no thread: whoever interrupts its payloads holds none."""
     peer, link = await meet(transport)
-    limiter = transport._threads[1]
-    for borrower in range(int(limiter.total_tokens)):
-        limiter.acquire_on_behalf_of_nowait(borrower)
+    take_all(transport._threads[1])
     interruptions = [(FrameType.ABORT, b""), START, *[(FrameType.PING, b"")] * 10]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(write, peer, START, *interruptions, (FrameType.CONTROL, bytes([KIND]) + b"next"))
@@ -172,9 +171,7 @@ async def test_what_comes_amid_a_payload_takes_no_thread(transport):
 async def test_where_no_thread_is_free_messages_go_on(transport):
     """A link whose payload found all threads taken writes it all the same, and messages overtake it."""
     peer, link = await meet(transport)
-    limiter = transport._threads[0]
-    for borrower in range(int(limiter.total_tokens)):
-        limiter.acquire_on_behalf_of_nowait(borrower)
+    take_all(transport._threads[0])
     async with trio.open_nursery() as nursery:
         nursery.start_soon(link.send, KIND, b"", memoryview(bytes(SIZE)))
         nursery.start_soon(link.send, KIND, b"urgent")

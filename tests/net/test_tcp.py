@@ -278,16 +278,9 @@ async def test_a_frame_must_be_completed_in_time(transport, slow_clock):
     """A peer that drips a frame byte by byte is cut off 30 seconds after the frame began."""
     peer = await dial_raw(transport.address)
     link = await transport.accept()
-    frame = peer.seal(FrameType.CONTROL, bytes(1000))
-
-    async def drip() -> None:
-        for position in range(len(frame)):
-            await peer.stream.send_all(frame[position : position + 1])
-            await trio.sleep(10)
-
     begun = trio.current_time()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(drip)
+        nursery.start_soon(peer.drip, peer.seal(FrameType.CONTROL, bytes(1000)))
         with pytest.raises(ConnectionLost, match="silent"):
             await link.receive(refuse_bulk)
         nursery.cancel_scope.cancel()

@@ -34,7 +34,7 @@ class _Outgoing:
 
 
 class FrameWriter:
-    """Writes for one link, which ``stop`` ends. Memory: one frame, allocated once."""
+    """Writes for one link, until ``is_stopped``. Memory: one frame, allocated once."""
 
     def __init__(
         self, sock: EagerSocket, peer: PeerId, key: FrameKey, traffic: Traffic, threads: trio.CapacityLimiter
