@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import NoReturn
 
 import trio
@@ -31,7 +32,7 @@ def deliver_at_once(_sender: PeerId, _receiver: PeerId, _message: Message) -> fl
     return 0.0
 
 
-def tell_nobody(_sender: PeerId, _receiver: PeerId, _message: Message, _now: float) -> None:
+def tell_nobody(*_news: object) -> None:
     """Be the listener that listens to nothing."""
 
 
@@ -39,11 +40,13 @@ class MemoryNetwork:
     """
     All the transports of one process; whoever is ``asleep`` takes no message, who is ``closed`` only dials out.
 
-    ``newest`` is the control message that was sent last: what goes to many, one after another, is one object.
+    ``newest`` is the control message that was sent last: what goes to many, one after another, is one object, and
+    ``on_message`` is told of it once.
     """
 
     def __init__(self, delivery: Delivery = deliver_at_once) -> None:
         self.delivery = delivery
+        self.on_message: Callable[[Message], None] = tell_nobody
         self.on_arrival: Arrival = tell_nobody
         self.asleep: set[PeerId] = set()
         self.closed: set[PeerId] = set()
@@ -158,6 +161,7 @@ class MemoryLink:
         self.host = HOST
         self._network = network
         self._owner = owner
+        self._me, self._traffic = owner.peer_id, owner.traffic
         self._outgoing = outgoing
         self._incoming = incoming
         owner.hold(self)
@@ -172,18 +176,19 @@ class MemoryLink:
 
     def send_now(self, kind: int, head: bytes, payload: memoryview | None = None) -> bool:
         """See ``Link.send_now``."""
-        pipe, owner, network = self._outgoing, self._owner, self._network
-        if pipe.is_finished or not pipe.has_room():
+        pipe, network = self._outgoing, self._network
+        if not pipe.has_room():
             return False
-        if payload is not None:
-            message = Message(kind, head, memoryview(bytes(payload)))
-            owner.traffic.data_sent += compute_bulk_size(len(head), len(payload))
-        else:
+        if payload is None:
             message = network.newest
             if head is not message.head or kind != message.kind:
                 message = network.newest = Message(kind, head)
-            owner.traffic.protocol_sent += compute_control_size(len(head))
-        delay = network.delivery(owner.peer_id, self.peer, message)
+                network.on_message(message)
+            self._traffic.protocol_sent += compute_control_size(len(head))
+        else:
+            message = Message(kind, head, memoryview(bytes(payload)))
+            self._traffic.data_sent += compute_bulk_size(len(head), len(payload))
+        delay = network.delivery(self._me, self.peer, message)
         if isinstance(delay, tuple):
             for each in delay:
                 pipe.put(message, each)
@@ -193,40 +198,41 @@ class MemoryLink:
 
     async def receive(self, sink: Sink) -> Message:
         """See ``Link.receive``."""
-        while (message := await self._incoming.take()) is not None:
-            wanted = self._accept(message, sink)
-            if wanted is not None:
-                return wanted
+        wanted: list[Message] = []
+        while not wanted and (message := await self._incoming.take()) is not None:
+            self._accept(sink, wanted.append, message)
+        if wanted:
+            return wanted[0]
         raise ConnectionLost(f"{short(self.peer)} closed the link")
 
     async def listen(self, sink: Sink, take: Callable[[Message], None]) -> NoReturn:
         """See ``Link.listen``."""
-
-        def take_wanted(message: Message) -> None:
-            wanted = self._accept(message, sink)
-            if wanted is not None:
-                take(wanted)
-
-        await self._incoming.listen(take_wanted)
+        await self._incoming.listen(partial(self._accept, sink, take))
         raise ConnectionLost(f"{short(self.peer)} closed the link")
 
-    def _accept(self, message: Message, sink: Sink) -> Message | None:
-        """Return the message, its payload in the sink's memory; None if the sink refuses it."""
+    def _accept(self, sink: Sink, take: Callable[[Message], None], message: Message) -> None:
+        """Pass the message to ``take``, its payload in the sink's memory, unless the sink refuses it."""
         kind, head, payload = message
         if payload is None:
-            self._owner.traffic.protocol_received += compute_control_size(len(head))
-            return message
-        self._owner.traffic.data_received += compute_bulk_size(len(head), len(payload))
+            self._traffic.protocol_received += compute_control_size(len(head))
+            take(message)
+        else:
+            self._accept_bulk(sink, take, kind, head, payload)
+
+    def _accept_bulk(
+        self, sink: Sink, take: Callable[[Message], None], kind: int, head: bytes, payload: memoryview
+    ) -> None:
+        self._traffic.data_received += compute_bulk_size(len(head), len(payload))
         target = take_target(sink, kind, head, len(payload))
         if target is None:
-            return None
+            return
         memory = find_memory(target)
         for start in range(0, len(payload), len(memory) or 1):
             part = payload[start : start + len(memory)]
             memory[: len(part)] = part
             if isinstance(target, Window):
                 target.take(start + len(part))
-        return Message(kind, head, memory)
+        take(Message(kind, head, memory))
 
     def drop_bulk(self, target: memoryview | None) -> None:
         """Do nothing: a payload goes into its sink in one step."""

@@ -34,15 +34,13 @@ class Outbox:
         self._bytes = 0
         self._busy = 0
         self._is_closed = False
+        self.is_idle = True
+        """Whether no control message waits or is being written, and it is not closed."""
         self._control: deque[tuple[int, bytes]] = deque()
         self._bulk: deque[BulkItem] = deque()
         self._control_lot = trio.lowlevel.ParkingLot()
         self._bulk_lot = trio.lowlevel.ParkingLot()
         self._flushed = trio.lowlevel.ParkingLot()
-
-    def is_idle(self) -> bool:
-        """Return whether no control message waits or is being written, and it is not closed."""
-        return not (self._control or self._busy or self._is_closed)
 
     @property
     def has_bulk(self) -> bool:
@@ -55,6 +53,7 @@ class Outbox:
         if len(self._control) >= self._max_messages or self._bytes + cost > max_bytes:
             return False
         self._bytes += cost
+        self.is_idle = False
         self._control.append((kind, head))
         if self._control_lot:
             self._control_lot.unpark()
@@ -86,6 +85,7 @@ class Outbox:
         """Count a control message taken as done with."""
         self._busy -= 1
         if not self._control and not self._busy:
+            self.is_idle = not self._is_closed
             self._flushed.unpark_all()
 
     async def take_bulk(self, writer: Writer) -> BulkItem | None:
@@ -111,5 +111,5 @@ class Outbox:
             item.done.set()
         self._bulk.clear()
         self._control.clear()
-        self._is_closed = True
+        self._is_closed, self.is_idle = True, False
         self._flushed.unpark_all()

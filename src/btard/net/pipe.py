@@ -34,12 +34,11 @@ class Courier:
 
     def carry(self, due: float, pipe: "Pipe", message: Message) -> None:
         """Let ``message`` arrive in ``pipe`` at the virtual time ``due``, and not before the caller's next wait."""
-        bag = self._bags.get(due)
-        if bag is None:
+        try:
+            self._bags[due].append((pipe, message))
+        except KeyError:
             self._bags[due] = [(pipe, message)]
             self._set_out(due)
-        else:
-            bag.append((pipe, message))
 
     def _set_out(self, due: float) -> None:
         heappush(self._dues, due)
@@ -85,21 +84,19 @@ class Pipe:
         self._writers, self._is_awaited = trio.lowlevel.ParkingLot(), False
 
     def has_room(self) -> bool:
-        """Return whether another message fits."""
-        return self._places < PIPE_MESSAGES
+        """Return whether another message fits, and the pipe has not ended."""
+        return self._places < PIPE_MESSAGES and not self.is_finished
 
     async def wait_room(self) -> None:
         """Return once another message fits, or the pipe ended."""
-        while not self.is_finished and not self.has_room():
+        while not (self.is_finished or self.has_room()):
             self._is_awaited = True
             await self._writers.park()
 
-    def _make_room(self) -> None:
-        """Count a message as taken."""
-        self._places -= 1
-        if self._is_awaited:
-            self._writers.unpark()
-            self._is_awaited = bool(self._writers)
+    def _tell_writer(self) -> None:
+        """Let somebody go on who waits for room."""
+        self._writers.unpark()
+        self._is_awaited = bool(self._writers)
 
     def put(self, message: Message, delay: float) -> None:
         """Add a message that arrives after ``delay`` seconds, and after its predecessors of the same class."""
@@ -128,7 +125,9 @@ class Pipe:
     def _hand_over(self, message: Message) -> None:
         """Pass a message to the listener; what goes wrong there is raised in the task that listens."""
         assert self._context is not None
-        self._make_room()
+        self._places -= 1
+        if self._is_awaited:
+            self._tell_writer()
         try:
             self._context.run(self._listener, message)
         except BaseException as error:  # noqa: BLE001  it is raised again, where it belongs
@@ -146,7 +145,8 @@ class Pipe:
         while True:
             arrived = self._control or self._bulk
             if arrived:
-                self._make_room()
+                self._places -= 1
+                self._tell_writer()
                 return arrived.popleft()
             if self._is_done:
                 return None

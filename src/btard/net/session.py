@@ -206,7 +206,7 @@ class Session:
         """Queue a control message; a full outbox ends the session."""
         if len(head) > MAX_CONTROL:
             raise LocalProtocolError(f"a message of kind {kind} has {len(head)} bytes, too many to send")
-        if self._kept is not None and self._outbox.is_idle() and self._kept.link.send_now(kind, head):
+        if self._kept is not None and self._outbox.is_idle and self._kept.link.send_now(kind, head):
             return
         limits = self._limits
         room = limits.stranger_outbox_bytes if self._is_stranger(self.peer) else limits.outbox_bytes

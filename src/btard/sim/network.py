@@ -59,10 +59,11 @@ class NetworkModel:
         self.disturbances = Disturbances()
         self._weather, self._min_bandwidth = scenario.weather, min_bandwidth
         self._dice = open_stream(scenario.seed, "network")
-        self._disks = scenario.disks or {}
+        self._disks, self._copies = scenario.disks or {}, scenario.weather.duplicate
         weather = scenario.weather
+        is_far = weather.latency_s + LEAST_S > CONTROL_BOUND_S
         self._is_troubled = bool(
-            weather.jitter_s or weather.loss or weather.reorder or weather.bandwidth or self._disks
+            is_far or weather.jitter_s or weather.loss or weather.reorder or weather.bandwidth or self._disks
         )
         self._free_at = dict.fromkeys(range(scenario.population), 0.0)
         self._routes = self._find_routes(scenario, indices)
@@ -96,17 +97,15 @@ class NetworkModel:
         now = self._clock.current_time()
         if self._is_troubled:
             delay = self._compute_delay(one, message, delay, now)
-        if is_honest:
-            bound = CONTROL_BOUND_S if message.payload is None else self._find_bulk_bound(message.payload)
-            delay = min(delay, bound)
-        elif one in self._dawdlers:
+            if is_honest:
+                delay = min(delay, self._find_bound(message))
+        if one in self._dawdlers:
             delay += self._dice.random() * DAWDLE_S
         going_on = self.disturbances
         if going_on.stalled or going_on.far or going_on.cut:
             delay = max(delay, self._find_disturbance(one, other, now, delay))
         delay = math.ceil((now + delay) * TICKS_PER_S) / TICKS_PER_S - now
-        copies = self._weather.duplicate
-        if copies and message.kind == Kind.MESSAGE and self._dice.random() < copies:
+        if self._copies and message.kind == Kind.MESSAGE and self._dice.random() < self._copies:
             return delay, self._delay_copy(delay)
         return delay
 
@@ -137,9 +136,11 @@ class NetworkModel:
             delay += self._free_at[one] - now
         return delay
 
-    def _find_bulk_bound(self, payload: memoryview) -> float:
-        """The longest delay that synchrony allows to a payload between honest peers, less a margin."""
-        return SAFE * (DELAY_S + len(payload) / self._min_bandwidth)
+    def _find_bound(self, message: Message) -> float:
+        """The longest delay that synchrony allows to a message between honest peers, less a margin."""
+        if message.payload is None:
+            return CONTROL_BOUND_S
+        return SAFE * (DELAY_S + len(message.payload) / self._min_bandwidth)
 
     def _find_disturbance(self, one: int, other: int, now: float, delay: float) -> float:
         """The delay, given who stalls, is far away or cut off right now."""

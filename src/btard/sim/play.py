@@ -57,6 +57,26 @@ def ignore(line: str) -> None:
     """Be told nothing."""
 
 
+class Livelock(trio.abc.Instrument):
+    """Time stands still while messages go on and on: nothing else would ever notice.
+
+    ``count`` tells how many have arrived so far; ``give_up`` is called after every MOST_AT_ONCE of one instant.
+    """
+
+    def __init__(self, count: Callable[[], int], give_up: Callable[[], None]) -> None:
+        self._count, self._give_up = count, give_up
+        self._now, self._before = -1.0, 0
+
+    def before_io_wait(self, timeout: float) -> None:
+        """Look, at every pass of the scheduler, at the messages since time has moved."""
+        now, count = true_time(), self._count()
+        if now != self._now:
+            self._now, self._before = now, count
+        elif count - self._before >= MOST_AT_ONCE:
+            self._before = count
+            self._give_up()
+
+
 class Play:
     """A scenario in the making: the swarm, its faults, and who watches."""
 
@@ -79,7 +99,9 @@ class Play:
         self.index = {identity.peer_id: place for place, identity in enumerate(self.swarm.identities)}
         self.trace = Trace(self.index, trace_file)
         self._model = NetworkModel(scenario, self.index, self.swarm.config.min_bandwidth)
-        self.swarm.network.delivery, self.swarm.network.on_arrival = self._deliver, self.trace.note_delivery
+        network = self.swarm.network
+        network.delivery, network.on_arrival = self._model.find_delay, self.trace.note_delivery
+        network.on_message = self._witness
         self.power = PowerSupply(self._cut, [crash.peer for crash in scenario.crashes if crash.loses_power])
         self.swarm.before_comeback = self._note_comeback
         self.swarm.before_restart = lambda index: self.power.restore(index, self.swarm.data_dir(index))
@@ -90,7 +112,6 @@ class Play:
         self.memory = Memory(self._nothing_lost.see)
         self.counts: Counter[str] = Counter()
         self.rounds_done = 0
-        self._sent, self._looked_at, self._newest = 0, -1.0, Message(0, b"")
         self._running = {index for index in scenario.honest if index < scenario.peers}
         self._steps: Counter[int] = Counter()
         self.departures: dict[tuple[PeerId, DepartureKind], Departed] = {}
@@ -149,6 +170,7 @@ class Play:
 
     async def run(self) -> float:
         """Run the swarm until its honest peers have ended, it stands still or breaks; return the virtual seconds."""
+        trio.lowlevel.add_instrument(Livelock(lambda: self.trace.deliveries, self._give_up))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.faults.run)
             nursery.start_soon(self._look_around)
@@ -163,23 +185,13 @@ class Play:
 
     # --- what happens in the swarm
 
-    def _watch_for_livelock(self) -> None:
-        """Time stands still while messages go on and on: nothing else would ever notice."""
-        now = true_time()
-        if now == self._looked_at:
-            self._progress.fail(self.rounds_done + 1, f"{MOST_AT_ONCE} messages within one instant")
-            self.swarm.stop()
-        self._looked_at = now
+    def _give_up(self) -> None:
+        self._progress.fail(self.rounds_done + 1, f"{MOST_AT_ONCE} messages within one instant")
+        self.swarm.stop()
 
-    def _deliver(self, sender: PeerId, receiver: PeerId, message: Message) -> float | tuple[float, ...]:
-        self._sent += 1
-        if self._sent % MOST_AT_ONCE == 0:
-            self._watch_for_livelock()
-        if message is not self._newest:  # the same to all, one after another
-            self._newest = message
-            if message.kind == Kind.MESSAGE:
-                self.memory.witness(self.swarm.config.run_id, message.head)
-        return self._model.find_delay(sender, receiver, message)
+    def _witness(self, message: Message) -> None:
+        if message.kind == Kind.MESSAGE:
+            self.memory.witness(self.swarm.config.run_id, message.head)
 
     def _cut(self, crash: Crash) -> None:
         self.trace.note(crash.peer, "crash")

@@ -51,8 +51,6 @@ class Trace:
         if now != self._now:
             self._now, self._stamp = now, b"%d " % round(now * 1_000_000)
         self._unhashed += self._stamp + pair + self._content
-        if message.payload is not None:
-            self._unhashed += message.payload
         if self._file is not None:
             one, other = map(int, pair.split())
             size = len(message.head) + len(message.payload or b"")
@@ -106,4 +104,5 @@ class Trace:
 
 def _describe(message: Message) -> bytes:
     kind, head, payload = message
-    return b"%d %d %d " % (kind, len(head), 0 if payload is None else len(payload)) + blake3(head).digest(16)
+    content = b"" if payload is None else bytes(payload)
+    return b"%d %d %d " % (kind, len(head), len(content)) + blake3(head).digest(16) + content
