@@ -201,8 +201,8 @@ RECOVERING = (
         "wake nobody for the last message of a stage",
         "design 5",
         "swarm/broadcast.py",
-        "len(self.board.of(current.stage)) >= len(current.roster.members)",
-        "len(self.board.of(current.stage)) > len(current.roster.members)",
+        "held >= len(current.roster.members)",
+        "held > len(current.roster.members)",
         "tests/sim/test_swarm.py",
     ),
 )

@@ -8,7 +8,7 @@ Rules of this file
    which only what is due may exceed: a flood is bounded, and harms nobody but its author.
 """
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 
 import trio
@@ -26,7 +26,7 @@ MAX_BYTES = 4 << 20
 """Bytes held of one sender beyond which only what is due is kept: 100 times what an honest member says in a round."""
 
 
-def yes(_: object) -> bool:
+def yes(*_: object) -> bool:
     """Be what is always so."""
     return True
 
@@ -37,7 +37,7 @@ class Board:
     def __init__(self) -> None:
         self._messages: dict[Stage, dict[PeerId, SignedMessage]] = {}
         self._equivocations: dict[Slot, Equivocation] = {}
-        self._bytes: Counter[PeerId] = Counter()
+        self._bytes: defaultdict[PeerId, int] = defaultdict(int)
         self._digests: dict[Stage, bytes] = {}
         self._later: dict[Stage, tuple[Stage, ...]] = {}
         self._changed, self._called = trio.lowlevel.ParkingLot(), trio.lowlevel.ParkingLot()
@@ -46,20 +46,21 @@ class Board:
         self,
         message: SignedMessage,
         is_due: Callable[[Stage], bool] = yes,
-        is_news: Callable[[SignedMessage], bool] = yes,
+        is_news: Callable[[SignedMessage, int], bool] = yes,
     ) -> None:
         """Keep a verified message; a second one with other bytes for its slot becomes evidence.
 
         One that is not due is kept only if its sender's messages together stay within MAX_BYTES; the first
-        evidence against a sender always is, for it convicts. Whoever waits is woken by evidence, and by news.
+        evidence against a sender always is, for it convicts. Whoever waits is woken by evidence, and by news;
+        ``is_news`` is told how many messages of its stage are held with this one.
         """
         stage, sender = slot = message.slot
-        held, cost = self._messages.get(stage), _compute_cost(message)
-        known = None if held is None else held.get(sender)
-        has_room = self._bytes[sender] + cost <= MAX_BYTES or is_due(stage)
+        held = self._messages.get(stage, {})
+        known, spent = held.get(sender), self._bytes[sender] + _compute_cost(message)
+        has_room = spent <= MAX_BYTES or is_due(stage)
         if known is None and has_room:
-            if held is None:
-                held = self._messages[stage] = {}
+            if not held:
+                self._messages[stage] = held
                 self._later.clear()
             held[sender] = message
         elif (
@@ -71,11 +72,11 @@ class Board:
             self._equivocations[slot] = Equivocation(known, message)
         else:
             return
-        self._bytes[sender] += cost
+        self._bytes[sender] = spent
         self._digests.pop(stage, None)
         if known is not None or stage.phase in RECOVERY_PHASES:
             self.call()
-        elif is_news(message):
+        elif is_news(message, len(held)):
             self.signal()
 
     def count_bytes(self, sender: PeerId) -> int:
@@ -154,8 +155,8 @@ class Board:
             if (stage.attempt < before_attempt if stage.phase in RECOVERY_PHASES else stage.round < before_round)
         ]
         for stage in gone:
-            for message in self._messages.pop(stage).values():
-                self._bytes[message.sender] -= _compute_cost(message)
+            for sender, message in self._messages.pop(stage).items():
+                self._bytes[sender] -= _compute_cost(message)
             self._digests.pop(stage, None)
         self._later.clear()
         for slot in [slot for slot in self._equivocations if slot.stage not in self._messages]:

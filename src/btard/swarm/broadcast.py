@@ -139,13 +139,13 @@ class Broadcast:
         return [message for item in stages for peer, message in self.accepted(item).items() if peer != me]
 
     def _deliver(self, message: SignedMessage, peers: Iterable[PeerId]) -> None:
-        is_first = message.slot.stage == FIRST
+        is_first, send, kind = message.slot.stage == FIRST, self._hub.send, Kind.MESSAGE
         for peer in peers:
             envelope = self._conduct.deliver(message, peer, self._identity, self._run_id)
             if is_first:
-                self._hub.send(peer, Kind.GENESIS, self._genesis_proof)
+                send(peer, Kind.GENESIS, self._genesis_proof)
             if envelope is not None:
-                self._hub.send(peer, Kind.MESSAGE, envelope)
+                send(peer, kind, envelope)
 
     @cached_property
     def _genesis_proof(self) -> bytes:
@@ -272,18 +272,20 @@ class Broadcast:
     def take(self, message: SignedMessage) -> None:
         """Post a verified message if it may be of use: of a member, and neither far ahead nor long past."""
         place, (stage, sender) = self.place, message.slot
+        current = place.current
         if sender == self._identity.peer_id:
             self._meet_own(stage)
-        is_now = place.current is not None and stage == place.current.stage
-        if self._may_speak(stage, sender) and (is_now or is_in_window(stage, place.round, place.attempt, place.serial)):
+        if not self._may_speak(stage, sender):
+            return
+        if current is not None and stage == current.stage:
             self.board.post(message, self._is_due, self._is_news)
+        elif is_in_window(stage, place.round, place.attempt, place.serial):
+            self.board.post(message, self._is_due)
 
-    def _is_news(self, message: SignedMessage) -> bool:
-        """Return whether a message gives anybody something to do: not if it is what we wait for, and not the last."""
+    def _is_news(self, message: SignedMessage, held: int) -> bool:
+        """Return whether a message of our stage gives anybody something to do; one that counts only as the last."""
         current = self.place.current
-        if current is None or message.slot.stage != current.stage or not current.accepts(message):
-            return True
-        return len(self.board.of(current.stage)) >= len(current.roster.members)
+        return current is None or not current.accepts(message) or held >= len(current.roster.members)
 
     def _meet_own(self, stage: Stage) -> None:
         """Notice a message of ours that we do not remember: then we must not sign (attacks A7)."""
