@@ -240,7 +240,7 @@ def _find_stages(views: Mapping[PeerId, View]) -> list[Stage]:
 def find_later(stages: Iterable[Stage], than: Stage) -> tuple[Stage, ...]:
     """Return the stages to which a run comes after ``than``, a place in an attempt; none that is no such place."""
     place = _order(than)
-    return tuple(stage for stage in stages if stage[2:] in _STEPS and _order(stage) > place)
+    return tuple(stage for stage in stages if _order(stage) > place)
 
 
 def is_later(stage: Stage, than: Stage) -> bool:
@@ -249,11 +249,13 @@ def is_later(stage: Stage, than: Stage) -> bool:
 
 
 @lru_cache(maxsize=1024)  # asked about every stage held, whenever a member waits
-def _order(stage: Stage) -> tuple[int, int, tuple[int, int]]:
+def _order(stage: Stage) -> tuple[int | tuple[int, int], ...]:
     """Stages as a run passes through them, which opens a round again under a new attempt, and never goes back to one.
 
-    Complaints and disputes have two places in an attempt.
+    Complaints and disputes have two places in an attempt. What is no place of any attempt comes first.
     """
+    if not is_position(stage):
+        return ()
     return stage.attempt, stage.round, _STEPS[stage.phase, stage.serial]
 
 

@@ -109,7 +109,7 @@ class Balance:
         """Take note of who leaves, and who comes or is back."""
         if isinstance(event, Departed) and (index := self._truth.find(event.peer)) is not None:
             self._gone[index] = max(event.round, self._gone.get(index, 0))
-        if isinstance(event, RoundDone):
+        if self._gone and isinstance(event, RoundDone):
             here = {index for peer in event.roster if (index := self._truth.find(peer)) is not None}
             self._gone = {index: left for index, left in self._gone.items() if index not in here or left >= event.round}
 

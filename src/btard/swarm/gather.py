@@ -142,8 +142,9 @@ class Parts:
             log.warning("an aggregate that was lost in a restart is not sent", round=number, part=part.index)
             return
         head, patience_s = encode(PartHead(number, attempt, part.index)), compute_send_patience(self._config)
+        payload = as_bytes(aggregate)
         for peer in peers:
-            self._hub.offer_bulk(peer, Kind.PART, head, as_bytes(aggregate), patience_s)
+            self._hub.offer_bulk(peer, Kind.PART, head, payload, patience_s)
 
     async def _serve(self, peer: PeerId, body: bytes) -> tuple[bytes, memoryview | None]:
         request = decode(body, PartHead)

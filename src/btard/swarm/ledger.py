@@ -63,7 +63,8 @@ class Ledger:
     def __init__(self, directory: Path, lock: int, database: sqlite3.Connection) -> None:
         self._directory, self._lock, self._database = directory, lock, database
         self._now, self._lazily = Step(database, directory), Step(database, directory, is_lazy=True)
-        self._heard: dict[bytes, int] = {}
+        self._heard: dict[int, set[bytes]] = {}  # by round
+        self._known = set[bytes]()  # all of these
         # The database is asked about rounds up to this; what we have signed in later ones is remembered.
         self._asked_up_to: int = database.execute("SELECT coalesce(max(round), 0) FROM messages").fetchone()[0]
         self._mine: dict[Stage, bytes] = {}
@@ -123,10 +124,11 @@ class Ledger:
             if not done.rowcount and self.stored_message(message.slot.stage) != message.envelope:
                 raise LocalProtocolError(f"{message.slot.stage} is signed already, with other bytes")
             self._mine[message.slot.stage] = message.envelope
-            news = {item.digest: item for item in heard if item.digest not in self._heard}
+            news = {item.digest: item for item in heard if item.digest not in self._known}
             if news:
                 newest = max([item.slot.stage.round for item in news.values()])
-                self._heard.update(dict.fromkeys(news, newest))
+                self._heard.setdefault(newest, set()).update(news)
+                self._known.update(news)
                 envelopes = encode([item.envelope for item in news.values()])
                 self._database.execute("INSERT INTO heard VALUES (?, ?)", (newest, envelopes))
 
@@ -264,7 +266,8 @@ class Ledger:
             for table in ("works", "heard"):
                 query = f"DELETE FROM {table} WHERE round > 0 AND round < ?"  # noqa: S608 - fixed names
                 self._database.execute(query, (round_number - 1,))
-            self._heard = {item: heard for item, heard in self._heard.items() if heard >= round_number - 1}
+            for old in [item for item in self._heard if item < round_number - 1]:
+                self._known -= self._heard.pop(old)
             self._asked_up_to = max(self._asked_up_to, round_number - 2)
             self._mine = {stage: item for stage, item in self._mine.items() if stage.round > self._asked_up_to}
 
