@@ -4,8 +4,9 @@ import os
 from pathlib import Path
 from typing import NewType
 
+from nacl.bindings import crypto_sign, crypto_sign_seed_keypair
 from nacl.exceptions import BadSignatureError
-from nacl.signing import SigningKey, VerifyKey
+from nacl.signing import VerifyKey
 
 from btard.errors import ConfigError
 
@@ -14,6 +15,7 @@ PeerId = NewType("PeerId", bytes)
 
 PEER_ID_SIZE = 32
 SIGNATURE_SIZE = 64
+SEED_SIZE = 32
 KEY_FILE_HEADER = b"btard-identity-1\n"
 
 
@@ -21,8 +23,8 @@ class Identity:
     """A peer's signing key; never leaves the process except into its 0600 file."""
 
     def __init__(self, seed: bytes) -> None:
-        self._key = SigningKey(seed)
-        self.peer_id = PeerId(bytes(self._key.verify_key))
+        public, self._key = crypto_sign_seed_keypair(seed)
+        self.peer_id = PeerId(public)
 
     @classmethod
     def generate(cls) -> "Identity":
@@ -32,11 +34,11 @@ class Identity:
     @property
     def seed(self) -> bytes:
         """The 32 secret bytes; also the root of values that a restart must derive again."""
-        return bytes(self._key)
+        return self._key[:SEED_SIZE]
 
     def sign(self, data: bytes) -> bytes:
         """Return the 64-byte Ed25519 signature of ``data``."""
-        return self._key.sign(data).signature
+        return crypto_sign(data, self._key)[:SIGNATURE_SIZE]
 
     def __repr__(self) -> str:
         return f"<Identity {short(self.peer_id)}>"

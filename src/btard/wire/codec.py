@@ -17,12 +17,16 @@ from btard.errors import RemoteProtocolError
 MAX_MESSAGE = 768 * 1024
 """Largest encoded struct: a VIEW that supplies the messages of two stages of 64 members fits."""
 
+BUFFER = 4096
+"""Bytes in which a packer begins: most messages fit, and the quarter of a megabyte that it asks for else is slow."""
+
 T = TypeVar("T")
 
 
 def encode(value: msgspec.Struct | list[Any] | tuple[Any, ...]) -> bytes:
     """Return the MessagePack bytes of a struct: arrays only, bytes as bin, floats as float64."""
-    packed: bytes = msgpack.packb(msgspec.to_builtins(value, builtin_types=(bytes,)), use_bin_type=True)
+    packer = msgpack.Packer(use_bin_type=True, buf_size=BUFFER)
+    packed: bytes = packer.pack(msgspec.to_builtins(value, builtin_types=(bytes,)))
     return packed
 
 
