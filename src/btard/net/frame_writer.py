@@ -16,7 +16,7 @@ from btard.net.turns import hold
 
 FRAME_SECONDS = 30.0  # a frame, once begun, is complete within; so is the pause inside a bulk message
 THREAD_BYTES = 2 * MAX_PLAIN  # of a payload: less is not worth a thread's start, 0.1 ms
-TURN_BYTES = 8 << 20  # that a thread writes or reads in a row before other links get it
+TURN_BYTES = 16 << 20  # that a thread writes or reads in a row before other links get it
 TURNS_IN_A_ROW = 16  # in which no other task got its turn
 _NOTHING = memoryview(b"")
 

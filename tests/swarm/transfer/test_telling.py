@@ -1,5 +1,7 @@
 """A member hands out what its seals name, to a bounded number at a time, and nothing else."""
 
+import gc
+import weakref
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,7 @@ from btard.swarm.joining.transfer_frames import (
     Segment,
     Status,
 )
+from btard.swarm.restoring import StoredState
 from btard.swarm.state import compute_state_root
 from btard.wire import decode, encode
 
@@ -190,3 +193,32 @@ async def test_a_snapshot_that_is_removed_meanwhile(tmp_path: Path, autojump_clo
         await ask_chunk(2)
         assert statuses == [Status.SENT, Status.SENT, Status.GONE]
         assert box.sizes == [4 * CHUNK] * 2
+
+
+async def test_a_reader_that_never_rests_does_not_keep_what_is_gone(tmp_path: Path, autojump_clock: Clock) -> None:
+    """With the next snapshot, one whose file is gone is held no longer: its room would never be free."""
+    run, opened = SealedRun(rounds=12), []
+    newest = run.snapshots.held.pop(12)
+    find = run.snapshots.map
+
+    def find_and_note(finished: int) -> StoredState | None:
+        stored = find(finished)
+        opened.append((finished, weakref.ref(stored)))
+        return stored
+
+    run.snapshots.map = find_and_note  # type: ignore[method-assign]
+    async with open_scene(run, tmp_path, members=1) as scene:
+        scene.hub.bulk[Kind.CHUNKS] = Box()
+
+        async def ask_chunk(number: int) -> set[int]:
+            """The snapshots that the member holds open afterwards."""
+            root = compute_state_root(run.states[number][0], CHUNK)
+            reply = await ask(scene, Kind.CHUNKS, encode(RangeQuestion(number, root, 0, 1)))
+            assert decode(reply, ChunksAnswer).status is Status.SENT
+            gc.collect()
+            return {finished for finished, stored in opened if stored() is not None}
+
+        assert await ask_chunk(4) == {4}
+        del run.snapshots.held[4]
+        run.snapshots.held[12] = newest
+        assert await ask_chunk(12) == {12}

@@ -179,7 +179,7 @@ class VectorFetcher:
         longest = min(count_piece_chunks(self._chunk_bytes), max(-(-LEAST_PIECE_BYTES // self._chunk_bytes), share))
         window = _count_window_bytes(self._chunk_bytes, longest * self._chunk_bytes)
         pieces = [_Piece(vector, it, chunks) for vector, it in several for chunks in it.find_missing(longest)]
-        pieces = _cut_last(pieces, 2 * len(holders))
+        pieces = _halve_last(pieces, len(holders))
         board = PieceBoard(pieces, shortest_s=self._config.delay_s / 2)
         async with trio.open_nursery() as nursery:
             for source in holders:
@@ -283,17 +283,16 @@ def _count_window_bytes(chunk_bytes: int, most: int) -> int:
     return min(math.lcm(chunk_bytes, WINDOW), -(-most // WINDOW) * WINDOW)
 
 
-def _cut_last(pieces: list[_Piece], count: int) -> list[_Piece]:
-    """Return the pieces, the last ``count`` of them in quarters: what comes last is soon checked and written."""
-    cut = len(pieces) - count
-    quarters = [replace(each, chunks=part) for each in pieces[max(0, cut) :] for part in _split(each.chunks, 4)]
-    return pieces[: max(0, cut)] + quarters
+def _halve_last(pieces: list[_Piece], count: int) -> list[_Piece]:
+    """Return the pieces, the last ``count`` of them in halves: at the end, fewer bytes are a slow source's."""
+    cut = max(0, len(pieces) - count)
+    halves = [replace(each, chunks=half) for each in pieces[cut:] for half in _halve(each.chunks)]
+    return pieces[:cut] + halves
 
 
-def _split(chunks: range, parts: int) -> list[range]:
-    """Return the chunks in at most so many parts, none of them empty."""
-    length = -(-len(chunks) // parts)
-    return [chunks[start : start + length] for start in range(0, len(chunks), length)]
+def _halve(chunks: range) -> tuple[range, ...]:
+    middle = (len(chunks) + 1) // 2
+    return tuple(half for half in (chunks[:middle], chunks[middle:]) if half)
 
 
 def _separate_twins(everything: Sequence[tuple[Vector, Assembly]]) -> list[list[tuple[Vector, Assembly]]]:

@@ -182,6 +182,7 @@ class StateTeller:
                     hashed = {}
                 kept = set(self._snapshots.rounds())
                 self._states = {key: item for key, item in self._states.items() if key in kept} | {number: hashed}
+                self._open = {key: item for key, item in self._open.items() if key in self._states}
             return self._states[number]
 
     def _hash_all(self, stored: StoredState) -> Mapping[str, Hashed]:
