@@ -24,9 +24,10 @@ from btard.rules.parts import cut_parts
 from btard.rules.validity import is_valid_check
 from btard.wire import find_valid_signatures, open_message
 
-REMEMBERED = 1 << 16
-"""Answers kept of one function; then all of its answers are forgotten at once."""
-REMEMBERED_DIRECTIONS = 64
+REMEMBERED = 1 << 12
+"""Answers kept of one function, those of tens of rounds; then all are forgotten at once. More would be asked for
+no more often, and make every look into the memory slower: it would no longer be in the processor's cache."""
+REMEMBERED_DIRECTIONS = 16
 """Draws of directions kept, a third of a megabyte each: those of the last rounds are asked for."""
 REMEMBERED_PARTS = 512
 """Parts of whose reports the answers are kept, those of at least ten rounds; they hold on to their directions."""
@@ -109,7 +110,7 @@ def tell_signatures(sign: Callable[[Identity, bytes], bytes], known: Answers) ->
 
 
 class Memory:
-    """What the peers of one simulation ask again and again; ``see`` is shown every verified message once."""
+    """What the peers of one simulation ask again and again; ``see`` is shown every verified message, seldom twice."""
 
     def __init__(self, see: Callable[[SignedMessage], None]) -> None:
         def open_and_see(run_id: bytes, envelope: bytes) -> SignedMessage:
