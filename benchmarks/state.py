@@ -47,7 +47,7 @@ from btard.swarm.joining.fetching_state import Memory, Progress, StateFetcher
 from btard.swarm.joining.telling_lineage import LineTeller
 from btard.swarm.joining.telling_state import StateTeller
 from btard.swarm.ledger import Ledger
-from btard.swarm.state import compute_full_state_root, compute_state_root
+from btard.swarm.state import compute_full_state_root, compute_state_root, is_named_by
 from btard.swarm.updates import Updates
 from btard.swarm.workload import OptimizerState
 from btard.training.checkpoints import CheckpointSnapshots, save_checkpoint
@@ -116,7 +116,8 @@ def make_seals(
 ) -> list[tuple[Seal, list[SealSignature]]]:
     """Seal 0 and those of the rounds up to the newest, which names the state."""
     roster = tuple(sorted(each.peer_id for each in identities))
-    root, full = compute_state_root(x, CHUNK), compute_full_state_root(x, optimizer, CHUNK)
+    root = compute_state_root(x, CHUNK)
+    full = compute_full_state_root(root, optimizer, CHUNK)
     seals: list[tuple[Seal, list[SealSignature]]] = []
     for number in range(NEWEST + 1):
         is_last, previous = number == NEWEST, compute_seal_digest(seals[-1][0]) if seals else b""
@@ -181,7 +182,7 @@ async def join(directory: Path, config: RunConfig, sources: int, ports: list[int
         begun, cpu = time.perf_counter(), os.times()
         state = await StateFetcher(config, hub, task, line, members, directory, compute, report).fetch()
         seconds, used = time.perf_counter() - begun, os.times()
-        is_right = compute_full_state_root(state.parameters, state.optimizer, CHUNK) == line.head.seal.full_state
+        is_right = is_named_by(line.head.seal, state.parameters, state.optimizer, CHUNK)
         results.send(
             (
                 "done",

@@ -26,7 +26,7 @@ from btard.rules.messages import Phase, SignedMessage, Slot, Stage, Transcript
 from btard.rules.roster import Roster
 from btard.swarm.ledger import Ledger
 from btard.swarm.records import WorkRecord, decode_work, open_state, open_work
-from btard.swarm.state import Work, compute_full_state_root, compute_state_root
+from btard.swarm.state import Work, compute_state_root, is_named_by
 from btard.swarm.updates import Updates
 from btard.swarm.workload import OptimizerState, Workload
 from btard.wire import open_message
@@ -160,9 +160,7 @@ def _find_bases(
     for finished in sorted(snapshots.rounds(), reverse=True):
         vectors = snapshots.load(finished) if 0 < finished <= last else None
         seal = seals.get(finished)
-        if vectors is None or seal is None or compute_state_root(vectors[0], config.chunk_size) != seal.state:
-            continue
-        if not seal.full_state or compute_full_state_root(*vectors, config.chunk_size) == seal.full_state:
+        if vectors is not None and seal is not None and is_named_by(seal, *vectors, config.chunk_size):
             yield finished, vectors
     yield 0, (workload.initial_parameters(), workload.initial_optimizer())
 

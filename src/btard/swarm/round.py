@@ -133,14 +133,14 @@ def build_seal(
     admission: Admission,
 ) -> Seal:
     """Return the tuple that the members sign in their next COMMIT."""
-    is_full = work.round % config.state_interval == 0
+    is_full, root = work.round % config.state_interval == 0, compute_state_root(parameters, config.chunk_size)
     return Seal(
         run_id=config.run_id,
         round=work.round,
         attempt=work.attempt,
         transcript=confirms.digest,
-        state=compute_state_root(parameters, config.chunk_size),
-        full_state=compute_full_state_root(parameters, optimizer, config.chunk_size) if is_full else b"",
+        state=root,
+        full_state=compute_full_state_root(root, optimizer, config.chunk_size) if is_full else b"",
         roster=tuple(sorted((*work.roster.members, *admission.promoted))),
         banned=tuple(sorted(work.banned)),
         previous=work.state.seal_digest,

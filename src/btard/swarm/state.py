@@ -260,10 +260,17 @@ def compute_state_root(parameters: Tensor, chunk_size: int) -> bytes:
     return commit_to(parameters, chunk_size).tree.root
 
 
-def compute_full_state_root(parameters: Tensor, optimizer: OptimizerState, chunk_size: int) -> bytes:
-    """Return the digest of x, the optimizer's buffers by name, and its step, signed in every K-th seal."""
+def compute_full_state_root(parameters_root: bytes, optimizer: OptimizerState, chunk_size: int) -> bytes:
+    """Return the digest of x, by its root, the optimizer's buffers by name, and its step, signed in every K-th seal."""
     buffers = {name: compute_state_root(buffer, chunk_size) for name, buffer in optimizer.buffers.items()}
-    return combine_state_roots(optimizer.step, compute_state_root(parameters, chunk_size), buffers)
+    return combine_state_roots(optimizer.step, parameters_root, buffers)
+
+
+def is_named_by(seal: Seal, parameters: Tensor, optimizer: OptimizerState, chunk_size: int) -> bool:
+    """Return whether x and, where the seal says so, the optimizer's memory are those that a seal names."""
+    root = compute_state_root(parameters, chunk_size)
+    full = compute_full_state_root(root, optimizer, chunk_size) if seal.full_state else b""
+    return (root, full) == (seal.state, seal.full_state)
 
 
 def combine_state_roots(step: int, parameters: bytes, buffers: Mapping[str, bytes]) -> bytes:

@@ -110,14 +110,15 @@ class SealedRun:
 
     def _build_seal(self, number: int, roster: Sequence[int]) -> Seal:
         parameters, optimizer = self.states[-1]
+        root = compute_state_root(parameters, CHUNK)
         is_full = number and number % self.config.state_interval == 0
         return Seal(
             run_id=self.config.run_id,
             round=number,
             attempt=0,
             transcript=bytes(32) if number else b"",
-            state=compute_state_root(parameters, CHUNK),
-            full_state=compute_full_state_root(parameters, optimizer, CHUNK) if is_full else b"",
+            state=root,
+            full_state=compute_full_state_root(root, optimizer, CHUNK) if is_full else b"",
             roster=tuple(sorted(self.identities[index].peer_id for index in roster)),
             banned=(),
             previous=compute_seal_digest(self.seals[-1]) if number else b"",

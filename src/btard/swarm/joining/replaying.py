@@ -8,6 +8,7 @@ of these a claim of most members that moves only the memory would pass; the next
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -21,7 +22,7 @@ from btard.rules.seal import Seal
 from btard.swarm.frames import Kind
 from btard.swarm.joining.fetching_vectors import Vector, VectorFetcher, Wanted
 from btard.swarm.joining.transfer_frames import MAX_ANSWER, Claim, Claims, RoundsQuestion
-from btard.swarm.state import compute_full_state_root, compute_state_root
+from btard.swarm.state import is_named_by
 from btard.swarm.workload import OptimizerState, Workload
 from btard.wire import decode, encode
 
@@ -136,7 +137,7 @@ class Replay:
             except (RemoteProtocolError, NetworkError) as error:
                 log.warning("an aggregate cannot be had", round=seal.round, reason=str(error))
                 continue
-            if await self._vectors.compute.run(lambda: self._is_sealed(seal, *after)):  # noqa: B023 - awaited at once
+            if await self._vectors.compute.run(partial(is_named_by, seal, *after, self._config.chunk_size)):
                 return after
             for source in live:
                 self._sources.drop(source, f"its aggregate of round {seal.round} does not lead to the seal", lied=True)
@@ -157,9 +158,3 @@ class Replay:
         after = await self._vectors.compute.run(lambda: self._workload.step(parameters, found[move], optimizer))
         self._find_path(number).unlink(missing_ok=True)
         return after
-
-    def _is_sealed(self, seal: Seal, parameters: Tensor, optimizer: OptimizerState) -> bool:
-        chunk_size = self._config.chunk_size
-        if seal.full_state and compute_full_state_root(parameters, optimizer, chunk_size) != seal.full_state:
-            return False
-        return compute_state_root(parameters, chunk_size) == seal.state
