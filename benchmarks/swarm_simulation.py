@@ -68,13 +68,13 @@ class CountedSwarm(SimulatedSwarm):
 @contextmanager
 def any_size() -> Iterator[None]:
     """Let a run begin with more members than a recovery could serve: here nobody halts, and nobody floods."""
-    most, hub, backlog = run_config.MAX_GENESIS, sim_swarm.Hub, memory.BACKLOG
-    run_config.MAX_GENESIS = memory.BACKLOG = MOST
+    most, hub, backlog = run_config.MAX_MEMBERS, sim_swarm.Hub, memory.BACKLOG
+    run_config.MAX_MEMBERS = memory.BACKLOG = MOST
     sim_swarm.Hub = lambda transport, me: hub(transport, me, Limits(strangers=MOST))  # type: ignore[misc, assignment]
     try:
         yield
     finally:
-        run_config.MAX_GENESIS, sim_swarm.Hub, memory.BACKLOG = most, hub, backlog  # type: ignore[misc]
+        run_config.MAX_MEMBERS, sim_swarm.Hub, memory.BACKLOG = most, hub, backlog  # type: ignore[misc]
 
 
 async def run(peers: int, elements: int, rounds: int, seed: int, directory: Path) -> list[Mark]:

@@ -25,6 +25,7 @@ from btard.wire import Ticket
 
 CONFIG = make_config(rounds=100, probation=32, ticket_bits=13)
 MEMBERS = tuple(bytes([number]) * 32 for number in range(1, 9))
+A_FULL_ROSTER = tuple(bytes([number]) * 32 for number in range(64))
 ON_PROBATION = (Candidate(b"c" * 32, 20, 5), Candidate(b"d" * 32, 21, 4))
 FAST, SLOW = Rate(82.0, 4), Rate(0.5, 1)
 
@@ -73,6 +74,7 @@ def test_no_history_before_genesis():
         (CONFIG, News(seal()), None, "warn", "which fail here"),
         (CONFIG, News(seal(candidates=ON_PROBATION)), FAST, "warn", "0 of 2 places are free"),
         (CONFIG, News(seal(admitted=1)), FAST, "warn", "join all the same"),
+        (CONFIG, News(seal(roster=A_FULL_ROSTER)), FAST, "warn", "the run is full: a run has at most 64 members"),
         (CONFIG, News(seal(round=70)), FAST, "warn", "only 30 rounds are left"),
         (CONFIG, News(seal(round=100)), FAST, "fail", "the run is over"),
         (replace(CONFIG, admission="closed"), News(seal()), FAST, "fail", "admits nobody after its genesis"),

@@ -54,6 +54,14 @@ ADMITTING = (
         RULES,
     ),
     mutant(
+        "admit more than a recovery's messages hold",
+        "record 11",
+        "rules/admission.py",
+        "return max(0, min(-(-len(roster) // 4), MAX_MEMBERS - len(roster)))",
+        "return -(-len(roster) // 4)",
+        RULES,
+    ),
+    mutant(
         "let anybody charge a candidate",
         "design section 6",
         "rules/admission.py",

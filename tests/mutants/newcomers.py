@@ -108,6 +108,14 @@ NEWCOMERS = (
         "tests/net/test_arrivals.py",
     ),
     mutant(
+        "let silent connections push out who was recognised",
+        "record 11",
+        "net/half_open.py",
+        "(self._known if isinstance(account, bytes) else self._strangers).enter(scope, account)",
+        "self._silent.enter(scope, account)",
+        "tests/net/test_half_open.py",
+    ),
+    mutant(
         "believe a hail without its signature",
         "record 11",
         "net/arrivals.py",

@@ -54,6 +54,14 @@ SIGNING = (
         "tests/net",
     ),
     mutant(
+        "give the memory for an answer to two links",
+        "design 8",
+        "net/requests.py",
+        "if request is None or request.target is not None:",
+        "if request is None:",
+        "tests/net/test_two_links.py",
+    ),
+    mutant(
         "give memory back while a thread is at it",
         "design 8",
         "net/frame_reader.py",

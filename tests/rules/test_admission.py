@@ -127,6 +127,7 @@ def test_an_epoch_admits_a_sixteenth_and_the_next_one_begins_anew():
 def test_at_most_a_quarter_of_the_roster_is_on_probation():
     """Places are few whatever the demand (attacks B8)."""
     assert [count_places(make_roster(size)) for size in (1, 4, 5, 16, 17)] == [1, 1, 2, 4, 5]
+    assert [count_places(make_roster(size)) for size in (51, 52, 60, 63, 64, 65)] == [13, 12, 4, 1, 0, 0]
     full = [Candidate(PeerId(bytes([210 + index]) * 32), 20, 0) for index in range(4)]
     assert not is_open(CONFIG, seal(candidates=full))
     assert decide(seal(candidates=full), quote_tickets(16, ticket(ADA))).candidates == tuple(full)

@@ -13,7 +13,7 @@ from btard.errors import RemoteProtocolError
 from btard.identity import Identity, PeerId
 from btard.net import MAX_BULK, Hub, MemoryNetwork, Terms
 from btard.net.link import check_message
-from btard.rules.config import MAX_ELEMENTS, MAX_GENESIS
+from btard.rules.config import MAX_ELEMENTS, MAX_MEMBERS
 from btard.rules.messages import Ballot, Check, Commit, Phase, Report, SignedMessage, Stage
 from btard.rules.roster import Roster
 from btard.rules.seal import SealSignature
@@ -250,5 +250,5 @@ async def test_pulling_a_stage_ends_whatever_the_source_answers(
         await nursery.start(hub.run)
     await hubs[0].connect(Z.peer_id, hubs[1].address)
     await broadcast.pull(stage, (Z.peer_id,), 60)
-    assert len(asked) == len(MEMBERS) <= MAX_GENESIS
+    assert len(asked) == len(MEMBERS) <= MAX_MEMBERS
     assert set(broadcast.board.of(stage)) == set(ROSTER.members)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from btard.cli.doctor_findings import Finding, failed, passed, warned
 from btard.cli.solving import format_duration
 from btard.rules.admission import count_admissions, count_places, is_open
-from btard.rules.config import RunConfig
+from btard.rules.config import MAX_MEMBERS, RunConfig
 from btard.rules.seal import Seal
 from btard.rules.succession import roster_of
 from btard.training.solving import Solving
@@ -91,5 +91,7 @@ def _describe_places(seal: Seal | None) -> str:
         return "whether places are free only the members know"
     roster = roster_of(seal)
     free = max(0, count_places(roster) - len(seal.candidates))
+    if len(roster) >= MAX_MEMBERS:
+        return f"the run is full: a run has at most {MAX_MEMBERS} members"
     an_epoch = count_admissions(roster)
     return f"{free} of {count_places(roster)} places are free, and {an_epoch} in an epoch are given"

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import TypeVar
 
 from btard.errors import ConfigError
 
@@ -11,6 +12,7 @@ MAX_HOST = 253  # the longest DNS name
 MAX_PORT = 65_535
 TENANT_BITS = 64  # of an IPv6 address: what one customer is given at least, so one address more costs nothing
 BLOCK_BITS = {4: 24, 6: 48}  # of an address by version: what one attacker rents many addresses of
+T = TypeVar("T")
 _THIS_MACHINE = IPv4Network("127.0.0.0/24")  # the rest of the loopback network plays many networks in tests
 
 
@@ -81,6 +83,6 @@ def find_block(host: str) -> str:
     return str(ip_network((address, BLOCK_BITS[address.version]), strict=False))
 
 
-def find_busiest(origins: Iterable[str]) -> str:
-    """Return the origin that occurs most often; of several the one that occurs first."""
-    return Counter(origins).most_common(1)[0][0]
+def find_busiest(accounts: Iterable[T]) -> T:
+    """Return the origin, or whatever stands for one, that occurs most often; of several the one that occurs first."""
+    return Counter(accounts).most_common(1)[0][0]

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from btard.identity import PeerId
 from btard.net.address import find_block, find_origin
 from btard.net.hail import EPHEMERAL_SIZE, find_hail
+from btard.net.half_open import Account
 from btard.net.pace import MAX_REMEMBERED, Pace
 
 ORIGIN = 1.0, 128
@@ -37,12 +38,16 @@ class Arrivals:
         self._known = Pace(*KNOWN)
         self._serials: OrderedDict[PeerId, int] = OrderedDict()
 
-    def admits(self, host: str, first: bytes, now: float) -> bool:
-        """Return whether a handshake with this first message, dialled from ``host``, may go on; counted if so."""
-        peer = self._recognise(first)
+    def admit(self, host: str, first: bytes, now: float) -> Account | None:
+        """Return on whose account a handshake with this first message, dialled from ``host``, may go on; count it.
+
+        ``None`` if it may not.
+        """
+        peer, origin = self._recognise(first), find_origin(host)
         if peer is not None:
-            return _take(now, (self._known, peer))
-        return _take(now, (self._origins, find_origin(host)), (self._blocks, find_block(host)), (self._total, ""))
+            return peer if _take(now, (self._known, peer)) else None
+        is_in_time = _take(now, (self._origins, origin), (self._blocks, find_block(host)), (self._total, ""))
+        return origin if is_in_time else None
 
     def _recognise(self, first: bytes) -> PeerId | None:
         """Return the known peer that hails, with a number that it has not used: what is overheard opens no door."""

@@ -84,6 +84,7 @@ class Handshake:
     """One handshake, without I/O: ``write`` and ``read`` alternate, the dialler writes first."""
 
     def __init__(self, credentials: Credentials, *, is_dialler: bool) -> None:
+        self._me = credentials.peer_id
         self._noise = _start(credentials.noise_private, is_dialler=is_dialler)
         self._state = self._noise.noise_protocol.handshake_state
 
@@ -113,9 +114,11 @@ class Handshake:
         """Return the introduction in the peer's next message; its identity signed the Noise key that it uses.
 
         Raises:
-            RemoteProtocolError: the message, the introduction or its signature is not valid.
+            RemoteProtocolError: the message, the introduction or its signature is not valid, or it is our own.
         """
         introduction = _decode(self.read(message))
+        if introduction.peer == self._me:
+            raise RemoteProtocolError("it is ourselves")
         statement = _statement(introduction.run_id, self._state.rs.public_bytes)
         if not is_signed_by(PeerId(introduction.peer), statement, introduction.signature):
             raise RemoteProtocolError("an identity did not sign the link key it comes with")

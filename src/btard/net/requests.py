@@ -85,12 +85,14 @@ class OpenRequests:
     def choose_target(self, head: bytes, size: int) -> memoryview | None:
         """Return the memory for the payload of an answer, None if nobody waits for it.
 
+        It is given once: a peer with two links could else write there, on one, what its owner has checked already.
+
         Raises:
             RemoteProtocolError: the request wanted no payload.
         """
         number, body = decode_answer(head)
         request = self._open.get(number)
-        if request is None:
+        if request is None or request.target is not None:
             return None
         if request.sink is None:
             raise RemoteProtocolError("an answer brings a payload that was not asked for")

@@ -290,7 +290,7 @@ class Session:
                 await request.settled.wait()
         finally:
             self._requests.end(request)
-            if request.target is not None and request.answer is None:
+            if request.target is not None:
                 self.drop_bulk(request.target)  # the memory is its owner's again
         if request.is_refused:
             raise RequestTimedOut(f"the answer of {short(self.peer)} was refused")

@@ -3,25 +3,24 @@
 import errno
 import os
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 
 import structlog
 import trio
 
 from btard.errors import BtardError, ConfigError, RemoteProtocolError, Unreachable
 from btard.identity import Identity, PeerId, short
-from btard.net.address import Address, find_busiest, find_origin
+from btard.net.address import Address, find_origin
 from btard.net.arrivals import Arrivals
 from btard.net.eager_socket import SOCKET_ERRORS
 from btard.net.hail import EPHEMERAL_SIZE
+from btard.net.half_open import HANDSHAKE_SECONDS, HalfOpen
 from btard.net.handshake import MAX_HANDSHAKE_MESSAGE, Credentials, Handshake, Introduction
 from btard.net.tcp_link import TcpLink
 from btard.net.terms import Terms, check_terms
 from btard.net.traffic import Traffic
 
-HANDSHAKE_SECONDS = 10.0
-MAX_HALF_OPEN = 64  # handshakes of strangers under way at once; see HalfOpen
 ACCEPT_PAUSE_SECONDS = 0.1  # after the system refused to accept, most often for lack of file descriptors
 UNSENT_BYTES = 256 << 10  # what the kernel may hold unsent: a control frame cannot overtake it
 LENGTH_SIZE = 2
@@ -29,6 +28,9 @@ SEND_THREADS = 16  # that send large payloads; each may be held up for some mill
 RECEIVE_THREADS = max(2, os.cpu_count() or 1)  # that receive them, and do what is to be done with them
 
 log = structlog.get_logger(__name__)
+
+_ShakeHands = Callable[["_HandshakeWire"], Awaitable[tuple[Introduction, Handshake, int]]]
+"""Returns who is at the other end, the finished handshake, and the serial number of the link."""
 
 
 class TcpTransport:
@@ -62,7 +64,7 @@ class TcpTransport:
         try:
             with trio.fail_after(HANDSHAKE_SECONDS):
                 stream = await trio.open_tcp_stream(address.host, address.port)
-                return await self._secure(stream.socket, is_dialler=True, expected=peer)
+                return await self._secure(stream.socket, lambda wire: self._dial(wire, peer))
         except trio.TooSlowError:
             raise Unreachable(f"{address} does not answer within {HANDSHAKE_SECONDS:.0f} s") from None
         except RemoteProtocolError as error:
@@ -86,9 +88,10 @@ class TcpTransport:
 
     async def _answer(self, sock: trio.socket.SocketType) -> None:
         """Hand the connection to ``accept`` if its dialler completes the handshake in time."""
-        with self._half_open.place(find_origin(_find_host_of(sock))):
+        host = _find_host_of(sock)
+        with self._half_open.place(find_origin(host)) as place:
             try:
-                link = await self._secure(sock, is_dialler=False, expected=None)
+                link = await self._secure(sock, lambda wire: self._meet(wire, host, place))
                 await self._offer(link)
             except _TurnedAway:
                 log.debug("a stranger was turned away: too many come at once")
@@ -106,19 +109,13 @@ class TcpTransport:
             await link.aclose()
             raise
 
-    async def _secure(self, sock: trio.socket.SocketType, *, is_dialler: bool, expected: PeerId | None) -> TcpLink:
+    async def _secure(self, sock: trio.socket.SocketType, shake_hands: _ShakeHands) -> TcpLink:
         """Return the link that a successful handshake makes of ``sock``; closes it otherwise."""
         try:
             sock.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NODELAY, 1)
             if hasattr(trio.socket, "TCP_NOTSENT_LOWAT"):
                 sock.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
-            wire = _HandshakeWire(sock, self.traffic)
-            if is_dialler:
-                serial = time.time_ns()
-                theirs, handshake = await self._dial(wire, serial, expected)
-            else:
-                theirs, handshake = await self._meet(wire, _find_host_of(sock))
-                serial = theirs.serial
+            theirs, handshake, serial = await shake_hands(_HandshakeWire(sock, self.traffic))
             check_terms(self._credentials.terms, theirs.terms)
         except BaseException:
             sock.close()
@@ -128,31 +125,29 @@ class TcpTransport:
         self._nursery.start_soon(link.live)
         return link
 
-    async def _dial(
-        self, wire: "_HandshakeWire", serial: int, expected: PeerId | None
-    ) -> tuple[Introduction, Handshake]:
-        handshake = Handshake(self._credentials, is_dialler=True)
+    async def _dial(self, wire: "_HandshakeWire", expected: PeerId | None) -> tuple[Introduction, Handshake, int]:
+        serial, handshake = time.time_ns(), Handshake(self._credentials, is_dialler=True)
         ephemeral = handshake.write()
         await wire.send(ephemeral + self._credentials.hail(serial, ephemeral))
         theirs = handshake.read_introduction(await wire.receive())
-        if theirs.peer == self._credentials.peer_id:
-            raise RemoteProtocolError("it is ourselves")
         if expected is not None and theirs.peer != expected:
             raise RemoteProtocolError(f"it is {short(theirs.peer)}, not {short(expected)}")
         await wire.send(handshake.write(self._credentials.introduce(serial)))
-        return theirs, handshake
+        return theirs, handshake, serial
 
-    async def _meet(self, wire: "_HandshakeWire", host: str) -> tuple[Introduction, Handshake]:
+    async def _meet(
+        self, wire: "_HandshakeWire", host: str, place: trio.CancelScope
+    ) -> tuple[Introduction, Handshake, int]:
         first = await wire.receive()  # a connection alone costs no cryptography
-        if not self.arrivals.admits(host, first, trio.current_time()):
+        account = self.arrivals.admit(host, first, trio.current_time())
+        if account is None:
             raise _TurnedAway
+        self._half_open.admit(place, account)
         handshake = Handshake(self._credentials, is_dialler=False)
         handshake.read(first[:EPHEMERAL_SIZE])
         await wire.send(handshake.write(self._credentials.introduce(0)))
         theirs = handshake.read_introduction(await wire.receive())
-        if theirs.peer == self._credentials.peer_id:
-            raise RemoteProtocolError("it is ourselves")
-        return theirs, handshake
+        return theirs, handshake, theirs.serial
 
 
 class _TurnedAway(Exception):
@@ -165,38 +160,6 @@ def _find_reason(error: BaseException) -> object:
     causes = group.exceptions if isinstance(group, BaseExceptionGroup) else ()
     reasons = dict.fromkeys(cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror)
     return ", ".join(reasons) or error
-
-
-class HalfOpen:
-    """The handshakes that strangers have begun: at most MAX_HALF_OPEN, each for at most HANDSHAKE_SECONDS.
-
-    Where all places are taken, the oldest handshake of the origin that has most gives way: a flood from
-    few addresses crowds out itself.
-    """
-
-    def __init__(self) -> None:
-        self._origins: dict[trio.CancelScope, str] = {}
-
-    def __len__(self) -> int:
-        return len(self._origins)
-
-    @contextmanager
-    def place(self, origin: str) -> Iterator[None]:
-        """Hold a place while the body runs; the body is cancelled once its time is over or it has to give way."""
-        if len(self) >= MAX_HALF_OPEN:
-            self._free_one()
-        with trio.move_on_after(HANDSHAKE_SECONDS) as scope:
-            self._origins[scope] = origin
-            try:
-                yield
-            finally:
-                self._origins.pop(scope, None)
-
-    def _free_one(self) -> None:
-        busiest = find_busiest(self._origins.values())
-        oldest = next(scope for scope, origin in self._origins.items() if origin == busiest)
-        del self._origins[oldest]
-        oldest.cancel()
 
 
 def _find_host_of(sock: trio.socket.SocketType) -> str:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from struct import pack
 
 from btard.identity import Context, JoinTicket, PeerId, digest
-from btard.rules.config import RunConfig
+from btard.rules.config import MAX_MEMBERS, RunConfig
 from btard.rules.difficulty import adjust_ticket_bits
 from btard.rules.draws import draw_member, draw_share
 from btard.rules.messages import Commit, Report, Transcript
@@ -58,8 +58,8 @@ class Admission:
 
 
 def count_places(roster: Roster) -> int:
-    """Return how many may be on probation at the same time."""
-    return -(-len(roster) // 4)
+    """Return how many may be on probation at the same time: all of them could become members."""
+    return max(0, min(-(-len(roster) // 4), MAX_MEMBERS - len(roster)))
 
 
 def count_admissions(roster: Roster) -> int:

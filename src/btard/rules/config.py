@@ -20,8 +20,8 @@ from btard.identity.work import MAX_IDENTITY_BITS, MAX_MEMORY_KIB, MAX_TICKET_BI
 Options = Mapping[str, str | int | float | bool]
 FIELD_DIGEST_SIZE = 8
 MAX_INTEGER = 2**64
-MAX_GENESIS = 64
-"""Members at genesis: what a recovery sends grows with their square, and beyond about 100 does not fit a message."""
+MAX_MEMBERS = 64
+"""Members of a run: what a recovery sends grows with their square, and beyond about 100 does not fit a message."""
 MAX_ELEMENTS = 2**36
 """Elements of the vector: 256 GiB, which one aggregator sends in one piece where the roster has shrunk to two."""
 
@@ -157,8 +157,8 @@ def find_problems(config: RunConfig) -> list[str]:
         problems.append("max_byzantine is -1 (as many as a roster bears) or a number from 0 on")
     if not 0 <= config.validators <= max(1, config.genesis_size - 1):
         problems.append("validators must be between 0 and genesis_size - 1")
-    if config.genesis_size > MAX_GENESIS:
-        problems.append(f"genesis_size is at most {MAX_GENESIS}: the messages of a recovery hold no more members")
+    if config.genesis_size > MAX_MEMBERS:
+        problems.append(f"genesis_size is at most {MAX_MEMBERS}: the messages of a recovery hold no more members")
     if config.elements > MAX_ELEMENTS:
         problems.append(f"elements is at most {MAX_ELEMENTS}: a part of a larger vector fits in no message")
     if config.tolerance < 1e-4:

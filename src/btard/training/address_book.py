@@ -75,8 +75,9 @@ def find_last_place(path: Path, me: PeerId, listen: Address) -> Address:
 def read_addresses(path: Path) -> dict[PeerId, tuple[Address, ...]]:
     """Return the members' last addresses; nothing where the file is missing or damaged."""
     known: dict[PeerId, tuple[Address, ...]] = {}
-    with suppress(OSError, ValueError, TypeError, AttributeError, ConfigError):
+    with suppress(OSError, ValueError, AttributeError):
         if path.stat().st_size <= MAX_FILE:
             for peer, addresses in json.loads(path.read_text()).items():
-                known[PeerId(bytes.fromhex(peer))] = tuple(Address.parse(str(text)) for text in addresses)
+                with suppress(ValueError, TypeError, ConfigError):  # what one announced is not the others' fault
+                    known[PeerId(bytes.fromhex(peer))] = tuple(Address.parse(str(text)) for text in addresses)
     return known
