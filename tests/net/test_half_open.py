@@ -89,7 +89,8 @@ async def test_silent_connections_cost_no_member_its_handshake(transport, hub, f
     first, *silent = [await trio.open_tcp_stream("127.0.0.1", port, local_address=host) for host in [*flood, flood[0]]]
     assert await first.receive_some() == b""  # all places of the silent are taken
     await send_message(stream, handshake.write(credentials.introduce(1)))
-    await hub.wait_connected([member.peer_id])
+    with trio.fail_after(10):
+        await hub.wait_connected([member.peer_id])
     for each in (stream, first, *silent):
         await each.aclose()
 
