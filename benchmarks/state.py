@@ -145,6 +145,7 @@ async def serve(place: Path, config: RunConfig, identity: Identity, ports: Conne
     with Ledger.create(place, config, identity.peer_id) as ledger:
         async with open_tcp(identity, terms, LOOPBACK) as transport, trio.open_nursery() as nursery:
             hub = Hub(transport, identity.peer_id)
+            hub.favour(lambda _: True)  # who fetches a state is a candidate
             LineTeller(hub, ledger)
             snapshots, updates = CheckpointSnapshots(place / "checkpoints"), Updates(place, ledger, ThreadCompute())
             teller = StateTeller(config, hub, ledger, snapshots, updates, ThreadCompute())

@@ -88,6 +88,7 @@ async def open_scene(
         scene = Scene(run, newcomer, network, directory / "newcomer")
         for index in range(members):
             hub, transport = await open_hub(run.identities[index])
+            hub.favour(newcomer.me.__eq__)  # as a candidate
             ledger = stack.enter_context(run.open_ledger(directory / f"member-{index}", index))
             updates = run.fill(ledger, up_to=up_to(index))
             LineTeller(hub, ledger)

@@ -12,8 +12,9 @@ from tests.swarm.transfer.sealed_run import CHUNK, SealedRun
 
 from btard.errors import ConnectionLost
 from btard.identity import PeerId
+from btard.net import Hub
 from btard.swarm.frames import Kind
-from btard.swarm.joining.telling_state import LOOK_S, PLACES_PER_PEER
+from btard.swarm.joining.telling_state import LOOK_S, PLACES, PLACES_PER_PEER, StateTeller
 from btard.swarm.joining.transfer_frames import (
     ChunksAnswer,
     Claims,
@@ -30,6 +31,7 @@ from btard.swarm.state import compute_state_root
 from btard.wire import decode, encode
 
 Clock = trio.testing.MockClock
+STRANGERS = [PeerId(bytes([255, number] * 16)) for number in range(PLACES)]
 
 
 class Box:
@@ -161,6 +163,40 @@ async def test_one_peer_has_few_places(tmp_path: Path, autojump_clock: Clock) ->
             teller_wait.set()
         assert statuses[1:] == [Status.SENT] * PLACES_PER_PEER
         assert box.sizes == [4 * CHUNK] * PLACES_PER_PEER
+
+
+async def test_slow_strangers_keep_no_candidate_from_the_state(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, autojump_clock: Clock
+) -> None:
+    """However many ask, again and again, and take no byte: a candidate has places that no stranger takes."""
+    monkeypatch.setattr(StateTeller, "_compute_patience", lambda *_: 69.0)  # as for 16 MiB
+    run, reading = SealedRun(), set[tuple[PeerId, PeerId]]()
+    question = encode(RangeQuestion(8, compute_state_root(run.states[8][0], CHUNK), 0, 8))
+
+    async def ask_for_ever(hub: Hub, peer: PeerId) -> None:
+        while True:
+            await hub.serve[Kind.CHUNKS](peer, question)
+
+    async with open_scene(run, tmp_path, members=3) as scene, trio.open_nursery() as nursery:
+        for hub in scene.members:
+
+            async def send_bulk(
+                peer: PeerId, kind: int, head: bytes, payload: memoryview, hub: Hub = hub, send=hub.send_bulk
+            ) -> None:
+                if peer != scene.hub.me:
+                    reading.add((hub.me, peer))
+                    await trio.sleep_forever()
+                await send(peer, kind, head, payload)
+
+            hub.send_bulk = send_bulk  # type: ignore[method-assign]
+            for number in range(PLACES * PLACES_PER_PEER):
+                nursery.start_soon(ask_for_ever, hub, STRANGERS[number % PLACES])
+        await trio.testing.wait_all_tasks_blocked()
+        fetched = await scene.fetch()
+        nursery.cancel_scope.cancel()
+    assert torch.equal(fetched.parameters, run.states[10][0])
+    assert {member for member, _ in reading} == set(scene.sources)
+    assert fetched.faults == {}
 
 
 async def test_a_snapshot_that_is_removed_meanwhile(tmp_path: Path, autojump_clock: Clock) -> None:

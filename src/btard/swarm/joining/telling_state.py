@@ -2,11 +2,12 @@
 A member hands its snapshots and the aggregates since to whoever asks, who may be anybody.
 
 What it must not become: a way to make us busy or full. Vectors are hashed once, in a thread beside the rounds;
-chunks are sent straight from the files, to `PLACES` peers at a time, and a reader that does not take them loses
-its place. Control messages of the rounds overtake all of it on every link.
+chunks are sent straight from the files, to `PLACES` peers at a time, few of them strangers, and a reader that does
+not take them loses its place. Control messages of the rounds overtake all of it on every link.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -52,6 +53,8 @@ log = structlog.get_logger(__name__)
 PLACES = 8
 """Transfers under way at once, to all peers together."""
 PLACES_PER_PEER = 3
+STRANGER_PLACES = 2
+"""Of all places, those for peers that the hub does not favour: whoever needs a state is a candidate by then."""
 LOOK_S = 10.0
 """Seconds between looks at what is new, to be hashed, and at what nobody reads any more, to be closed."""
 
@@ -91,6 +94,7 @@ class StateTeller:
         self._open: dict[int, StoredState] = {}
         self._was_read = False
         self._hashing, self._places = trio.Lock(), trio.Semaphore(PLACES)
+        self._stranger_places = trio.Semaphore(STRANGER_PLACES)
         self._served: dict[PeerId, int] = {}
         hub.serve[Kind.OFFER] = self._serve_offer
         hub.serve[Kind.SEGMENT] = self._serve_segment
@@ -242,8 +246,9 @@ class StateTeller:
         count = question.stop - question.first
         if found is None or not 0 < count <= count_piece_chunks(self._chunk_bytes):
             return Status.GONE
+        narrow = hold(self._stranger_places) if self._hub.is_stranger(peer) else nullcontext()
         with trio.move_on_after(self._config.delay_s) as patience:
-            async with hold(self._places):
+            async with narrow, hold(self._places):
                 patience.deadline = float("inf")
                 return await self._send(peer, question, found[0])
         return Status.BUSY
