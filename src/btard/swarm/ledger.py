@@ -215,9 +215,13 @@ class Ledger:
 
     def seals_from(self, first: int, count: int) -> Iterator[Seal]:
         """At most ``count`` stored seals, from round ``first`` on."""
-        query = "SELECT seal FROM seals WHERE round >= ? ORDER BY round LIMIT ?"
-        for (data,) in self._database.execute(query, (first, count)).fetchall():
+        for _, data in self.encoded_seals_from(first, count):
             yield decode_seal(data)
+
+    def encoded_seals_from(self, first: int, count: int) -> list[tuple[int, bytes]]:
+        """The same seals as they are stored, each with its round."""
+        query = "SELECT round, seal FROM seals WHERE round >= ? ORDER BY round LIMIT ?"
+        return self._database.execute(query, (first, count)).fetchall()
 
     def signed_seals_from(self, first: int, count: int) -> Iterator[Seal]:
         """At most ``count`` stored seals over which there are signatures, from round ``first`` on."""

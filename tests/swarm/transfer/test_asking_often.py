@@ -1,5 +1,8 @@
-"""Whoever asks again and again: strangers for the line, candidates for aggregates; and what a stranger keeps of it."""
+"""Whoever asks again and again: strangers for the line or the state, candidates; and what a stranger keeps of it."""
 
+from collections import Counter
+from collections.abc import Sequence
+from itertools import cycle, islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,22 +20,33 @@ from btard.swarm.frames import Kind, UpdateRequest
 from btard.swarm.joining.lineage import FROM_GENESIS, LineAnswer, LineQuestion
 from btard.swarm.joining.reception import Reception
 from btard.swarm.joining.stranger import Stranger
-from btard.swarm.joining.telling_lineage import BLOCK, TOTAL
+from btard.swarm.joining.transfer_frames import OutlineQuestion, RangeQuestion, RoundsQuestion
+from btard.swarm.joining.turnstile import BLOCK, PEER, TOTAL
+from btard.swarm.ledger import Ledger
 from btard.swarm.state import as_bytes
 from btard.wire import decode, decode_seal, encode
 
 Clock = trio.testing.MockClock
-QUESTION = encode(LineQuestion(FROM_GENESIS, ()))
+LINE = Kind.LINEAGE, encode(LineQuestion(FROM_GENESIS, ()))
+NOTHING = encode(RangeQuestion(10**6, bytes(32), 0, 1))
+STATE = [
+    (Kind.OFFER, b""),
+    (Kind.SEGMENT, encode(RoundsQuestion(0, 255))),
+    (Kind.OUTLINE, encode(OutlineQuestion(10**6))),
+    (Kind.CLAIMS, encode(RoundsQuestion(10**6, 10**6 + 255))),
+    (Kind.LEAVES, NOTHING),
+    (Kind.CHUNKS, NOTHING),
+]
 PER_S, BURST = BLOCK
 MORE = 16
 FLOODER, OTHER, CANDIDATE, ME = (Identity(bytes([number]) * 32) for number in (201, 202, 203, 204))
 
 
-async def ask(scene: Scene, peer: PeerId, times: int) -> float:
-    """Ask the first member for its line in a peer's name; return the seconds that it took."""
+async def ask(scene: Scene, peer: PeerId, times: int, questions: Sequence[tuple[Kind, bytes]] = (LINE,)) -> float:
+    """Ask the first member in a peer's name, for its line or in turns; return the seconds that it took."""
     begun = trio.current_time()
-    for _ in range(times):
-        await scene.members[0].serve[Kind.LINEAGE](peer, QUESTION)
+    for kind, body in islice(cycle(questions), times):
+        await scene.members[0].serve[kind](peer, body)
     return trio.current_time() - begun
 
 
@@ -72,6 +86,76 @@ async def test_those_who_wait_together_are_answered_one_by_one(tmp_path: Path, a
             for _ in range(MORE):
                 nursery.start_soon(ask, scene, FLOODER.peer_id, 1)
         assert trio.current_time() - begun == pytest.approx(MORE / PER_S)
+
+
+async def test_questions_for_the_state_have_their_pace_together(tmp_path: Path, autojump_clock: Clock) -> None:
+    """Whatever it asks, a stranger waits beyond the burst; the line has a pace of its own, and so has a candidate."""
+    async with open_scene(SealedRun(), tmp_path, members=1) as scene:
+        scene.members[0].favour(CANDIDATE.peer_id.__eq__)
+        assert await ask(scene, FLOODER.peer_id, BURST, STATE) == 0
+        for question in STATE:
+            assert await ask(scene, FLOODER.peer_id, MORE, [question]) == pytest.approx(MORE / PER_S)
+        assert await ask(scene, FLOODER.peer_id, BURST) == 0
+        assert await ask(scene, CANDIDATE.peer_id, BURST, STATE) == 0
+
+
+async def test_each_candidate_has_its_own_pace(tmp_path: Path, autojump_clock: Clock) -> None:
+    """One that asks without end waits, another one does not."""
+    async with open_scene(SealedRun(), tmp_path, members=1) as scene:
+        for each in (CANDIDATE, OTHER):
+            scene.members[0].favour(each.peer_id.__eq__)
+        assert await ask(scene, CANDIDATE.peer_id, PEER[1], STATE) == 0
+        assert await ask(scene, CANDIDATE.peer_id, MORE, STATE) == pytest.approx(MORE / PEER[0])
+        assert await ask(scene, OTHER.peer_id, BURST, STATE) == 0
+
+
+@pytest.mark.parametrize("is_candidate", [False, True])
+async def test_a_crowd_is_not_answered_at_one_go(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, autojump_clock: Clock, *, is_candidate: bool
+) -> None:
+    """Questions that come at the same moment are answered in a turn of the event loop each: a round gets its own."""
+    turn, answered = 0, Counter[int]()
+    find = Ledger.encoded_seals_from
+
+    def find_and_note(ledger: Ledger, first: int, count: int) -> list[tuple[int, bytes]]:
+        answered[turn] += 1
+        return find(ledger, first, count)
+
+    async def count_turns() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await trio.lowlevel.checkpoint()
+
+    async with open_scene(SealedRun(), tmp_path, members=1) as scene, trio.open_nursery() as nursery:
+        await trio.testing.wait_all_tasks_blocked()
+        monkeypatch.setattr(Ledger, "encoded_seals_from", find_and_note)
+        scene.members[0].favour(lambda _: is_candidate)
+        nursery.start_soon(count_turns)
+        async with trio.open_nursery() as crowd:
+            for _ in range(BURST):
+                crowd.start_soon(ask, scene, FLOODER.peer_id, 1, STATE[1:2])
+        nursery.cancel_scope.cancel()
+    assert answered.total() == BURST
+    assert max(answered.values()) <= 2  # tasks of one turn run in any order, so two may fall between two counts
+
+
+async def test_questions_for_nothing_cost_no_look_at_each_round(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, autojump_clock: Clock
+) -> None:
+    """Rounds that are not held are not looked for one by one, and seals are handed out as they are stored."""
+    looks = Counter[str]()
+
+    def note(name: str) -> None:
+        whole = getattr(Ledger, name)
+        monkeypatch.setattr(Ledger, name, lambda *arguments: looks.update([name]) or whole(*arguments))
+
+    async with open_scene(SealedRun(), tmp_path, members=1) as scene:
+        await trio.testing.wait_all_tasks_blocked()
+        for name in ("find_update", "seals_from"):
+            note(name)
+        await ask(scene, FLOODER.peer_id, 4, STATE)
+    assert looks == {}
 
 
 class Held:

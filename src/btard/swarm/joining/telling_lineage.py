@@ -6,21 +6,19 @@ from collections.abc import Iterator, Sequence
 import trio
 
 from btard.identity import PeerId
-from btard.net import Hub, Pace, find_block
+from btard.net import Hub
 from btard.rules.roster import Roster
 from btard.rules.seal import Seal
 from btard.rules.succession import find_vouchers, roster_of
 from btard.swarm.frames import Kind, SignedTuple
 from btard.swarm.joining.lineage import FROM_GENESIS, MAX_PAGE, LineAnswer, LineQuestion
+from btard.swarm.joining.turnstile import Turnstile
 from btard.swarm.ledger import Ledger
 from btard.wire import compute_seal_digest, decode, encode, encode_seal
 
 SEALS_PER_TURN = 128
 """Seals read into the index before other tasks get their turn: some milliseconds."""
 MAX_QUESTION = 256
-BLOCK = 8.0, 128
-TOTAL = 32.0, 256
-"""Questions of strangers answered a second on average, and at once: of an address block, and of all."""
 
 
 class SealIndex:
@@ -72,14 +70,12 @@ class LineTeller:
     """Answers questions for the line, from one ledger; strangers wait their turn."""
 
     def __init__(self, hub: Hub, ledger: Ledger) -> None:
-        self._hub, self._blocks, self._total = hub, Pace(*BLOCK), Pace(*TOTAL)
-        self._ledger, self._index = ledger, SealIndex(ledger)
+        self._turnstile, self._ledger, self._index = Turnstile(hub), ledger, SealIndex(ledger)
         hub.serve[Kind.LINEAGE] = self._serve
 
     async def _serve(self, peer: PeerId, body: bytes) -> tuple[bytes, None]:
         question: LineQuestion = decode(body, LineQuestion, limit=MAX_QUESTION)
-        if self._hub.is_stranger(peer):
-            await self._wait_for_turn(find_block(self._hub.find_host(peer)))
+        await self._turnstile.enter(peer)
         await self._index.grow()
         through = [self._index.find(digest) for digest in question.through]
         newest = self._index.rounds[-1] if self._index.rounds else 0
@@ -88,13 +84,6 @@ class LineTeller:
         wanted = sorted({number for number in through if number is not None and number > question.after} | {newest})
         page = await self._collect(question.after, wanted)
         return encode(LineAnswer(page, newest, is_known=True)), None
-
-    async def _wait_for_turn(self, block: str) -> None:
-        """Return when a question from an address block is in time; a stranger has few questions that wait."""
-        for pace, key in ((self._blocks, block), (self._total, "")):
-            while wait_s := pace.find_wait(key, trio.current_time()):  # noqa: ASYNC110 - time is what we wait for
-                await trio.sleep(wait_s)
-            pace.count(key, trio.current_time())
 
     async def _collect(self, after: int, wanted: Sequence[int]) -> tuple[SignedTuple, ...]:
         """One page of the line after a round, through the wanted rounds."""

@@ -15,7 +15,7 @@ import structlog
 import trio
 
 from btard.identity import PeerId
-from btard.net import Hub, hold
+from btard.net import Hub, RequestHandler, hold
 from btard.rules.config import RunConfig
 from btard.rules.merkle import MerkleTree, compute_leaves
 from btard.rules.seal import Seal
@@ -42,11 +42,12 @@ from btard.swarm.joining.transfer_frames import (
     TensorEntry,
     count_piece_chunks,
 )
+from btard.swarm.joining.turnstile import Turnstile
 from btard.swarm.ledger import Ledger
 from btard.swarm.restoring import Snapshots, StoredState
 from btard.swarm.state import combine_state_roots
 from btard.swarm.updates import Updates
-from btard.wire import decode, encode, encode_seal
+from btard.wire import decode, encode
 
 log = structlog.get_logger(__name__)
 
@@ -55,6 +56,7 @@ PLACES = 8
 PLACES_PER_PEER = 3
 STRANGER_PLACES = 2
 """Of all places, those for peers that the hub does not favour: whoever needs a state is a candidate by then."""
+NO_CLAIM = Claim(is_applied=False, root=b"")
 LOOK_S = 10.0
 """Seconds between looks at what is new, to be hashed, and at what nobody reads any more, to be closed."""
 
@@ -96,12 +98,22 @@ class StateTeller:
         self._hashing, self._places = trio.Lock(), trio.Semaphore(PLACES)
         self._stranger_places = trio.Semaphore(STRANGER_PLACES)
         self._served: dict[PeerId, int] = {}
-        hub.serve[Kind.OFFER] = self._serve_offer
-        hub.serve[Kind.SEGMENT] = self._serve_segment
-        hub.serve[Kind.OUTLINE] = self._serve_outline
-        hub.serve[Kind.CLAIMS] = self._serve_claims
-        hub.serve[Kind.LEAVES] = self._serve_leaves
-        hub.serve[Kind.CHUNKS] = self._serve_chunks
+        self._turnstile = Turnstile(hub)
+        self._serve(Kind.OFFER, self._serve_offer)
+        self._serve(Kind.SEGMENT, self._serve_segment)
+        self._serve(Kind.OUTLINE, self._serve_outline)
+        self._serve(Kind.CLAIMS, self._serve_claims)
+        self._serve(Kind.LEAVES, self._serve_leaves)
+        self._serve(Kind.CHUNKS, self._serve_chunks)
+
+    def _serve(self, kind: Kind, answer: RequestHandler) -> None:
+        """Answer questions of a kind, each in its turn."""
+
+        async def serve(peer: PeerId, body: bytes) -> tuple[bytes, memoryview | None]:
+            await self._turnstile.enter(peer)
+            return await answer(peer, body)
+
+        self._hub.serve[kind] = serve
 
     async def run(self) -> NoReturn:
         """Hash the newest snapshot before anybody asks for it; close what nobody reads and keeps its room."""
@@ -117,7 +129,6 @@ class StateTeller:
     # --- what there is ---
 
     async def _serve_offer(self, peer: PeerId, body: bytes) -> tuple[bytes, None]:
-        await trio.lowlevel.checkpoint()
         return encode(Offer(tuple(self._find_offered()))), None
 
     def _find_offered(self) -> Sequence[int]:
@@ -132,21 +143,23 @@ class StateTeller:
         number = newest.round if newest.round in held else newest.round - 1
         while number in held:
             number -= 1
-        rounds = [finished for finished in self._snapshots.rounds() if finished >= number]
-        offered = [each for each in rounds if (seal := self._find_seal(each)) and seal.full_state]
+        rounds = [finished for finished in self._snapshots.rounds() if max(1, number) <= finished <= newest.round]
+        offered = [finished for finished in rounds if finished % self._config.state_interval == 0]
         return [*([] if number else [0]), *offered][-MAX_SNAPSHOTS:]
 
     def _find_seal(self, number: int) -> Seal | None:
         return next((seal for seal in self._ledger.seals_from(number, 1) if seal.round == number), None)
 
     async def _serve_segment(self, peer: PeerId, body: bytes) -> tuple[bytes, None]:
-        await trio.lowlevel.checkpoint()
         question: RoundsQuestion = decode(body, RoundsQuestion, limit=MAX_QUESTION)
-        page: list[bytes] = []
         count = min(MAX_SEGMENT, max(0, question.last + 1 - question.first))
-        for seal in self._ledger.seals_from(question.first, count):
-            if sum(map(len, page)) < MAX_PAGE and seal.round == question.first + len(page):
-                page.append(encode_seal(seal))
+        page: list[bytes] = []
+        size = 0
+        for number, seal in self._ledger.encoded_seals_from(question.first, count):
+            if size >= MAX_PAGE or number != question.first + len(page):
+                break
+            page.append(seal)
+            size += len(seal)
         return encode(Segment(tuple(page))), None
 
     async def _serve_outline(self, peer: PeerId, body: bytes) -> tuple[bytes, None]:
@@ -159,17 +172,18 @@ class StateTeller:
         return encode(Outline(stored.step, entries[0], tuple(entries[1:]))), None  # x has the empty name
 
     async def _serve_claims(self, peer: PeerId, body: bytes) -> tuple[bytes, None]:
-        await trio.lowlevel.checkpoint()
         question: RoundsQuestion = decode(body, RoundsQuestion, limit=MAX_QUESTION)
         rounds = range(question.first, min(question.last + 1, question.first + MAX_CLAIMS))
-        claims = []
-        for number in rounds:
-            hashed = await self._hash_aggregate(number)
-            is_applied = self._updates.is_applied(
-                number
-            )  # None where it was forgotten meanwhile: then we claim nothing
-            claims.append(Claim(bool(is_applied), hashed.root if hashed and is_applied is not None else b""))
+        held = set(self._ledger.update_rounds())
+        claims = [await self._claim(number) if number in held else NO_CLAIM for number in rounds]
         return encode(Claims(tuple(claims))), None
+
+    async def _claim(self, number: int) -> Claim:
+        hashed = await self._hash_aggregate(number)
+        is_applied = self._updates.is_applied(number)
+        if hashed is None or is_applied is None:  # it was forgotten meanwhile
+            return NO_CLAIM
+        return Claim(is_applied, hashed.root)
 
     # --- hashing, once for each vector ---
 
