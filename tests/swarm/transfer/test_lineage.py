@@ -187,6 +187,43 @@ async def test_two_valid_lines_are_shown_and_none_is_taken(number: int, tmp_path
     assert line.head.seal == run.seals[13]
 
 
+@pytest.mark.parametrize("others_come_to", [15, 16, 17])
+async def test_true_seals_with_few_signatures_are_no_second_run(
+    others_come_to: int, tmp_path: Path, autojump_clock: Clock
+) -> None:
+    """A liar that waits, and tells a newer seal without the newer members' signatures, ends no join.
+
+    Seven founded the run and two joined; four signatures of nine lead to seal 16 from seal 0, and not from seal 13.
+    """
+    run = SealedRun(rounds=17, rosters={5: range(9)})
+    pruned = run.tuple_of(run.seals[16], run.identities[:4])
+    async with open_scene(run, tmp_path, up_to=lambda index: 13) as scene:
+
+        async def tell_later(peer: PeerId, body: bytes) -> tuple[bytes, None]:
+            if decode(body, LineQuestion).through:
+                return encode(LineAnswer((), 16, is_known=False)), None
+            await trio.sleep(3.0)  # virtual seconds: the others have told their lines by then
+            for ledger in scene.ledgers[:6]:
+                for seal in run.seals[14 : others_come_to + 1]:
+                    ledger.record_seal(seal)
+                    ledger.record_signatures(seal.round, run.sign(seal))
+            return encode(LineAnswer((run.tuple_of(run.seals[0]), pruned), 16, is_known=True)), None
+
+        scene.members[6].serve[Kind.LINEAGE] = tell_later
+        line = await scene.ask_line()
+    assert line.head.seal == run.seals[others_come_to]
+
+
+async def test_liars_that_vouch_for_each_other_hide_no_second_run(tmp_path: Path, autojump_clock: Clock) -> None:
+    """Who shows seals before the newest, but none that follows the forged one, has shown no way between both."""
+    run = SealedRun(rounds=15, rosters={3: range(2, 9), 6: range(4, 11)})
+    forged = run.tuple_of(fork_at(run, 10), [*run.identities[:4], *STRANGERS])
+    async with open_scene(run, tmp_path, up_to=lambda index: 14 if index == 5 else 15) as scene:
+        tell(scene.members[6], [run.tuple_of(run.seals[0]), forged], 10)
+        with pytest.raises(Refused, match="there are two runs with this ticket"):
+            await scene.ask_line()
+
+
 async def test_silence_about_another_line_is_no_second_run(tmp_path: Path, autojump_clock: Clock) -> None:
     """Whoever tells another line and then nothing has shown nothing: members are asked again, and not the user."""
     run = SealedRun(rounds=15, rosters={3: range(2, 9), 6: range(4, 11)})
@@ -199,7 +236,7 @@ async def test_silence_about_another_line_is_no_second_run(tmp_path: Path, autoj
             return encode(LineAnswer((run.tuple_of(run.seals[0]), forged), 15, is_known=True)), None
 
         scene.members[6].serve[Kind.LINEAGE] = tell_once
-        with pytest.raises(Unreachable, match="shows no way there"):
+        with pytest.raises(Unreachable, match="shows no way between"):
             await scene.ask_line()
 
 

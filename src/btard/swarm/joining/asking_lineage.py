@@ -94,10 +94,7 @@ class LineAsker:
                 nursery.start_soon(ask, source)
         if not told:
             raise _explain(refusals, silent)
-        line = max(told.values(), key=lambda each: (each.head.seal.round, each.head.digest))
-        for other in told.values():
-            await self._compare(line, other, pin)
-        return Lines(line, refusals)
+        return Lines(await self._reconcile(told, pin), refusals)
 
     async def follow(self, source: PeerId, through: Sequence[bytes], begun: Sequence[Vouched] = ()) -> Line:
         """Return the verified line that one member tells, through the seals with these digests, from ``begun`` on.
@@ -150,31 +147,87 @@ class LineAsker:
             longer.append(open_next(self._config, longer[-1], item) if longer else open_genesis(self._config, item))
         return longer
 
-    async def _compare(self, line: Line, other: Line, pin: bytes) -> None:
-        """Return if both lines are of one run.
+    async def _reconcile(self, told: Mapping[PeerId, Line], pin: bytes) -> Line:
+        """Return the newest of these lines, or of those shown for them, with which all the others are of one run.
+
+        Raises:
+            Refused, Unreachable: as ``_find_way`` does.
+        """
+        held = dict(told)
+        while True:
+            newest = max(held.values(), key=lambda each: (each.head.seal.round, each.head.digest))
+            others = (each for each in held.values() if not newest.agrees_with(self._config, each.head))
+            other = next(others, None)
+            if other is None:
+                return newest
+            way = await self._find_way(tuple(told), newest, other, pin)
+            del held[newest.source], held[other.source]
+            held[way.source] = way
+
+    async def _find_way(self, sources: Sequence[PeerId], newest: Line, other: Line, pin: bytes) -> Line:
+        """Return a line that shows that both are of one run; anybody may tell it, not only who told one of them.
 
         Raises:
             Refused: nothing shows that they are.
-            Unreachable: whoever has to show it answers no more, which says nothing of the lines: ask again.
+            Unreachable: one of both tellers answers no more, which says nothing of the lines: ask again.
         """
-        if line.agrees_with(self._config, other.head):
-            return
-        try:  # the rosters between them have too few members in common: ask for a line through both
-            await self.follow(line.source, [digest for digest in (pin, other.head.digest) if digest])
-        except NetworkError as error:
-            raise Unreachable(
-                f"{short(line.source)} tells {_describe(line)}, and shows no way there from {_describe(other)}: {error}"
-            ) from None
-        except RemoteProtocolError as error:
-            raise Refused(
-                "there are two runs with this ticket, each with valid signatures: "
-                f"{_describe(line)}; and {_describe(other)} ({error}). Ask somebody you trust for the digest of a "
-                "recent seal, and join with --trust-seal DIGEST"
-            ) from None
+        ways: list[Line] = []
+        failures: dict[PeerId, NetworkError | RemoteProtocolError] = {}
+
+        async def ask(source: PeerId) -> None:
+            try:
+                way = await self._follow_both(source, newest, other, pin)
+            except (NetworkError, RemoteProtocolError) as error:
+                failures[source] = error
+                return
+            if self._is_way(way, newest):
+                ways.append(way)
+                nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            for source in sources:
+                nursery.start_soon(ask, source)
+        if ways:
+            return ways[0]
+        raise _explain_fork(newest, other, failures)
+
+    async def _follow_both(self, source: PeerId, newest: Line, other: Line, pin: bytes) -> Line:
+        """Return the line that a member tells through both heads, or, if it does not, through that of ``other``."""
+        through = [digest for digest in (pin, other.head.digest) if digest]
+        try:
+            return await self.follow(source, (*through, newest.head.digest))
+        except RemoteProtocolError:
+            if source == newest.source:
+                raise
+            return await self.follow(source, through)  # it may be a round behind
+
+    def _is_way(self, way: Line, newest: Line) -> bool:
+        """Return whether a line through the other's head goes on from the newest's head, or ends right before it.
+
+        Whoever leaves out signatures on purpose makes true seals look like another run's. Where such a seal is
+        signed, honest members have the one before it, which it names itself: that one is of the run in any case.
+        """
+        return way.head.digest == newest.head.seal.previous or way.agrees_with(self._config, newest.head)
 
 
 def _describe(line: Line) -> str:
     return f"round {line.head.seal.round}, seal {line.head.digest.hex()}, told by {short(line.source)}"
+
+
+def _explain_fork(
+    newest: Line, other: Line, failures: Mapping[PeerId, NetworkError | RemoteProtocolError]
+) -> BtardError:
+    for line, another in ((newest, other), (other, newest)):
+        error = failures.get(line.source)
+        if isinstance(error, NetworkError):
+            tells = f"{short(line.source)} tells {_describe(line)}"
+            return Unreachable(f"{tells}, and shows no way between it and {_describe(another)}: {error}")
+    reason = failures.get(newest.source, "its teller has another line now")
+    return Refused(
+        "there are two runs with this ticket, each with valid signatures: "
+        f"{_describe(newest)}; and {_describe(other)} ({reason}). Ask somebody you trust for the digest of a "
+        "recent seal, and join with --trust-seal DIGEST"
+    )
 
 
 def _explain(refusals: Mapping[PeerId, str], silent: Mapping[PeerId, str]) -> BtardError:
