@@ -37,7 +37,7 @@ log = structlog.get_logger(__name__)
 LINE_SECONDS = 120.0
 """How long one member may take to tell the whole line; most take one page, and less than a second."""
 MAX_SOURCES = 16
-"""Members asked for the line: the first of those that there is a link to."""
+"""Peers asked for the line at the same time; the next ones are only if none of these tells one that holds."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,10 @@ class LineAsker:
     ) -> Lines:
         """Return the newest line that members tell, through the seal with digest ``pin`` if one is given.
 
-        With ``begun``, a line that was verified before, they tell only how it goes on. Who has not told a line
-        ``patience_s`` seconds after the first that holds is not waited for: one that keeps silent must not make what
-        the others told old.
+        They are asked ``MAX_SOURCES`` at a time, in order, until some tell a line that holds: a crowd that tells none
+        hides nobody. With ``begun``, a line that was verified before, they tell only how it goes on. Who has not told
+        a line ``patience_s`` seconds after the first that holds is not waited for: one that keeps silent must not make
+        what the others told old.
 
         Raises:
             Refused: everybody answered, and all is not of this run, lacks the pinned seal, or is not signed; or there
@@ -89,9 +90,12 @@ class LineAsker:
             except NetworkError as error:
                 silent[source] = str(error)
 
-        async with trio.open_nursery() as nursery:
-            for source in sources[:MAX_SOURCES]:
-                nursery.start_soon(ask, source)
+        for first in range(0, len(sources), MAX_SOURCES):
+            async with trio.open_nursery() as nursery:
+                for source in sources[first : first + MAX_SOURCES]:
+                    nursery.start_soon(ask, source)
+            if told:
+                break
         if not told:
             raise _explain(refusals, silent)
         return Lines(await self._reconcile(told, pin), refusals)

@@ -65,8 +65,7 @@ class Stranger:
         await self._reach()
         with trio.move_on_after(LOOK_S + 2 * self._patience_s):
             try:
-                sources = self._choose(MAX_SOURCES)
-                line = (await self._asker.find_line(sources, self._pin, patience_s=self._patience_s)).line
+                line = (await self._asker.find_line(self._order(), self._pin, patience_s=self._patience_s)).line
             except Unreachable:
                 return False
             except Refused as refusal:
@@ -87,11 +86,19 @@ class Stranger:
         self._line = await self._extend_line(count) or await self._extend_line(MAX_SOURCES) or await self._ask_all()
         return self._line
 
-    def _choose(self, count: int) -> Sequence[PeerId]:
-        """So many of those that there is a link to, others each time: no key puts its owner before all strangers."""
-        connected = sorted(self._hub.connected)
+    def _order(self, count: int = MAX_SOURCES) -> Sequence[PeerId]:
+        """Those that there is a link to, members of the newest roster that we know before all others.
+
+        Each time that ``count`` of them are asked others come first: no key puts its owner there for all strangers.
+        """
+        members = self._find_members()
         first, self._asked = self._asked, self._asked + count
-        return [connected[(first + place) % len(connected)] for place in range(min(count, len(connected)))]
+        return [*_turn(sorted(members), first), *_turn(sorted(self._hub.connected - members), first)]
+
+    def _find_members(self) -> frozenset[PeerId]:
+        """The members of the newest roster that we know to whom there is a link."""
+        roster = self._line.head.seal.roster if self._line else ()
+        return self._hub.connected & frozenset(map(PeerId, roster))
 
     async def _extend_line(self, count: int) -> Line | None:
         """Return how the line that we know goes on, if any of so many members tells it; others are asked each time.
@@ -101,9 +108,9 @@ class Stranger:
         """
         if self._line is None:
             return None
-        known = self._line
+        known, sources = self._line, self._order(count)[:count]
         try:
-            told = await self._asker.find_line(self._choose(count), begun=known.seals, patience_s=self._patience_s)
+            told = await self._asker.find_line(sources, begun=known.seals, patience_s=self._patience_s)
             longer = told.line
             return longer if known.head.digest == self._pin else longer.skip(self._config, len(known.seals) - 1)
         except (Unreachable, Refused) as error:
@@ -111,16 +118,28 @@ class Stranger:
             return None
 
     async def _ask_all(self) -> Line:
+        """Return the line that anybody tells, within a minute.
+
+        Raises:
+            Refused: members were asked, if we know any, and no line is told that holds, or there are two runs.
+            Unreachable: nobody tells a line; where we know members, and none is there, what others say is no refusal.
+        """
         if not self._hub.connected:
             await self._reach()
         deadline = trio.current_time() + PATIENCE_S
         while True:
+            is_heard = self._line is None or bool(self._find_members())
             try:
-                return (await self._asker.find_line(self._choose(MAX_SOURCES), self._pin)).line
+                return (await self._asker.find_line(self._order(), self._pin)).line
             except Unreachable:
                 if trio.current_time() > deadline:
                     raise
-                await trio.sleep(self._config.delay_s)
+            except Refused as refusal:
+                if is_heard:
+                    raise
+                if trio.current_time() > deadline:
+                    raise Unreachable(f"there is no link to any member, and others do not help: {refusal}") from None
+            await trio.sleep(self._config.delay_s)
 
     def find_line(self) -> Sequence[SignedTuple]:
         """Return the newest line that was verified."""
@@ -165,3 +184,9 @@ class Stranger:
         """Write down where we begin as a member, and forget what the transfer left."""
         self._keep(state)
         forget_transfer(self._data_dir)
+
+
+def _turn(peers: Sequence[PeerId], first: int) -> Sequence[PeerId]:
+    """The same peers, beginning with another one."""
+    start = first % len(peers) if peers else 0
+    return [*peers[start:], *peers[:start]]
