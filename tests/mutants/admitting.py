@@ -3,6 +3,7 @@
 from tests.mutants.mutant import mutant
 
 RULES, HOSTILE = "tests/rules/test_admission.py", "tests/swarm/test_hostile_joining.py"
+STEPPING = "tests/swarm/test_stepping.py"
 
 ADMITTING = (
     mutant(
@@ -104,10 +105,34 @@ ADMITTING = (
     mutant(
         "go on from a state that no seal names",
         "design section 6",
-        "swarm/joining/candidacy.py",
-        "if compute_state_root(after[0], self._config.chunk_size) == seal.state:",
+        "swarm/joining/stepping.py",
+        "if await self._compute.run(lambda: is_named_by(seal, *after, self._config.chunk_size)):",
         "if after:",
-        HOSTILE,
+        STEPPING,
+    ),
+    mutant(
+        "believe an aggregate that f members name",
+        "design section 6",
+        "swarm/joining/stepping.py",
+        "roster.tolerated(self._config.byzantine_bound) + 1",
+        "roster.tolerated(self._config.byzantine_bound)",
+        STEPPING,
+    ),
+    mutant(
+        "take whatever aggregate is given",
+        "design section 6",
+        "swarm/joining/stepping.py",
+        "if Claim(update.is_applied, root) != claim:",
+        "if not claim.root:",
+        STEPPING,
+    ),
+    mutant(
+        "name the aggregate of a round that was run again as before",
+        "design section 6",
+        "swarm/joining/telling_updates.py",
+        "if oldest <= known < number - 1}",
+        "if oldest <= known}",
+        STEPPING,
     ),
     mutant(
         "let a roster grow within an attempt",

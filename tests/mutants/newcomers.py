@@ -158,7 +158,7 @@ NEWCOMERS = (
     mutant(
         "give a candidate aggregates without end",
         "record 11",
-        "swarm/joining/reception.py",
+        "swarm/joining/telling_updates.py",
         "or self._given[peer] >= self._most_given:",
         "or not peer:",
         "tests/swarm/transfer/test_asking_often.py",

@@ -43,6 +43,7 @@ class Kind(IntEnum):
     HANDOVER = 62
     UPDATE = 63
     PLACE = 64
+    NAMES = 65
 
 
 class SampleHead(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

@@ -2,15 +2,13 @@
 On probation: a candidate follows the run, works in each of its rounds, and is a member one day (design section 6).
 
 It is outside every transcript. It believes what more than half of the members hand over alike, steps x by the
-aggregate that any member gives it, against the seal's state root, and tells all members a sample of its gradient.
+aggregate that more than f of them name alike (``stepping.py``), and tells all members a sample of its gradient.
 The handover that names it a newcomer is where it begins as a member.
 """
 
-from collections.abc import Callable, Sequence
-from functools import reduce
+from collections.abc import Callable
 
 import structlog
-import torch
 import trio
 
 from btard.errors import Banned, NetworkError, Refused, RemoteProtocolError, Removed
@@ -19,17 +17,17 @@ from btard.net import Hub
 from btard.rules.seal import Seal
 from btard.rules.succession import roster_of
 from btard.swarm.events import Admitted, Promoted, Sampled
-from btard.swarm.frames import Kind, Receipt, SampleHead, UpdateHead, UpdateRequest
+from btard.swarm.frames import Kind, Receipt, SampleHead
 from btard.swarm.joining.application import Application
 from btard.swarm.joining.handover import Handovers
 from btard.swarm.joining.past import Worksite
+from btard.swarm.joining.stepping import Steps
 from btard.swarm.joining.ticket_desk import Reply, explain
 from btard.swarm.membership import Membership
 from btard.swarm.records import WorkRecord, open_state, open_work
 from btard.swarm.restoring import Start, Vectors
-from btard.swarm.state import as_bytes, compute_state_root
+from btard.swarm.state import is_named_by
 from btard.swarm.transfers import Transfers
-from btard.swarm.updates import Update
 from btard.wire import decode, encode
 
 log = structlog.get_logger(__name__)
@@ -46,8 +44,6 @@ LOOK_S = 60.0
 """Most between two such looks."""
 TICKET_TIMEOUT = 4
 """Δ that a member may take to look at a ticket, which it does not evaluate then."""
-AHEAD = 4
-"""Aggregates asked for at once by whoever is behind: a far member's answers come one on another's heels."""
 OVER = "the run is over: there is nothing left to join"
 
 
@@ -68,7 +64,7 @@ class Candidacy:
         self._follow_roster = follow_roster
         self._me = member.identity.peer_id
         self._states: dict[int, Vectors] = {}
-        self._liars, self._silent = set[PeerId](), set[PeerId]()
+        self._steps = Steps(member, hub, lambda: handovers.roster)
 
     async def run(self) -> Start:
         """Return where we begin as a member, once a ticket of ours was drawn and probation is over.
@@ -251,7 +247,7 @@ class Candidacy:
             newest = max(self._states, default=None)
             if newest is None or seal.round - newest > MAX_BEHIND:
                 await self._fetch_state(seal)
-            elif (after := await self._step_to(seal, newest, before := self._states[newest])) is not None:
+            elif (after := await self._steps.take(seal, newest, before := self._states[newest])) is not None:
                 self._states = {newest: before, seal.round: after}
             else:
                 self._states = {}
@@ -297,80 +293,8 @@ class Candidacy:
         """Forget what we took for the state after a round, where its seal names another one."""
         if (known := self._states.get(seal.round)) is None:
             return
-        root = await self._member.compute.run(lambda: compute_state_root(known[0], self._config.chunk_size))
-        if root != seal.state:
+        if not await self._member.compute.run(lambda: is_named_by(seal, *known, self._config.chunk_size)):
             del self._states[seal.round]
-
-    async def _step_to(self, seal: Seal, finished: int, vectors: Vectors) -> Vectors | None:
-        """Return x after the round of ``seal``, by aggregates of one member that lead to its state root.
-
-        Who gives others is named; nobody may have them any more, then nothing is returned.
-        """
-        for peer in self._order_sources(seal):
-            if not self._hub.is_connected(peer):
-                continue
-            after = await self._step_by(peer, vectors, range(finished + 1, seal.round + 1))
-            if after is None:
-                self._silent.add(peer)
-                continue
-            if compute_state_root(after[0], self._config.chunk_size) == seal.state:
-                return after
-            self._liars.add(peer)
-            log.warning("a member's aggregates do not lead to the sealed state", peer=short(peer), round=seal.round)
-        return None
-
-    async def _step_by(self, peer: PeerId, vectors: Vectors, rounds: range) -> Vectors | None:
-        """Return x after these rounds by the aggregates that one member gives, if it gives all of them."""
-        for first in range(rounds.start, rounds.stop, AHEAD):
-            updates = await self._ask_for_updates(peer, range(first, min(first + AHEAD, rounds.stop)))
-            if updates is None:
-                return None
-            before = vectors
-            vectors = await self._member.compute.run(lambda: reduce(self._apply, updates, before))  # noqa: B023
-        return vectors
-
-    async def _ask_for_updates(self, peer: PeerId, rounds: range) -> Sequence[Update] | None:
-        """Return the aggregates of consecutive rounds, asked for at once; None if one of them is not given."""
-        updates: dict[int, Update | None] = {}
-
-        async def ask(number: int) -> None:
-            updates[number] = await self._ask_for_update(peer, number)
-
-        async with trio.open_nursery() as nursery:
-            for number in rounds:
-                nursery.start_soon(ask, number)
-        found = [update for number in rounds if (update := updates[number]) is not None]
-        return found if len(found) == len(rounds) else None
-
-    def _order_sources(self, seal: Seal) -> Sequence[PeerId]:
-        """All members, beginning where chance has it; those later that gave none once, last whose led elsewhere."""
-        members = self._handovers.roster.members
-        first = int.from_bytes(seal.q[:4], "little") % len(members) + int.from_bytes(self._me[:4], "little")
-        drawn = [members[(first + index) % len(members)] for index in range(len(members))]
-        return sorted(drawn, key=lambda peer: (peer in self._liars, peer in self._silent))
-
-    def _apply(self, vectors: Vectors, update: Update) -> Vectors:
-        parameters, optimizer = vectors
-        if not update.is_applied:
-            return vectors
-        return self._member.workload.step(parameters, update.aggregate, optimizer)
-
-    async def _ask_for_update(self, peer: PeerId, number: int) -> Update | None:
-        values = torch.empty(self._config.elements, dtype=torch.float32)
-        buffer = as_bytes(values)
-        timeout_s = 2 * self._config.delay_s + AHEAD * len(buffer) / self._config.min_bandwidth
-        try:
-            answer = await self._hub.request(
-                peer,
-                Kind.UPDATE,
-                encode(UpdateRequest(number)),
-                timeout_s=timeout_s,
-                sink=lambda _, size: buffer if size == len(buffer) else None,
-            )
-            return Update(values, decode(answer.head, UpdateHead).is_applied) if answer.payload is not None else None
-        except (NetworkError, RemoteProtocolError) as error:
-            log.debug("no aggregate", peer=short(peer), round=number, reason=str(error))
-            return None
 
     async def _enter(self, place: WorkRecord) -> Start | None:
         """Return our start as a member: a place that more than half of the roster handed over, with its state.

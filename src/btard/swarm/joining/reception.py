@@ -6,7 +6,6 @@ we are drawn to redo, beside the round, and hand every candidate the place in th
 Nothing here waits for a candidate, and no round waits for anything here.
 """
 
-from collections import Counter
 from collections.abc import Awaitable, Callable, Collection
 
 import structlog
@@ -22,13 +21,14 @@ from btard.rules.messages import MAX_TICKETS, Opinion, Quotes, Report, Sample
 from btard.rules.sampling import Finding, is_sample, judge_sample
 from btard.swarm.compute import Compute
 from btard.swarm.conduct import Conduct
-from btard.swarm.frames import Kind, Receipt, SampleHead, UpdateHead, UpdateRequest
+from btard.swarm.frames import Kind, Receipt, SampleHead
 from btard.swarm.joining.handover import draw_tellers, name_place
 from btard.swarm.joining.past import ROUNDS, Past
+from btard.swarm.joining.telling_updates import UpdateTeller
 from btard.swarm.joining.ticket_desk import MAX_TICKET_BYTES, Outlook, Reply, TicketDesk
 from btard.swarm.ledger import Ledger
 from btard.swarm.records import encode_work
-from btard.swarm.state import State, Work, as_bytes
+from btard.swarm.state import State, Work
 from btard.swarm.updates import Update, Updates
 from btard.swarm.workload import Workload
 from btard.wire import decode, encode
@@ -58,7 +58,6 @@ class Reception:
     ) -> None:
         self._config, self._me, self._hub, self._workload = config, me, hub, workload
         self._conduct, self._aside, self._spawn = conduct, aside, spawn
-        self._stored = updates
         self._ledger, self._admitted = ledger, dict[PeerId, int]()
         self._desk = TicketDesk(config.ticket_terms, self._find_outlook, aside)
         self._past = Past()
@@ -69,12 +68,9 @@ class Reception:
         self._began: dict[int, int] = {}
         self._outlooks: dict[int, Outlook] = {}
         self._charged: set[tuple[int, PeerId]] = set()
-        self._newest: tuple[int, Update] | None = None
-        self._given: Counter[PeerId] = Counter()
-        self._most_given = 3 * config.state_interval + 1  # more are not on disk
+        self._updates = UpdateTeller(config, hub, updates, aside, self.is_guest)
         self._place = b""
         hub.serve[Kind.JOIN_TICKET] = self._serve_ticket
-        hub.serve[Kind.UPDATE] = self._serve_update
         hub.serve[Kind.PLACE] = self._serve_place
         hub.on_control[Kind.SAMPLE] = self._receive_sample
         hub.favour(self.is_guest)
@@ -87,7 +83,7 @@ class Reception:
         """Move on to a round, and redo beside it what we are drawn to check."""
         self._round = state.round
         self._outlooks.clear()
-        self._given.clear()
+        self._updates.begin_round(state.round)
         guests = frozenset(item.peer for item in state.seal.candidates) | state.newcomers
         self._dismissed, self._guests = self._guests - guests - frozenset(state.roster.members), guests
         self._past.note(state)
@@ -136,7 +132,7 @@ class Reception:
         before, guests = work.previous, self._guests | self._dismissed
         if not guests or before is None or before.aggregate is None:
             return
-        self._newest = before.round, Update(before.aggregate, before.is_update_due)
+        self._updates.finish_round(before.round, Update(before.aggregate, before.is_update_due))
         place = self._place = encode_work(work, 0)
         name = name_place(place)
         for peer in map(PeerId, sorted(guests)):
@@ -153,23 +149,6 @@ class Reception:
         place = encode_work(work, 0)
         for peer in joined:
             self._hub.send(peer, Kind.HANDOVER, place)
-
-    async def _serve_update(self, peer: PeerId, body: bytes) -> tuple[bytes, memoryview | None]:
-        """Answer a candidate with the aggregate of a round: the newest, or one that is on disk.
-
-        While a round lasts it is given as many as may be on disk: each once.
-        """
-        await trio.lowlevel.checkpoint()
-        request: UpdateRequest = decode(body, UpdateRequest)
-        if not self.is_guest(peer) or self._given[peer] >= self._most_given:
-            return b"", None
-        self._given[peer] += 1
-        if self._newest is not None and self._newest[0] == request.round:
-            return encode(UpdateHead(self._newest[1].is_applied)), as_bytes(self._newest[1].aggregate)
-        is_applied, aggregate = self._stored.is_applied(request.round), self._stored.map(request.round)
-        if is_applied is None or aggregate is None:
-            return b"", None
-        return encode(UpdateHead(is_applied)), aggregate
 
     async def _serve_ticket(self, peer: PeerId, body: bytes) -> tuple[bytes, None]:
         """Look at a ticket, and say why if it is refused."""
