@@ -7,7 +7,10 @@ How fast does a state reach a joiner? --megabytes of it from --sources peers ove
     warm      the next joiners, of the same peers
     resumed   a joiner that is killed with SIGKILL half way, and started again: what is fetched twice
 
-All take turns, because a shared machine's speed changes within seconds; medians are compared.
+All take turns, because a shared machine's speed changes within seconds; medians are compared. Before each but the
+stream, which needs none, more memory than it needs is written and given back, outside what is timed: where the host of
+a virtual machine takes free memory away, the next to use it waits for the host, and nothing that keeps what it receives
+is faster than that ("new memory"). One joiner comes without ("as found").
 
 Every peer is a process of its own with a real ledger and a real checkpoint; so is the joiner. The seconds of a joiner
 are those from its first question for the state to the last chunk checked; making links and following the seals is not
@@ -43,6 +46,7 @@ from btard.rules.config import RunConfig
 from btard.rules.seal import Seal, SealSignature
 from btard.swarm.compute import ThreadCompute
 from btard.swarm.joining.asking_lineage import LineAsker
+from btard.swarm.joining.assembly import WRITE_BYTES
 from btard.swarm.joining.fetching_state import Memory, Progress, StateFetcher
 from btard.swarm.joining.telling_lineage import LineTeller
 from btard.swarm.joining.telling_state import StateTeller
@@ -61,6 +65,8 @@ LOOPBACK = Address("127.0.0.1", 0)
 PATIENCE_S = 300.0
 MESSAGE = 16 << 20
 TURNS = 10
+SPARE = 3
+"""Times the state's size that is written and given back before a turn: what was freed last is not what is used next."""
 
 
 class StillTask:
@@ -154,15 +160,19 @@ async def serve(place: Path, config: RunConfig, identity: Identity, ports: Conne
             await hub.run()
 
 
-def run_joiner(directory: Path, config: RunConfig, sources: int, ports: list[int], results: Connection) -> None:
+def run_joiner(
+    directory: Path, config: RunConfig, sources: int, ports: list[int], results: Connection, spare: int
+) -> None:
     """Be the joiner: fetch the state into the directory, report progress and the end."""
     torch.set_num_threads(1)
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
-    trio.run(join, directory, config, sources, ports, results)
+    trio.run(join, directory, config, sources, ports, results, spare)
 
 
-async def join(directory: Path, config: RunConfig, sources: int, ports: list[int], results: Connection) -> None:
-    """Follow the seals, fetch the state, say how long it took."""
+async def join(
+    directory: Path, config: RunConfig, sources: int, ports: list[int], results: Connection, spare: int
+) -> None:
+    """Follow the seals, fetch the state with ``spare`` bytes of free memory at hand, say how long it took."""
     identity, task = Identity.generate(), StillTask(config.elements)
     members = [each.peer_id for each in make_identities(sources)]
     reported = 0
@@ -180,6 +190,7 @@ async def join(directory: Path, config: RunConfig, sources: int, ports: list[int
             await hub.connect(member, Address("127.0.0.1", port))
         compute = ThreadCompute()
         line = (await LineAsker(config, hub, compute).find_line(members)).line
+        made_gb_s = make_memory(directory.parent, spare)
         begun, cpu = time.perf_counter(), os.times()
         state = await StateFetcher(config, hub, task, line, members, directory, compute, report).fetch()
         seconds, used = time.perf_counter() - begun, os.times()
@@ -195,10 +206,20 @@ async def join(directory: Path, config: RunConfig, sources: int, ports: list[int
                     "faults": len(state.faults),
                     "is_right": is_right,
                     "peak_mb": read_peak_mb(),
+                    "memory_gb_s": made_gb_s,
                 },
             )
         )
         nursery.cancel_scope.cancel()
+
+
+def make_memory(directory: Path, size: int) -> float | None:
+    """Use ``size`` bytes of memory for a moment, as a file that the system keeps there; return GB/s, if any."""
+    block, begun = bytes(WRITE_BYTES), time.perf_counter()
+    with tempfile.TemporaryFile(dir=directory, buffering=0) as file:
+        for _ in range(0, size, len(block)):
+            file.write(block)
+    return size / (time.perf_counter() - begun) / 1e9 if size else None
 
 
 def read_peak_mb() -> dict[str, float]:
@@ -211,11 +232,13 @@ def read_peak_mb() -> dict[str, float]:
 # --- the measurements ---
 
 
-def start_joiner(directory: Path, config: RunConfig, sources: int, ports: list[int]) -> tuple[BaseProcess, Connection]:
+def start_joiner(
+    directory: Path, config: RunConfig, sources: int, ports: list[int], spare: int
+) -> tuple[BaseProcess, Connection]:
     """Start a joiner; return its process and what it reports to."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=run_joiner, args=(directory, config, sources, ports, theirs))
+    process = context.Process(target=run_joiner, args=(directory, config, sources, ports, theirs, spare))
     process.start()
     theirs.close()
     return process, ours
@@ -238,9 +261,9 @@ def read_cpu_s(processes: list[BaseProcess]) -> float:
     return sum(int(user) + int(system) for user, system in (each[11:13] for each in fields)) / os.sysconf("SC_CLK_TCK")
 
 
-def kill_half_way(directory: Path, config: RunConfig, sources: int, ports: list[int]) -> float:
+def kill_half_way(directory: Path, config: RunConfig, sources: int, ports: list[int], spare: int) -> float:
     """Start a joiner and kill it once half is there; return how far it was."""
-    process, results = start_joiner(directory, config, sources, ports)
+    process, results = start_joiner(directory, config, sources, ports, spare)
     while True:
         if not results.poll(PATIENCE_S):
             raise TimeoutError("the joiner says nothing")
@@ -284,19 +307,21 @@ async def receive_all(size: int, count: int, start: Callable[[int], None]) -> fl
 def measure_joins(
     directory: Path, config: RunConfig, sources: int, ports: list[int], members: list[BaseProcess]
 ) -> dict[str, Any]:
-    """Bare streams and joiners in turn: the first joiner, the next ones, and one that is killed half way."""
-    count = 1 + 4 * VECTORS * config.elements // MESSAGE
+    """Bare streams and joiners in turn: the first joiner, the next ones, one that is killed half way, one as it is."""
+    count, spare = 1 + 4 * VECTORS * config.elements // MESSAGE, SPARE * 4 * VECTORS * config.elements
     found: dict[str, Any] = {"stream_gb_s": [], "socket_gb_s": [], "joins": []}
     for turn in range(TURNS):
         found["stream_gb_s"].append(measure(receive_stream, send_raw, MESSAGE, count))
+        make_memory(directory, spare)
         found["socket_gb_s"].append(measure(receive_all, send_raw, MESSAGE, count))
         place, used = directory / f"joiner-{turn}", read_cpu_s(members)
-        joined = wait_done(*start_joiner(place, config, sources, ports))
+        joined = wait_done(*start_joiner(place, config, sources, ports, spare))
         found["joins"].append(joined | {"members_cpu_s": read_cpu_s(members) - used})
         shutil.rmtree(place)
     place = directory / "killed"
-    killed_at = kill_half_way(place, config, sources, ports)
-    resumed = wait_done(*start_joiner(place, config, sources, ports))
+    killed_at = kill_half_way(place, config, sources, ports, spare)
+    resumed = wait_done(*start_joiner(place, config, sources, ports, spare))
+    found["as found"] = wait_done(*start_joiner(directory / "as-found", config, sources, ports, 0))
     total = found["joins"][0]["received"]
     twice = max(0, round(killed_at * total) + resumed["received"] - total)
     return found | {"resumed": resumed | {"killed_at": killed_at, "fetched_twice": twice}}
@@ -324,6 +349,11 @@ def run_all(megabytes: int, sources: int) -> dict[str, Any]:
         shutil.rmtree(directory)
 
 
+def list_speeds(speeds: list[float]) -> str:
+    """Describe speeds in GB/s by their median and one by one."""
+    return f"{median(speeds):.2f} GB/s (median of {', '.join(f'{speed:.2f}' for speed in speeds)})"
+
+
 def main(
     megabytes: Annotated[int, Option(help="size of the state, in 10^6 bytes")] = 400,
     sources: Annotated[int, Option(help="peers that serve it")] = 4,
@@ -334,14 +364,16 @@ def main(
     found = run_all(megabytes, sources)
     stream, socket = median(found["stream_gb_s"]), median(found["socket_gb_s"])
     for name in ("stream", "socket"):
-        each = found[f"{name}_gb_s"]
-        print(f"{name:9} {median(each):.2f} GB/s (median of {', '.join(f'{speed:.2f}' for speed in each)})")
+        print(f"{name:10} {list_speeds(found[f'{name}_gb_s'])}")
+    print(f"new memory {list_speeds([each['memory_gb_s'] for each in found['joins']])}")
+    print(f"joiners    {list_speeds([each['received'] / each['seconds'] / 1e9 for each in found['joins']])}")
     cold, *warm = found["joins"]
-    for name, joins in (("cold", [cold]), ("warm", warm), ("resumed", [found["resumed"]])):
+    last = [("resumed", [found["resumed"]]), ("as found", [found["as found"]])]
+    for name, joins in [("cold", [cold]), ("warm", warm), *last]:
         speed = median(each["received"] / each["seconds"] / 1e9 for each in joins)
         found[name] = {"gb_s": speed, "ratio": speed / stream, "ratio_socket": speed / socket} | dict(joins[-1])
         print(
-            f"{name:9} {speed:.2f} GB/s, {speed / stream:.2f} of stream, {speed / socket:.2f} of socket; "
+            f"{name:10} {speed:.2f} GB/s, {speed / stream:.2f} of stream, {speed / socket:.2f} of socket; "
             f"{joins[0]['received'] / 1e6:.0f} MB in {median(each['seconds'] for each in joins):.2f} s, "
             f"CPU {median(sum(each['cpu_s'].values()) for each in joins):.2f} s, "
             f"members {median(each.get('members_cpu_s', 0.0) for each in joins):.2f} s, {joins[0]['faults']} faults"
@@ -353,7 +385,7 @@ def main(
     )
     found |= describe("state")
     write(json_path, found)
-    is_right = all(each["is_right"] for each in (*found["joins"], resumed))
+    is_right = all(each["is_right"] for each in (*found["joins"], resumed, found["as found"]))
     sys.exit(0 if is_right and found["warm"]["ratio"] >= 1 / 3 else 1)
 
 
