@@ -278,7 +278,7 @@ class Play:
             bans = [(d.peer, d.round) for d in ledger.departures() if d.kind is DepartureKind.BAN]
         self._nothing_lost.audit(index, audit.problems, bans)
 
-    def report(self, virtual_s: float, wall_s: float) -> Report:
+    def report(self, virtual_s: float, wall_s: float, audit_s: float) -> Report:
         """Return what came of it."""
         counts = {**self.counts, "deliveries": self.trace.deliveries}
         return Report(
@@ -293,6 +293,7 @@ class Play:
             self._admissions.ways,
             virtual_s,
             wall_s,
+            audit_s,
         )
 
 
@@ -345,8 +346,10 @@ def play(
         freezing = stage.faults.freezer.connected() if scenario.freezes else nullcontext()
         with ledgers_in_memory(), crashing, freezing, skewed(find_clocks(scenario)):
             virtual_s = run_deterministically(stage.run, scenario.seed)
+        played = time.perf_counter()
         stage.audit()
-        return stage.report(virtual_s, time.perf_counter() - started)
+        ended = time.perf_counter()
+        return stage.report(virtual_s, ended - started, ended - played)
 
 
 def play_in_memory(scenario: Scenario, trace_path: Path | None = None, tell: Callable[[str], None] = ignore) -> Report:

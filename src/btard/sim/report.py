@@ -17,6 +17,7 @@ class Report:
     """What came of a scenario; ``acts`` tells in which round each adversary first cheated, ``index`` numbers the peers.
 
     ``counts`` has what happened how often: rounds' attempts, recoveries, halts, crashes, restarts, deliveries.
+    ``wall_s`` is real time in seconds, of which the audits of the honest peers' ledgers took ``audit_s`` at the end.
     """
 
     scenario: Scenario
@@ -30,6 +31,7 @@ class Report:
     ways: Mapping[int, Way]
     virtual_s: float
     wall_s: float
+    audit_s: float
 
     @property
     def is_sound(self) -> bool:
@@ -56,6 +58,7 @@ class Report:
             ],
             "virtual_s": round(self.virtual_s, 3),
             "wall_s": round(self.wall_s, 3),
+            "audit_s": round(self.audit_s, 3),
             "acts": {str(index): acted for index, acted in sorted(self.acts.items())},
             **self.counts,
         }
@@ -77,8 +80,11 @@ class Report:
     def describe(self) -> list[str]:
         """The verdict in lines for people."""
         counted = ", ".join(f"{count} {name}" for name, count in self.counts.items() if count)
+        played_s = self.wall_s - self.audit_s
+        speed = f"{played_s:.1f} real seconds, {self.rounds_done / played_s:.1f} a second"
         lines = [
-            f"{self.rounds_done} rounds in {self.virtual_s:.1f} virtual and {self.wall_s:.1f} real seconds; {counted}",
+            f"{self.rounds_done} rounds in {self.virtual_s:.1f} virtual and {speed}; {counted}",
+            f"{self.audit_s:.1f} s to audit the honest peers' ledgers",
             *(self._tell(item) for item in self.departures),
             *(self._tell_way(index, way) for index, way in sorted(self.ways.items())),
             f"trace {self.trace_digest}",
