@@ -24,7 +24,7 @@ from tests.fuzz.delays import Delays
 
 from btard.errors import BtardError
 from btard.identity import Context, Identity, PeerId, digest
-from btard.net import Address, Hub, Pace, Terms, open_tcp
+from btard.net import Address, Hub, Limits, Pace, Terms, open_tcp
 from btard.net.frame_reader import FrameReader
 from btard.net.frames import FrameType
 from btard.net.tcp import TcpTransport
@@ -177,7 +177,7 @@ class Target:
         terms = Terms(config.run_id, config.field_digests)
         async with open_tcp(identity, terms, LOOPBACK) as tcp, trio.open_nursery() as nursery:
             tcp.arrivals._total = Pace(1e4, 10**6)  # else few of the throwers' links would come in
-            hub = Hub(tcp, identity.peer_id)
+            hub = Hub(tcp, identity.peer_id, Limits(stranger_frames_per_s=1e5, stranger_frames_at_once=10**6))
             self._hubs.append(hub)
             addresses[identity.peer_id] = tcp.address
             await nursery.start(hub.run)

@@ -108,6 +108,14 @@ NEWCOMERS = (
         "tests/net/test_arrivals.py",
     ),
     mutant(
+        "read strangers' frames as fast as they come",
+        "record 11",
+        "net/session.py",
+        "if self.is_dialled or not self._is_stranger(self.peer):",
+        "if self.peer:",
+        "tests/net/test_flood.py",
+    ),
+    mutant(
         "let silent connections push out who was recognised",
         "record 11",
         "net/half_open.py",

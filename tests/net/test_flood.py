@@ -2,12 +2,14 @@
 
 import pytest
 import trio
-from tests.net.raw_peer import KIND, TERMS, receive_message, send_message
+import trio.testing
+from tests.net.raw_peer import KIND, TERMS, RawPeer, dial_raw, receive_message, send_message
 
 from btard.errors import Unreachable
 from btard.identity import Identity
-from btard.net import TcpTransport, open_tcp
+from btard.net import Hub, Limits, TcpTransport, open_tcp
 from btard.net.arrivals import ORIGIN
+from btard.net.frames import FrameType
 from btard.net.handshake import Credentials, Handshake
 
 MEMBER = Identity(b"m" * 32)
@@ -65,3 +67,56 @@ async def test_links_that_are_up_outlast_a_flood(transport, hub, mock_clock):
         assert not await is_answered(transport)
         await link.send(KIND, b"still here")
         await came.wait()
+
+
+class Heard:
+    """Counts the messages that a hub takes while a peer sends frames as fast as it can."""
+
+    def __init__(self, hub: Hub, transport: TcpTransport) -> None:
+        self.count, self._transport = 0, transport
+        hub.on_control[KIND] = self._take
+
+    def _take(self, _peer: bytes, _head: bytes) -> None:
+        self.count += 1
+
+    async def _hold(self, peer: RawPeer) -> None:
+        async with peer.stream:
+            await peer.closed()
+
+    async def hear(self, nursery: trio.Nursery, *frames: tuple[FrameType, int]) -> None:
+        """Have a fresh peer send so many frames of these types, empty but for their kind; return once all is quiet."""
+        peer = await dial_raw(self._transport.address)
+        nursery.start_soon(self._hold, peer)
+        for frame_type, count in frames:
+            plain = bytes([KIND]) if frame_type is FrameType.CONTROL else b""
+            await peer.stream.send_all(b"".join(peer.seal(frame_type, plain) for _ in range(count)))
+        await trio.testing.wait_all_tasks_blocked(0.02)
+
+
+async def test_a_strangers_frames_come_at_a_pace(transport, hub, nursery, mock_clock):
+    """What a stranger sends beyond the burst is read as time goes by, in order, and nothing of it is lost."""
+    heard = Heard(hub, transport)
+    at_once, per_s = Limits().stranger_frames_at_once, int(Limits().stranger_frames_per_s)
+    await heard.hear(nursery, (FrameType.CONTROL, 2 * at_once))
+    assert at_once - 1 <= heard.count <= at_once
+    for _ in range(per_s):
+        mock_clock.jump(1 / per_s)
+        await trio.testing.wait_all_tasks_blocked()
+    assert at_once + per_s - 1 <= heard.count <= at_once + per_s
+
+
+async def test_empty_frames_use_up_the_pace_too(transport, hub, nursery, mock_clock):
+    """Frames that give no message cost as much to read: what follows too many of them waits."""
+    heard = Heard(hub, transport)
+    await heard.hear(nursery, (FrameType.PING, 2 * Limits().stranger_frames_at_once), (FrameType.CONTROL, 1))
+    assert heard.count == 0
+    await heard.hear(nursery, (FrameType.PING, 10), (FrameType.CONTROL, 1))
+    assert heard.count == 1
+
+
+async def test_a_peer_that_is_favoured_has_no_pace(transport, hub, nursery, mock_clock):
+    """Members are known, and answer for what they do with their place."""
+    heard = Heard(hub, transport)
+    hub.favour(lambda peer: True)
+    await heard.hear(nursery, (FrameType.CONTROL, 2 * Limits().stranger_frames_at_once))
+    assert heard.count == 2 * Limits().stranger_frames_at_once

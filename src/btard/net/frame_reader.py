@@ -1,6 +1,7 @@
 """The receiving half of a TCP link: frames to messages; large payloads by a worker thread, to where they belong."""
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import trio
@@ -20,7 +21,7 @@ from btard.net.frames import (
     decode_bulk_start,
     decode_header,
 )
-from btard.net.link import MAX_CONTROL, Message, Sink, Target, Window, find_memory, take_target
+from btard.net.link import MAX_CONTROL, Message, Sink, Target, Window, find_memory, never, take_target
 from btard.net.traffic import Traffic
 
 SILENCE_SECONDS = 45.0  # a peer that wrote nothing for so long is gone: three pings
@@ -85,15 +86,18 @@ class FrameReader:
         self._incoming: _Incoming | None = None
         self._frame_deadline = self._bulk_deadline = float("inf")
 
-    async def receive(self, sink: Sink) -> Message:
-        """See ``Link.receive``."""
+    async def receive(self, sink: Sink, find_pause: Callable[[], float] = never) -> Message:
+        """See ``Link.receive``, and ``Link.listen`` for the pauses: one after each frame but those of payloads."""
         while True:
             bulk = self._incoming
             # A thread waits for what is not here: it is lent only where there is a frame for it to begin with.
             if bulk and bulk.is_large and not self._parts and (await self._wait_frame())[0] is FrameType.DATA:
                 message = await self._drain(bulk)
             else:
-                message = self._take_frame(*await self._read_frame(), sink)
+                frame_type, header, body = await self._read_frame()
+                message = self._take_frame(frame_type, header, body, sink)
+                if frame_type is not FrameType.DATA and (pause_s := find_pause()):
+                    await trio.sleep(pause_s)
             if message is not None:
                 return message
 

@@ -52,6 +52,11 @@ def refuse_bulk(kind: int, head: bytes, size: int) -> None:
     """Be the sink that wants no bulk message."""
 
 
+def never() -> float:
+    """Be the pace of whoever may send as much as it likes: no pause."""
+    return 0.0
+
+
 class Link(Protocol):
     """An authenticated, ordered connection to one peer.
 
@@ -89,8 +94,13 @@ class Link(Protocol):
             RemoteProtocolError: the peer broke the rules of the link.
         """
 
-    async def listen(self, sink: Sink, take: Callable[[Message], None]) -> NoReturn:
+    async def listen(
+        self, sink: Sink, take: Callable[[Message], None], find_pause: Callable[[], float] = never
+    ) -> NoReturn:
         """Be ``receive`` over and over, and pass every message to ``take``, in the context of the calling task.
+
+        ``find_pause`` is asked with everything that comes, but for a payload's bytes, how many seconds later what
+        follows may be read; so long it stays with the sender. What comes through memory does not wait.
 
         Raises:
             ConnectionLost: the link is gone.

@@ -11,7 +11,7 @@ from btard.errors import ConnectionLost, Unreachable
 from btard.identity import Identity, PeerId, short
 from btard.net.address import Address
 from btard.net.frames import compute_bulk_size, compute_control_size
-from btard.net.link import Message, Sink, Window, check_message, find_memory, take_target
+from btard.net.link import Message, Sink, Window, check_message, find_memory, never, take_target
 from btard.net.pipe import Arrival, Courier, Pipe
 from btard.net.terms import Terms, check_terms
 from btard.net.traffic import Traffic
@@ -205,7 +205,9 @@ class MemoryLink:
             return wanted[0]
         raise ConnectionLost(f"{short(self.peer)} closed the link")
 
-    async def listen(self, sink: Sink, take: Callable[[Message], None]) -> NoReturn:
+    async def listen(
+        self, sink: Sink, take: Callable[[Message], None], find_pause: Callable[[], float] = never
+    ) -> NoReturn:
         """See ``Link.listen``."""
         await self._incoming.listen(partial(self._accept, sink, take))
         raise ConnectionLost(f"{short(self.peer)} closed the link")

@@ -20,6 +20,7 @@ from btard.net.address import find_origin
 from btard.net.handlers import BulkHandler, Handlers
 from btard.net.link import MAX_CONTROL, Link, Message, Target
 from btard.net.outbox import BulkItem, Outbox, Writer
+from btard.net.pace import Pace
 from btard.net.requests import (
     REQUEST_OVERHEAD,
     AnswerSink,
@@ -50,6 +51,8 @@ class Limits:
     requests: int = 64  # requests to a peer without an answer
     answers: int = 64  # requests of a peer being answered
     stranger_answers: int = 4  # requests of a stranger being answered
+    stranger_frames_per_s: float = 64.0  # frames of a stranger that are no payload; the rest waits on its side
+    stranger_frames_at_once: int = 512
 
 
 @dataclass(eq=False)
@@ -89,6 +92,7 @@ class Session:
         self._requests = OpenRequests()
         self._request_slots = trio.Semaphore(limits.requests)
         self._bulk_slots = trio.Semaphore(limits.bulk_waiting)
+        self._pace = Pace(limits.stranger_frames_per_s, limits.stranger_frames_at_once)
         self._answering = 0
         self._lanes: list[_Lane] = []
         self._kept: _Lane | None = None
@@ -240,7 +244,15 @@ class Session:
     # --- reading
 
     async def _read(self, lane: _Lane) -> None:
-        await lane.link.listen(partial(self._choose_target, lane), partial(self._take, lane))
+        await lane.link.listen(partial(self._choose_target, lane), partial(self._take, lane), self._find_pause)
+
+    def _find_pause(self) -> float:
+        """The seconds for which what the peer sends next may wait: a stranger's frames come at a pace."""
+        if self.is_dialled or not self._is_stranger(self.peer):
+            return 0.0
+        now = self._clock.current_time()
+        self._pace.count(None, now)
+        return self._pace.find_wait(None, now)
 
     def _take(self, lane: _Lane, message: Message) -> None:
         self.last_heard = self._clock.current_time()

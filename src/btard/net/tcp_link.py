@@ -11,7 +11,7 @@ from btard.net.eager_socket import EagerSocket
 from btard.net.frame_reader import FrameReader
 from btard.net.frame_writer import FrameWriter
 from btard.net.frames import FrameKey, FrameType
-from btard.net.link import Message, Sink, check_message
+from btard.net.link import Message, Sink, check_message, never
 from btard.net.traffic import Traffic
 
 PING_SECONDS = 15.0  # we write at least this often
@@ -74,16 +74,21 @@ class TcpLink:
 
     async def receive(self, sink: Sink) -> Message:
         """See ``Link.receive``."""
+        return await self._receive(sink, never)
+
+    async def listen(
+        self, sink: Sink, take: Callable[[Message], None], find_pause: Callable[[], float] = never
+    ) -> NoReturn:
+        """See ``Link.listen``."""
+        while True:
+            take(await self._receive(sink, find_pause))
+
+    async def _receive(self, sink: Sink, find_pause: Callable[[], float]) -> Message:
         try:
-            return await self._reader.receive(sink)
+            return await self._reader.receive(sink, find_pause)
         except RemoteProtocolError as error:
             error.peer = self.peer
             raise
-
-    async def listen(self, sink: Sink, take: Callable[[Message], None]) -> NoReturn:
-        """See ``Link.listen``."""
-        while True:
-            take(await self.receive(sink))
 
     def drop_bulk(self, target: memoryview | None) -> None:
         """See ``Link.drop_bulk``."""
