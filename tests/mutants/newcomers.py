@@ -108,6 +108,22 @@ NEWCOMERS = (
         "tests/net/test_arrivals.py",
     ),
     mutant(
+        "answer with a ledger that is closed",
+        "design 9",
+        "swarm/peer.py",
+        "async with hub.lent(), trio.open_nursery() as nursery:",
+        "async with trio.open_nursery() as nursery:",
+        "tests/swarm/test_ending.py",
+    ),
+    mutant(
+        "end while something is still being answered",
+        "design 9",
+        "net/session.py",
+        "while self._answers:",
+        "while not self._answers:",
+        "tests/net/test_lending.py",
+    ),
+    mutant(
         "read strangers' frames as fast as they come",
         "record 11",
         "net/session.py",

@@ -1,8 +1,9 @@
 """What is done with messages, by kind; the parts of a peer put themselves there as they come to life."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import trio
 
@@ -58,3 +59,15 @@ class Handlers:
     on_control: dict[int, ControlHandler] = field(default_factory=dict)
     bulk: dict[int, BulkHandler] = field(default_factory=dict)
     serve: RequestHandlers = field(default_factory=RequestHandlers)
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Have the same handlers afterwards as now."""
+        tables: tuple[dict[int, Any], ...] = self.on_control, self.bulk, self.serve
+        before = [dict(table) for table in tables]
+        try:
+            yield
+        finally:
+            for table, kept in zip(tables, before, strict=True):
+                table.clear()
+                table.update(kept)

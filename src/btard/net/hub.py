@@ -1,6 +1,7 @@
 """The hub: a peer's links to all the others, and the one place where their messages meet the protocol."""
 
-from collections.abc import Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
 
 import structlog
 import trio
@@ -35,6 +36,7 @@ class Hub:
         self._limits = limits or Limits()
         self._handlers = Handlers()
         self._sessions: dict[PeerId, Session] = {}
+        self._running = dict[Session, None]()  # those that end have tasks for a little longer
         self._favours: list[Callable[[PeerId], bool]] = []
         self._dialling: dict[Address, trio.Lock] = {}
         self._changed, self._lost = trio.lowlevel.ParkingLot(), trio.lowlevel.ParkingLot()
@@ -95,6 +97,19 @@ class Hub:
         """Return once there is no link to ``peer``."""
         while peer in self._sessions:
             await self._lost.park()
+
+    @asynccontextmanager
+    async def lent(self) -> AsyncIterator[None]:
+        """Let a run put its handlers here: afterwards they are gone, and none of them is at work for anybody."""
+        told = self.on_connected, self.on_lost
+        try:
+            with self._handlers.lent():
+                yield
+        finally:
+            self.on_connected, self.on_lost = told
+            with trio.CancelScope(shield=True):
+                for session in list(self._running):
+                    await session.give_up_answers()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Accept links and serve all of them, until cancelled; every link is closed then."""
@@ -169,9 +184,16 @@ class Hub:
         session.adopt(link, is_ours=is_ours)
         self._sessions[link.peer] = session
         log.info("a link was made", peer=short(link.peer), dialled=is_ours)
-        nursery.start_soon(session.run)
+        self._running[session] = None
+        nursery.start_soon(self._live, session)
         self.on_connected(link.peer)
         self._changed.unpark_all()
+
+    async def _live(self, session: Session) -> None:
+        try:
+            await session.run()
+        finally:
+            del self._running[session]
 
     def _forget(self, session: Session) -> None:
         del self._sessions[session.peer]

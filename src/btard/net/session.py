@@ -93,7 +93,8 @@ class Session:
         self._request_slots = trio.Semaphore(limits.requests)
         self._bulk_slots = trio.Semaphore(limits.bulk_waiting)
         self._pace = Pace(limits.stranger_frames_per_s, limits.stranger_frames_at_once)
-        self._answering = 0
+        self._answers = set[trio.CancelScope]()
+        self._answered = trio.lowlevel.ParkingLot()
         self._lanes: list[_Lane] = []
         self._kept: _Lane | None = None
         self._nursery: trio.Nursery | None = None
@@ -315,25 +316,38 @@ class Session:
         number, kind, body = decode_request(head)
         limits = self._limits
         most = limits.stranger_answers if self._is_stranger(self.peer) else limits.answers
-        if self._answering >= most or self._nursery is None:
-            log.debug("a request was dropped", peer=short(self.peer), kind=kind, answering=self._answering)
+        if len(self._answers) >= most or self._nursery is None:
+            log.debug("a request was dropped", peer=short(self.peer), kind=kind, answering=len(self._answers))
             return
-        self._answering += 1
-        self._nursery.start_soon(self._answer, kind, number, body)
+        scope = trio.CancelScope()
+        self._answers.add(scope)
+        self._nursery.start_soon(self._answer, scope, kind, number, body)
 
-    async def _answer(self, kind: int, number: int, body: bytes) -> None:
+    async def _answer(self, scope: trio.CancelScope, kind: int, number: int, body: bytes) -> None:
         try:
-            handler = await self._handlers.serve.find(kind)
-            if handler is None:
-                log.debug("a request of unknown kind was dropped", peer=short(self.peer), kind=kind)
-                return
-            answer, payload = await handler(self.peer, body)
-            head = encode_answer(number, answer)
-            if payload is None:
-                self.send(ANSWER, head)
-            else:
-                await self.send_bulk(ANSWER, head, payload)
+            with scope:
+                await self._try_answer(kind, number, body)
         except RemoteProtocolError as error:
             self.close(str(error))
         finally:
-            self._answering -= 1
+            self._answers.remove(scope)
+            self._answered.unpark_all()
+
+    async def _try_answer(self, kind: int, number: int, body: bytes) -> None:
+        handler = await self._handlers.serve.find(kind)
+        if handler is None:
+            log.debug("a request of unknown kind was dropped", peer=short(self.peer), kind=kind)
+            return
+        answer, payload = await handler(self.peer, body)
+        head = encode_answer(number, answer)
+        if payload is None:
+            self.send(ANSWER, head)
+        else:
+            await self.send_bulk(ANSWER, head, payload)
+
+    async def give_up_answers(self) -> None:
+        """Return once nothing is being answered any more: the peer gets no answer to what it asked so far."""
+        for scope in self._answers:
+            scope.cancel()
+        while self._answers:
+            await self._answered.park()

@@ -54,7 +54,7 @@ async def run_peer(member: Membership, hub: Hub, directory: Directory) -> State:
     """
     with open_ledger(member) as ledger:
         try:
-            async with trio.open_nursery() as nursery:
+            async with hub.lent(), trio.open_nursery() as nursery:
                 state = await _take_part(member, hub, directory, ledger, nursery)
                 nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
