@@ -24,8 +24,8 @@ class Hub:
     Kinds are 0 to 253, separate for control, bulk and requests; messages of kinds without a handler are dropped.
 
     Whoever we neither dialled nor favour is a stranger: strangers have ``Limits.strangers`` places among
-    themselves, where the least active one of the origin that has most gives way to a newcomer, and are answered
-    less. So however many they are, there is room for everybody else.
+    themselves, where the least active one of the origin that has most gives way to a newcomer, are answered less and
+    read at a pace. So however many they are, there is room for everybody else.
     """
 
     def __init__(self, transport: Transport, me: PeerId, limits: Limits | None = None) -> None:
