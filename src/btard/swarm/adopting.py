@@ -72,7 +72,7 @@ class Adopting:
     def _receive(self, body: bytes) -> None:
         """Keep a settlement that another member has come to, if it holds and belongs to our attempt."""
         place = self._broadcast.place
-        settlement = open_settlement(self._config, place.roster, place.attempt, body)
+        settlement = open_settlement(self._config, place.roster, place.attempt, body, self._broadcast.board.of)
         if settlement and self.decision is None and self._is_news(settlement):
             self._relayed = self._relayed or settlement
             self._broadcast.board.call()
@@ -97,7 +97,7 @@ class Adopting:
         views = [view.payload for view in settlement.views.values() if isinstance(view.payload, View)]
         self.lay_aside(settlement)
         self._newest = settlement.stage.attempt, encode(settlement.proof)
-        self._broadcast.tell_certificate(self._newest[1])
+        self._tell(settlement, self._newest[1])
         ours = {item.culprit: item for item in self._broadcast.board.equivocations()}
         proofs = ours | {item.culprit: item for item in find_equivocations(self._config, views)}
         for peer in decision.banned:
@@ -111,6 +111,13 @@ class Adopting:
             self._broadcast.take(message)
         self.decision, self._decided_by = decision, settlement.digest
         return decision
+
+    def _tell(self, settlement: Settlement, proof: bytes) -> None:
+        """Show everyone by what we go on; those who voted for it the ballots alone, which are a seventh of it."""
+        voters = {vote.sender for vote in settlement.votes} if settlement.is_certificate else set()
+        ballots = encode(settlement.ballots) if voters else b""
+        for peer in self._broadcast.others:
+            self._broadcast.tell_certificate(peer, ballots if peer in voters else proof)
 
     def _depart(self, decision: Decision, peer: PeerId, cause: Cause, proof: AnyProof) -> None:
         kind = DepartureKind.BAN if cause is Cause.EQUIVOCATION else DepartureKind.REMOVAL

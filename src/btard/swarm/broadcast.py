@@ -160,11 +160,10 @@ class Broadcast:
             if message.sender not in {peer, self.me}:
                 self._hub.send(peer, Kind.MESSAGE, message.envelope)
 
-    def tell_certificate(self, body: bytes) -> None:
-        """Send all others the certificate by which we go on; one too large for a message is left to the next serial."""
-        for peer in self.others:
-            if len(body) <= MAX_CONTROL:
-                self._hub.send(peer, Kind.CERTIFICATE, body)
+    def tell_certificate(self, peer: PeerId, body: bytes) -> None:
+        """Send the certificate by which we go on; one too large for a message is left to the next serial."""
+        if len(body) <= MAX_CONTROL:
+            self._hub.send(peer, Kind.CERTIFICATE, body)
 
     def show_current(self, peers: Collection[PeerId]) -> None:
         """Pass on the messages of the stage that we came through last, to members that may lack one of them."""

@@ -5,7 +5,7 @@ Everything here is a function of signed messages: a member that took part, one t
 later come to the same decision.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -34,6 +34,11 @@ from btard.wire import decode, open_message
 log = structlog.get_logger(__name__)
 
 Messages = Mapping[PeerId, SignedMessage]
+
+
+def hold_nothing(_stage: Stage) -> Messages:
+    """Be somebody who was not there."""
+    return {}
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,11 @@ class Settlement:
         return digest(Context.VIEWS, compute_views_digest(self.views), *self.unvoted, *self.split)
 
     @property
+    def ballots(self) -> CertificateProof:
+        """A certificate as it is told to those who voted: whoever signed such a ballot holds the views."""
+        return CertificateProof(tuple(vote.envelope for vote in self.votes), ())
+
+    @property
     def proof(self) -> CertificateProof | ConclusionProof:
         """What the ledger keeps and others are told."""
         views = tuple(self.views[peer].envelope for peer in sorted(self.views))
@@ -100,8 +110,12 @@ def settle_by_conclusions(roster: Roster, conclusions: Messages, views: Messages
     return Settlement(views, unvoted, split, found[1])
 
 
-def open_settlement(config: RunConfig, roster: Roster, attempt: int, body: bytes) -> Settlement | None:
+def open_settlement(
+    config: RunConfig, roster: Roster, attempt: int, body: bytes, held: Callable[[Stage], Messages] = hold_nothing
+) -> Settlement | None:
     """Return the settlement that another member shows, or None if it proves nothing to this roster in this attempt.
+
+    Ballots may come without views, to who signed an equal one: they are among those of their stage that are ``held``.
 
     Raises:
         RemoteProtocolError: malformed, or a bad signature.
@@ -119,8 +133,11 @@ def open_settlement(config: RunConfig, roster: Roster, attempt: int, body: bytes
     if len(serials) != 1:
         return None
     stage = Stage(0, attempt, phase, serials.pop())
+    viewing = stage._replace(phase=Phase.VIEW)
+    if not views:
+        views = {peer: view for peer, view in held(viewing).items() if belongs(view, roster, viewing)}
     is_ours = all(belongs(vote, roster, stage) for vote in votes.values())
-    if not is_ours or not all(belongs(view, roster, stage._replace(phase=Phase.VIEW)) for view in views.values()):
+    if not is_ours or not all(belongs(view, roster, viewing) for view in views.values()):
         return None
     return (settle_by_ballots if phase is Phase.BALLOT else settle_by_conclusions)(roster, votes, views)
 
