@@ -119,8 +119,8 @@ NEWCOMERS = (
         "end while something is still being answered",
         "design 9",
         "net/session.py",
-        "while self._answers:",
-        "while not self._answers:",
+        "while asked & self._answers:",
+        "while not asked:",
         "tests/net/test_lending.py",
     ),
     mutant(

@@ -22,6 +22,7 @@ async def test_what_is_lent_to_a_run_ends_with_it(open_hub, nursery, *, is_lost)
         try:
             await trio.sleep_forever()
         finally:
+            nursery.start_soon(ask)  # once more, of whom no handler is left
             with trio.CancelScope(shield=True):
                 await trio.testing.wait_all_tasks_blocked()
             at_work = False
@@ -39,9 +40,11 @@ async def test_what_is_lent_to_a_run_ends_with_it(open_hub, nursery, *, is_lost)
         two.on_connected = two.on_lost = lambda peer: None
         nursery.start_soon(ask)
         await begun.wait()
+        ended = trio.current_time()
         if is_lost:
             two.close(one.me, "for example")
     assert not at_work
+    assert trio.current_time() - ended < 5  # a question without a handler waits for one longer than that
     assert (two.serve, two.on_control, two.on_connected) == ({2: answer}, {}, told)
     if not is_lost:
         assert (await one.request(two.me, 2, b"still here", timeout_s=5)).head == b"still here"

@@ -346,8 +346,9 @@ class Session:
             await self.send_bulk(ANSWER, head, payload)
 
     async def give_up_answers(self) -> None:
-        """Return once nothing is being answered any more: the peer gets no answer to what it asked so far."""
-        for scope in self._answers:
+        """Return once what the peer asked so far is being answered no more; what it asks meanwhile waits for nobody."""
+        asked = set(self._answers)
+        for scope in asked:
             scope.cancel()
-        while self._answers:
+        while asked & self._answers:
             await self._answered.park()

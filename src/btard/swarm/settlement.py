@@ -134,7 +134,7 @@ def open_settlement(
         return None
     stage = Stage(0, attempt, phase, serials.pop())
     viewing = stage._replace(phase=Phase.VIEW)
-    if not views:
+    if phase is Phase.BALLOT and not views:
         views = {peer: view for peer, view in held(viewing).items() if belongs(view, roster, viewing)}
     is_ours = all(belongs(vote, roster, stage) for vote in votes.values())
     if not is_ours or not all(belongs(view, roster, viewing) for view in views.values()):
