@@ -3,6 +3,7 @@
 from tests.mutants.mutant import mutant
 
 RULES, HOSTILE = "tests/rules/test_admission.py", "tests/swarm/test_hostile_joining.py"
+CHARGES = "tests/rules/test_charges.py"
 STEPPING = "tests/swarm/test_stepping.py"
 
 ADMITTING = (
@@ -65,10 +66,10 @@ ADMITTING = (
     mutant(
         "let anybody charge a candidate",
         "design section 6",
-        "rules/admission.py",
-        "if check.work.candidate in charged.get(check.checker, ())",
-        "if any(check.work.candidate in item for item in charged.values())",
-        RULES,
+        "rules/charges.py",
+        "and check.work.candidate in charged.get(check.checker, ())",
+        "and any(check.work.candidate in item for item in charged.values())",
+        CHARGES,
     ),
     mutant(
         "find an idle candidate's sample true",
@@ -81,10 +82,50 @@ ADMITTING = (
     mutant(
         "ban a checker whose charge some could not redo",
         "design section 6",
-        "rules/disputes.py",
-        "payer = None if dispute.kind is DisputeKind.SAMPLE else dispute.accuser",
-        "payer = dispute.accuser",
-        "tests/rules/test_disputes.py",
+        "rules/charges.py",
+        "if findings[Finding.TRUE] >= electorate.majority:",
+        "if findings[Finding.FALSE] < electorate.majority:",
+        CHARGES,
+    ),
+    mutant(
+        "let newcomers answer charges that are older than they",
+        "design section 6",
+        "rules/charges.py",
+        "if message.sender in electorate and isinstance",
+        "if isinstance",
+        CHARGES,
+    ),
+    mutant(
+        "count a CONFIRM that leaves a charge unanswered",
+        "record 22",
+        "rules/validity.py",
+        "if [(item.candidate, item.checker) for item in confirm.answers] != list(charges):",
+        "if len(confirm.answers) > len(charges):",
+        "tests/rules/test_validity.py",
+    ),
+    mutant(
+        "keep the ban of a candidate whose round is run again",
+        "record 22",
+        "swarm/ledger.py",
+        "self._forget_sealed_departures(seal.round)",
+        "pass",
+        "tests/swarm/test_ledger.py",
+    ),
+    mutant(
+        "run a round again with the bans of the seal that is taken back",
+        "record 22",
+        "swarm/rounds.py",
+        "banned = self._work.banned | set(change.banned)",
+        "banned = work.banned | set(change.banned)",
+        "tests/swarm/test_charging.py",
+    ),
+    mutant(
+        "let a member stay that charged falsely",
+        "record 22",
+        "swarm/round.py",
+        "    await part_with_losers(services, work)\n",
+        "",
+        "tests/swarm/test_joining.py",
     ),
     mutant(
         "believe a place from half of the members",

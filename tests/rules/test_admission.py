@@ -10,7 +10,6 @@ from tests.rules.build import make_config, make_peers, make_roster, make_transcr
 
 from btard.identity import JoinTicket, PeerId
 from btard.rules.admission import (
-    Check,
     Work,
     choose_quoted,
     compute_skipping_odds,
@@ -18,7 +17,6 @@ from btard.rules.admission import (
     count_places,
     decide_admission,
     draw_checks,
-    find_charges,
     find_works,
     is_open,
     rank_ticket,
@@ -219,15 +217,6 @@ def test_checks_are_drawn_for_a_share_of_the_works_and_spread_over_the_roster():
     assert {check.checker for check in drawn} == set(MEMBERS)
     every = replace(CONFIG, check_rate=1.0)
     assert len(draw_checks(every, b"q" * 32, ROSTER, [work(ADA), work(BOB)])) == 2
-
-
-def test_only_the_drawn_member_charges():
-    """A charge by anybody else, or against anybody else, opens nothing."""
-    check = Check(MEMBERS[4], work(ADA))
-    charge = Quotes(charged=(ADA,))
-    assert find_charges(say({MEMBERS[4]: charge}), [check]) == (check,)
-    assert find_charges(say({MEMBERS[5]: charge}), [check]) == ()
-    assert find_charges(say({MEMBERS[4]: Quotes(charged=(BOB,))}), [check]) == ()
 
 
 def test_quoted_are_the_lowest_lots():

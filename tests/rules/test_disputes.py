@@ -15,7 +15,6 @@ A, B, C, D, E = ROSTER.members
 GRADIENT = Dispute(DisputeKind.GRADIENT, 7, accused=A, accuser=B)
 REPORT = Dispute(DisputeKind.REPORT, 7, accused=A, accuser=B, part=1)
 COLUMN = Dispute(DisputeKind.COLUMN, 7, accused=B, part=1)
-SAMPLE = Dispute(DisputeKind.SAMPLE, 7, accused=A, accuser=B)
 NOTHING = Opinion((), (), ())
 COMMITS, VOTES = Stage(8, 2, Phase.COMMIT), Stage(8, 2, Phase.VOTE)
 
@@ -36,18 +35,6 @@ TABLE = [
     ("report, the naming is wrong", REPORT, [NOTHING] * 5, (B,), ()),
     ("report, the namer publishes nothing", REPORT, [blame(silent=(B,))] * 5, (), (B,)),
     ("report, a minority calls the namer silent", REPORT, [blame(silent=(B,))] * 2 + [NOTHING] * 3, (B,), ()),
-    ("sample, it is false", SAMPLE, [blame(A, silent=(A,))] * 3, (A,), ()),
-    ("sample, it is true", SAMPLE, [blame(B)] * 3, (B,), ()),
-    ("sample, it is true for two of five, and three cannot say", SAMPLE, [blame(B)] * 2 + [NOTHING] * 3, (), ()),
-    ("sample, another machine's", SAMPLE, [blame(silent=(A,))] * 3, (), (A,)),
-    (
-        "sample, false for two and different for one",
-        SAMPLE,
-        [blame(A, silent=(A,))] * 2 + [blame(silent=(A,))],
-        (),
-        (A,),
-    ),
-    ("sample, nobody can say", SAMPLE, [NOTHING] * 5, (), ()),
     ("column, the aggregate is wrong", COLUMN, [blame(B)] * 5, (B,), ()),
     ("column, two reports are false", COLUMN, [blame(C, D)] * 5, (C, D), ()),
     ("column, aggregator and liar together", COLUMN, [blame(B, C)] * 5, (B, C), ()),

@@ -10,11 +10,13 @@ from tests.rules.build import make_message, make_peers
 from btard.rules import validity
 from btard.rules.messages import (
     Aggregate,
+    Answer,
     AnyPayload,
     Attest,
     Check,
     Commit,
     Confirm,
+    Finding,
     Opinion,
     Phase,
     Publish,
@@ -48,7 +50,7 @@ def is_valid(payload: AnyPayload, **facts: object) -> bool:
         Aggregate: lambda: validity.is_valid_aggregate(message, contributors),
         Reveal: lambda: validity.is_valid_reveal(message, 3),
         Check: lambda: validity.is_valid_check(message, contributors, 3, 2),
-        Confirm: lambda: validity.is_valid_confirm(message, contributors),
+        Confirm: lambda: validity.is_valid_confirm(message, contributors, facts.get("charges", ())),  # type: ignore[arg-type]
         Attest: lambda: validity.is_valid_attest(message, 2),
         Vote: lambda: validity.is_valid_vote(message, 2),
     }[kind]()  # type: ignore[index]
@@ -63,6 +65,7 @@ class Case:
     sender: bytes = A
     validators: tuple[bytes, ...] = ()
     is_closing: bool = False
+    charges: tuple[tuple[bytes, bytes], ...] = ()
 
     def __str__(self) -> str:
         return f"{self.payload}"[:60]
@@ -74,6 +77,7 @@ def change(payload: AnyPayload, **fields: object) -> AnyPayload:
 
 
 OPINION = Opinion((), (), ())
+ANSWER, OTHER = Answer(D, B, Finding.TRUE), Answer(C, A, Finding.UNKNOWN)
 CASES = (
     Case(COMMIT, True),
     Case(change(COMMIT, overflow=True), True),
@@ -115,6 +119,14 @@ CASES = (
     Case(Confirm(N, (C, B)), False),
     Case(Confirm(N, (A,)), False),
     Case(Confirm(N, (D,)), False),
+    Case(Confirm(N, (), (ANSWER,)), False),  # to what nobody asked
+    Case(Confirm(N, (), (ANSWER,)), True, charges=((D, B),)),
+    Case(Confirm(N, ()), False, charges=((D, B),)),
+    Case(Confirm(N, (), (ANSWER,) * 2), False, charges=((D, B),)),
+    Case(Confirm(N, (), (ANSWER,)), False, charges=((D, C),)),
+    Case(Confirm(N, (), (ANSWER, OTHER)), False, charges=((D, B), (C, B))),
+    Case(Confirm(N, (), (OTHER, ANSWER)), False, charges=((D, B), (C, A))),  # in order
+    Case(Confirm(N, (), (ANSWER, OTHER)), True, charges=((D, B), (C, A))),
     Case(Attest((True, False)), True),
     Case(Attest((True,)), False),
     Case(Attest((True,) * 3), False),
@@ -127,7 +139,9 @@ CASES = (
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_message_counts_or_not(case: Case) -> None:
     """Each condition of each phase, on both sides of it."""
-    found = is_valid(case.payload, sender=case.sender, validators=case.validators, is_closing=case.is_closing)
+    found = is_valid(
+        case.payload, sender=case.sender, validators=case.validators, is_closing=case.is_closing, charges=case.charges
+    )
     assert found is case.counts
 
 

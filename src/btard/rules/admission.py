@@ -119,16 +119,6 @@ def draw_checks(config: RunConfig, q: bytes, roster: Roster, works: Sequence[Wor
     )
 
 
-def find_charges(commits: Transcript, checks: Sequence[Check]) -> tuple[Check, ...]:
-    """Return the checks whose drawn member charges its candidate in ``commits``, in order of the draw."""
-    charged = {
-        message.sender: message.payload.quotes.charged
-        for message in commits.messages
-        if isinstance(message.payload, Commit)
-    }
-    return tuple(check for check in checks if check.work.candidate in charged.get(check.checker, ()))
-
-
 def decide_admission(
     config: RunConfig,
     seal: Seal,

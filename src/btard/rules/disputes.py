@@ -6,8 +6,7 @@ Rules of this file
 1. Which disputes open follows from agreed transcripts alone, in an order that all peers share.
 2. A verdict is a count over the agreed votes: conviction needs more than half of the roster.
 3. Somebody always pays: an accusation or naming that is not upheld costs its author its place,
-   so accusing is never free. Only a charge against a candidate costs nothing unless more than half find
-   the candidate's sample true: not all may be able to redo what it did three rounds ago.
+   so accusing is never free.
 """
 
 from collections.abc import Sequence
@@ -27,7 +26,6 @@ class DisputeKind(StrEnum):
     GRADIENT = "gradient"
     REPORT = "report"
     COLUMN = "column"
-    SAMPLE = "sample"
 
 
 @dataclass(frozen=True)
@@ -37,8 +35,7 @@ class Dispute:
     GRADIENT: did ``accused`` commit to its honest gradient and report on it truly? ``accuser`` is
     a validator. REPORT: is the accused's report on ``part`` what its slice gives? The accuser is
     that part's aggregator. COLUMN: is the aggregate of ``part`` right, and every report on it?
-    The accused is the aggregator, and nobody accuses. SAMPLE: is what the accused, a candidate, said of its
-    gradient in that round true? The accuser was drawn to redo it.
+    The accused is the aggregator, and nobody accuses.
     """
 
     kind: DisputeKind
@@ -102,7 +99,7 @@ def settle(dispute: Dispute, opinions: Sequence[Opinion], roster: Roster) -> Rul
         )
 
     banned, removed = upheld("guilty"), upheld("silent")
-    payer = None if dispute.kind is DisputeKind.SAMPLE else dispute.accuser
+    payer = dispute.accuser
     if payer is not None and dispute.accused not in banned and payer not in (*banned, *removed):
         banned = tuple(sorted({*banned, payer}))
     candidates = sorted({part for opinion in opinions for part in opinion.parts})

@@ -186,20 +186,11 @@ class MarksProof(Proof, frozen=True, tag=7):
 
 
 class ChargeProof(Proof, frozen=True, tag=9):
-    """By majority: the agreed votes about a candidate's sample of ``round``, which ``accuser`` was drawn to redo.
+    """By majority: CONFIRMs that answer the charge of ``checker`` against ``candidate``; each names what it answers."""
 
-    Charge ``index`` of those that the COMMITs make is the one described. ``reason`` is the digest of why earlier
-    attempts ended: hashed with the COMMITs it is what the publications follow.
-    """
-
-    round: Count
-    accused: Bytes32
-    accuser: OptionalDigest
-    index: Count
-    reason: OptionalDigest
-    commits: Envelopes
-    publications: Envelopes
-    votes: Envelopes
+    candidate: Bytes32
+    checker: Bytes32
+    confirms: Envelopes
 
 
 AnyProof = (

@@ -11,9 +11,9 @@ table of fields, sizes and reasons.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from functools import cached_property
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, get_args
 
 from msgspec import Meta, Struct
 
@@ -178,11 +178,29 @@ class Check(Payload, frozen=True, tag=4):
     nonce: Bytes32
 
 
+class Finding(StrEnum):
+    """What somebody who redid a candidate's gradient finds its sample to be; ``UNKNOWN`` where it could not."""
+
+    TRUE = "true"
+    DIFFERENT = "different"
+    FALSE = "false"
+    UNKNOWN = "unknown"
+
+
+class Answer(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """The sender's finding about the sample that ``checker`` charges ``candidate`` with."""
+
+    candidate: Bytes32
+    checker: Bytes32
+    finding: Finding
+
+
 class Confirm(Payload, frozen=True, tag=5):
-    """The nonce of the draw q of validators; reporters whose report on the sender's part is false."""
+    """The nonce of the draw q; whose report on the sender's part is false; answers to all charges, in order."""
 
     nonce: Bytes32
     named: Peers
+    answers: Annotated[tuple[Answer, ...], Meta(max_length=MAX_CANDIDATES)] = ()
 
 
 class Publish(Payload, frozen=True, tag=6):
@@ -312,22 +330,7 @@ AnyPayload = (
 )
 
 PAYLOAD_OF_PHASE: dict[Phase, type[Payload]] = {
-    Phase.HELLO: Hello,
-    Phase.COMMIT: Commit,
-    Phase.AGGREGATE: Aggregate,
-    Phase.REVEAL: Reveal,
-    Phase.CHECK: Check,
-    Phase.CONFIRM: Confirm,
-    Phase.PUBLISH: Publish,
-    Phase.ATTEST: Attest,
-    Phase.DISPUTE_PUBLISH: DisputePublish,
-    Phase.VOTE: Vote,
-    Phase.HALT: Halt,
-    Phase.VIEW: View,
-    Phase.BALLOT: Ballot,
-    Phase.AGREE: Agree,
-    Phase.RESUME: Resume,
-    Phase.CONCLUDE: Conclude,
+    Phase(kind.__struct_config__.tag): kind for kind in get_args(AnyPayload)
 }
 
 

@@ -7,7 +7,6 @@ there is no aggregate to hide from: to say what they give one needs the gradient
 """
 
 import math
-from enum import StrEnum
 
 import torch
 from torch import Tensor
@@ -17,18 +16,10 @@ from btard.robust import Directions, compute_report
 from btard.rules.checks import is_near_report, is_well_formed
 from btard.rules.config import RunConfig
 from btard.rules.judgement import read_committed
-from btard.rules.messages import Report
+from btard.rules.messages import Finding, Report
 
 GROSS = 0.1
 """A relative deviation beyond this is a lie; less, but beyond half the tolerance, is another kind of machine."""
-
-
-class Finding(StrEnum):
-    """What somebody who redid a gradient finds a sample of it to be."""
-
-    TRUE = "true"
-    DIFFERENT = "different"
-    FALSE = "false"
 
 
 def is_sample(config: RunConfig, report: Report) -> bool:

@@ -63,10 +63,14 @@ def is_valid_check(message: SignedMessage, contributors: Collection[PeerId], par
     return is_well_formed(check.reports, parts, projections)
 
 
-def is_valid_confirm(message: SignedMessage, contributors: Collection[PeerId]) -> bool:
-    """Only contributors are named, each once, and nobody names itself."""
+def is_valid_confirm(
+    message: SignedMessage, contributors: Collection[PeerId], charges: Sequence[tuple[PeerId, PeerId]] = ()
+) -> bool:
+    """Only contributors are named, each once, and nobody names itself; every charge is answered, in order."""
     confirm = message.payload
     if not isinstance(confirm, Confirm):
+        return False
+    if [(item.candidate, item.checker) for item in confirm.answers] != list(charges):
         return False
     named = confirm.named
     return not named or (_is_sorted(named) and set(named) <= set(contributors) and message.sender not in named)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from btard.identity import PeerId
 from btard.robust import compute_reports
+from btard.rules.charges import name_charges
 from btard.rules.checks import find_false_reports, find_loud_contributors, find_part_to_open
 from btard.rules.disputes import Dispute, DisputeKind, find_namings
 from btard.rules.draws import commit_to_nonce, derive_nonce
@@ -12,6 +13,7 @@ from btard.rules.messages import Check, Confirm, Phase, Report, Transcript
 from btard.rules.parts import Part
 from btard.rules.validity import is_valid_check, is_valid_confirm
 from btard.swarm.aggregation import ban_broken_reveals, read_column
+from btard.swarm.charging import answer_charges, find_open_charges
 from btard.swarm.services import Services
 from btard.swarm.settling import rule_on
 from btard.swarm.state import Work
@@ -60,18 +62,21 @@ def _report_on_column(services: Services, work: Work, part: Part) -> dict[PeerId
 
 
 async def confirm(services: Services, work: Work) -> Transcript:
-    """Toss the coin q; as aggregators, name the reports on our part that are false."""
+    """Toss the coin q; as aggregators, name the reports on our part that are false; answer charges."""
     assert work.checks is not None
     mine = work.part_of(services.me)
     false = tuple(p for p in find_false_reports(work.reports, work.column_reports, mine) if p != services.me)
     named = services.conduct.namings(work.round, false, work.contributors)
     nonce = derive_nonce(services.nonce_secret, services.slot(work, Phase.CONFIRM))
+    charges = find_open_charges(work)
+    answers = await answer_charges(services, work, charges)
+    contributors, names = work.contributors, name_charges(charges)
     confirms = await services.exchange.run(
         work,
         Phase.CONFIRM,
-        Confirm(nonce, tuple(sorted(named))),
-        wait_s=services.deadlines.check,
-        is_valid=lambda message: is_valid_confirm(message, work.contributors),
+        Confirm(nonce, tuple(sorted(named)), answers),
+        wait_s=services.deadlines.check + len(charges) * services.deadlines.compute_s,
+        is_valid=lambda message: is_valid_confirm(message, contributors, names),
     )
     work.confirms = confirms
     await ban_broken_reveals(services, work, work.checks, confirms)

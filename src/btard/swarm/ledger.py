@@ -139,8 +139,10 @@ class Ledger:
         row = self._database.execute(_FIND_MESSAGE, tuple(map(int, stage))).fetchone()
         return row and bytes(row[0])
 
-    def record_seal(self, seal: Seal) -> None:
+    def record_seal(self, seal: Seal, departures: Sequence[Departure] = ()) -> None:
         """Store the tuple of a finished round: the next one, or the newest anew while nobody has signed it.
+
+        ``departures`` of candidates stand and fall with it: no attempt begins by them.
 
         The first one is that of the genesis; after a line, that with which we became a member.
         On disk with the next message.
@@ -160,6 +162,15 @@ class Ledger:
                     message = f"seal {seal.round} is out of turn or signed already; {following} is next"
                     raise LocalProtocolError(message)
                 self._database.execute("REPLACE INTO seals VALUES (?, ?)", row)
+                self._forget_sealed_departures(seal.round)
+            for departure in departures:
+                self._insert_departure(departure)
+
+    def _forget_sealed_departures(self, round_number: int) -> None:
+        """Take back those of candidates in a round that was run again."""
+        for before in self.seals_from(round_number - 1, 1):
+            rows = [(round_number, item.peer) for item in before.candidates if before.round < round_number]
+            self._database.executemany("DELETE FROM departures WHERE round = ? AND peer = ?", rows)
 
     def _find_following(self, seal: Seal) -> int:
         """The round of the next seal, which may be any where we know a line and no seal yet."""
@@ -189,7 +200,6 @@ class Ledger:
         Raises:
             LocalProtocolError: a blob's name is not its digest, or the departure could not be read back.
         """
-        record = _encode_departure(departure)
         contents = {name: bytes(data) for name, data in (blobs or {}).items()}
         for name, data in contents.items():
             if digest(Context.EVIDENCE, data) != name:
@@ -197,8 +207,11 @@ class Ledger:
         with self._now:
             for name, data in contents.items():
                 self._store_blob(name, data)
-            row = (departure.round, departure.peer, departure.kind.value, record)
-            self._database.execute("INSERT OR IGNORE INTO departures VALUES (?, ?, ?, ?)", row)
+            self._insert_departure(departure)
+
+    def _insert_departure(self, departure: Departure) -> None:
+        row = (departure.round, departure.peer, departure.kind.value, _encode_departure(departure))
+        self._database.execute("INSERT OR IGNORE INTO departures VALUES (?, ?, ?, ?)", row)
 
     def _store_blob(self, name: bytes, data: bytes) -> None:
         if len(data) > SMALL_BLOB:

@@ -19,7 +19,7 @@ LEDGER_FILE = "ledger.sqlite3"
 LOCK_FILE = "lock"
 EVIDENCE_DIRECTORY = "evidence"
 UPDATES_DIRECTORY = "updates"
-FORMAT = b"btard ledger 5"
+FORMAT = b"btard ledger 6"
 TABLES = {
     "meta": "CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT",
     "messages": (

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import structlog
 
 from btard.identity import Context, digest, short
+from btard.rules.admission import Check
 from btard.rules.disputes import Dispute, DisputeKind
 from btard.rules.evidence import (
     AttestProof,
@@ -64,11 +65,9 @@ def prove_votes(work: Work, dispute: Dispute, index: int, hearing: Hearing) -> V
     )
 
 
-def prove_charge(work: Work, dispute: Dispute, index: int, hearing: Hearing) -> ChargeProof:
-    """Return the proof of what the votes on charge ``index`` against a candidate decided."""
-    transcripts = map(_envelopes, (hearing.asked, hearing.published, hearing.answers))
-    accuser = dispute.accuser or b""
-    return ChargeProof(dispute.round, dispute.accused, accuser, index, work.reason, *transcripts)
+def prove_charge(work: Work, charge: Check) -> ChargeProof:
+    """Return the proof of what the answers to a charge against a candidate decided."""
+    return ChargeProof(charge.work.candidate, charge.checker, _envelopes(work.confirms))
 
 
 def _show_confirms(work: Work, dispute: Dispute, confirms: Transcript) -> ConfirmOpening:

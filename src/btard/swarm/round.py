@@ -5,7 +5,7 @@ One round, top to bottom, in the order of the paper's Algorithm 1 (BTARD-SGD).
     AGGREGATE  slices are scattered; each aggregator reduces its part by CenteredClip and commits to it
     REVEAL     aggregates are gathered; the draw r fixes the directions of Verification 1
     CHECK      everyone reports projections and norms
-    CONFIRM    the draw q fixes who validates whom; aggregators name false reports
+    CONFIRM    the draw q fixes who validates whom; aggregators name false reports; charges are answered
     verify     Verifications 1 and 2; what they open is settled
     update     x_{t+1}
 
@@ -13,16 +13,20 @@ Whatever makes somebody leave raises NewAttempt: the round runs again, from AGGR
 who remain and under the same commitments. Every step below may therefore be entered again.
 """
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
+from btard.identity import PeerId
 from btard.rules.admission import Admission, decide_admission, draw_checks, find_works
 from btard.rules.admission import Work as CandidateWork
 from btard.rules.config import RunConfig
 from btard.rules.draws import combine_nonces, draw_round_validators
-from btard.rules.messages import Transcript
+from btard.rules.evidence import Departure, DepartureKind
 from btard.rules.seal import Seal
 from btard.rules.succession import roster_of
 from btard.swarm.aggregation import aggregate, reveal
+from btard.swarm.charging import find_sealed_departures, part_with_losers
 from btard.swarm.checking import Verified, check, confirm, verify
 from btard.swarm.committing import commit
 from btard.swarm.complaining import part_with_overmarked
@@ -54,6 +58,7 @@ async def run_round(services: Services, work: Work) -> State:
     await reveal(services, work)
     await check(services, work)
     confirms = await confirm(services, work)
+    await part_with_losers(services, work)
     verified = await verify(services, work, confirms)
     return await update(services, work, verified)
 
@@ -71,14 +76,16 @@ async def update(services: Services, work: Work, verified: Verified) -> State:
     config = services.config
     keep_update(services, work)
     q = combine_nonces(verified.confirms)
-    works, admission = admit(config, work)
+    departures = find_sealed_departures(work)
+    banned = work.banned | {PeerId(item.peer) for item in departures if item.kind is DepartureKind.BAN}
+    works, admission = admit(config, work, departures)
 
     def compute() -> tuple[Tensor, OptimizerState, Seal]:
         parameters, optimizer = _step(services, work)
-        return parameters, optimizer, build_seal(config, work, verified.confirms, q, parameters, optimizer, admission)
+        return parameters, optimizer, build_seal(config, work, q, parameters, optimizer, banned, admission)
 
     parameters, optimizer, seal = await services.compute.run(compute)
-    services.ledger.record_seal(seal)
+    services.ledger.record_seal(seal, departures)
     return State(
         round=work.round + 1,
         attempt=work.attempt,
@@ -88,7 +95,7 @@ async def update(services: Services, work: Work, verified: Verified) -> State:
         seal=seal,
         seal_digest=compute_seal_digest(seal),
         chain=work.chain,
-        banned=work.banned,
+        banned=banned,
         assignments=draw_round_validators(config, q, work.roster, work.contributors, verified.loud),
         exempt=verified.exempt,
         marks=work.next_marks.within(roster_of(seal)),
@@ -98,10 +105,12 @@ async def update(services: Services, work: Work, verified: Verified) -> State:
     )
 
 
-def admit(config: RunConfig, work: Work) -> tuple[tuple[CandidateWork, ...], Admission]:
+def admit(
+    config: RunConfig, work: Work, departures: Sequence[Departure]
+) -> tuple[tuple[CandidateWork, ...], Admission]:
     """Return what candidates have done, and who is on probation or a member by this round's COMMITs."""
     assert work.commits is not None
-    seal, gone = work.state.seal, work.banned | work.dismissed
+    seal, gone = work.state.seal, work.banned | work.dismissed | {PeerId(item.peer) for item in departures}
     works = find_works(config, seal, work.commits, work.roster)
     return works, decide_admission(config, seal, work.commits, work.roster, gone, works)
 
@@ -126,23 +135,24 @@ def _step(services: Services, work: Work) -> tuple[Tensor, OptimizerState]:
 def build_seal(
     config: RunConfig,
     work: Work,
-    confirms: Transcript,
     q: bytes,
     parameters: Tensor,
     optimizer: OptimizerState,
+    banned: frozenset[PeerId],
     admission: Admission,
 ) -> Seal:
     """Return the tuple that the members sign in their next COMMIT."""
+    assert work.confirms is not None
     is_full, root = work.round % config.state_interval == 0, compute_state_root(parameters, config.chunk_size)
     return Seal(
         run_id=config.run_id,
         round=work.round,
         attempt=work.attempt,
-        transcript=confirms.digest,
+        transcript=work.confirms.digest,
         state=root,
         full_state=compute_full_state_root(root, optimizer, config.chunk_size) if is_full else b"",
         roster=tuple(sorted((*work.roster.members, *admission.promoted))),
-        banned=tuple(sorted(work.banned)),
+        banned=tuple(sorted(banned)),
         previous=work.state.seal_digest,
         q=q,
         gradient_ms=work.state.seal.gradient_ms,

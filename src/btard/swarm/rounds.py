@@ -237,9 +237,9 @@ class Rounds:
         roster = Roster.of((*work.roster.without(change.leaving).members, *change.joined))
         if len(roster) < self._config.min_roster:
             raise Undecided(f"only {len(roster)} members are left, fewer than min_roster; the swarm stops")
-        self._work.dismissed |= {peer for peer in change.removed if peer not in self._work.state.roster}
         self._work.dismissed |= self._work.state.newcomers & {*change.removed}
-        self._work.begin_attempt(roster, work.banned | set(change.banned), work.attempt + 1, change.reason)
+        banned = self._work.banned | set(change.banned)  # not whoever left with the seal that is taken back
+        self._work.begin_attempt(roster, banned, work.attempt + 1, change.reason)
         self._move_to(self._work)
         self._broadcast.arriving = frozenset(self._work.awaited)
         if change.joined:

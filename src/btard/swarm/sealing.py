@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 from btard.errors import Undecided
 from btard.identity import PeerId
-from btard.rules.admission import find_charges
 from btard.rules.disputes import Dispute, DisputeKind, find_accusations
 from btard.rules.evidence import Cause, DepartureKind, StateProof
 from btard.rules.messages import Commit
 from btard.rules.seal import SealSignature, has_quorum
+from btard.swarm.charging import find_sealed_departures
 from btard.swarm.exchange import NewAttempt
 from btard.swarm.services import Services
 from btard.swarm.settling import rule_on
@@ -28,7 +28,7 @@ async def settle_previous(services: Services, work: Work) -> None:
         seal_previous(work, common)
         work.sealed = True
     await _part_with_strangers(services, work, common)
-    for disputes in (find_open_accusations(work), find_open_columns(work)[:1], find_open_charges(work)):
+    for disputes in (find_open_accusations(work), find_open_columns(work)[:1]):
         if disputes:
             await rule_on(services, work, disputes, serial=0)
 
@@ -47,22 +47,6 @@ def find_open_columns(work: Work) -> list[Dispute]:
     parts = [work.previous.parts[index] for index in work.reopen]
     columns = [Dispute(DisputeKind.COLUMN, work.previous.round, part.aggregator, part=part.index) for part in parts]
     return [dispute for dispute in columns if dispute not in work.settled]
-
-
-def find_open_charges(work: Work) -> list[Dispute]:
-    """Return the charges against candidates by those who were drawn to check them, unless settled by now.
-
-    Whoever is neither a candidate nor a member any more was dismissed, or has lapsed: one vote on it is enough.
-    """
-    assert work.commits is not None
-    seal, gone = work.state.seal, work.banned | work.dismissed
-    known = {*seal.roster, *(item.peer for item in seal.candidates)}
-    charges = [
-        Dispute(DisputeKind.SAMPLE, check.work.round, check.work.candidate, check.checker)
-        for check in find_charges(work.commits, work.state.due)
-        if check.work.candidate in known and check.work.candidate not in gone
-    ]
-    return [dispute for dispute in charges if dispute not in work.settled]
 
 
 async def part_with_leavers(services: Services, work: Work) -> None:
@@ -146,11 +130,14 @@ async def _part_with_strangers(services: Services, work: Work, common: bytes) ->
 def keep_signatures(services: Services, work: Work) -> None:
     """Write down the signatures over the previous round's seal; from now on that round is not run again.
 
-    Not before everyone is known to hold the COMMITs: until then a recovery may still resume that round.
+    Not before everyone is known to hold the COMMITs: until then a recovery may still resume that round. So only now is
+    it certain which candidates left with that seal.
     """
     if work.signatures:
         services.ledger.record_signatures(work.round - 1, work.signatures)
         work.signatures = ()
+        for departure in find_sealed_departures(work.previous) if work.previous is not None else ():
+            services.tell(departure)
 
 
 def _require_quorum(work: Work, signed: Sequence[SealSignature]) -> Sequence[SealSignature]:

@@ -130,4 +130,8 @@ class Services:
         """Write down why somebody leaves, before it takes effect."""
         departure = Departure(peer, work.round, work.attempt, kind, cause, proof)
         self.ledger.record_departure(departure, blobs)
-        self.observe(Departed(peer, work.round, work.attempt, kind, cause))
+        self.tell(departure)
+
+    def tell(self, item: Departure) -> None:
+        """Let whoever watches know of a departure that is written down."""
+        self.observe(Departed(PeerId(item.peer), item.round, item.attempt, item.kind, item.cause))

@@ -18,7 +18,7 @@ from btard.rules.parts import Part
 from btard.rules.validity import is_valid_vote
 from btard.swarm.events import DisputeOpened
 from btard.swarm.exchange import NewAttempt
-from btard.swarm.proving import Hearing, prove_charge, prove_column, prove_votes
+from btard.swarm.proving import Hearing, prove_column, prove_votes
 from btard.swarm.pulling import pull_slice, send_whole
 from btard.swarm.refetching import await_returning
 from btard.swarm.services import Services
@@ -118,8 +118,6 @@ async def _forward(services: Services, work: Work, subject: Work, part: Part, co
 
 async def form_opinion(services: Services, work: Work, dispute: Dispute) -> Opinion:
     """Look at a dispute with our own eyes; whoever cannot says nothing."""
-    if dispute.kind is DisputeKind.SAMPLE:
-        return await services.reception.judge(work.state, dispute)
     subject = _work_of(work, dispute)
     if subject is None:
         return Opinion((), (), ())
@@ -187,8 +185,6 @@ def judge(services: Services, subject: Work, column: Column, dispute: Dispute) -
 _CAUSES = {
     (DisputeKind.GRADIENT, True): Cause.FALSE_GRADIENT,
     (DisputeKind.GRADIENT, False): Cause.FALSE_ACCUSATION,
-    (DisputeKind.SAMPLE, True): Cause.FALSE_GRADIENT,
-    (DisputeKind.SAMPLE, False): Cause.FALSE_ACCUSATION,
     (DisputeKind.REPORT, True): Cause.FALSE_REPORT,
     (DisputeKind.REPORT, False): Cause.FALSE_NAMING,
 }
@@ -205,8 +201,7 @@ def name_cause(dispute: Dispute, peer: PeerId, false_parts: Sequence[int]) -> Ca
 
 def _record_ruling(services: Services, work: Work, ruling: Ruling, index: int, hearing: Hearing) -> None:
     dispute = ruling.dispute
-    prove = prove_charge if dispute.kind is DisputeKind.SAMPLE else prove_votes
-    by_majority = prove(work, dispute, index, hearing)
+    by_majority = prove_votes(work, dispute, index, hearing)
     for peer in ruling.banned:
         if peer in work.banned:
             continue  # convicted by an earlier dispute about the same lie
@@ -218,9 +213,8 @@ def _record_ruling(services: Services, work: Work, ruling: Ruling, index: int, h
         own = prove_column(services, subject, dispute) if subject else None
         proof, blobs = own or (by_majority, {})
         services.record(work, peer, DepartureKind.BAN, cause, proof, blobs)
-    cause = Cause.INCOMPATIBLE if dispute.kind is DisputeKind.SAMPLE else Cause.WITHHOLDING
     for peer in ruling.removed:
-        services.record(work, peer, DepartureKind.REMOVAL, cause, by_majority)
+        services.record(work, peer, DepartureKind.REMOVAL, Cause.WITHHOLDING, by_majority)
 
 
 def _is_right_as_we_see(services: Services, work: Work, dispute: Dispute) -> bool:

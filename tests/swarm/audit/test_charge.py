@@ -1,16 +1,15 @@
-"""Charges against candidates: the votes convict whom they should, and every forged variant is refused."""
+"""Charges against candidates: the answers convict whom they should, and every forged variant is refused."""
 
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from msgspec.structs import replace as alter
-from tests.swarm.audit.asking import NONE
 from tests.swarm.audit.world import World, collect, expect
 
-from btard.identity import Context, Identity, PeerId, digest
+from btard.identity import Identity, PeerId
 from btard.rules.evidence import Cause, ChargeProof, DepartureKind
-from btard.rules.messages import DisputePublish, Opinion, Phase, Quotes, Vote
+from btard.rules.messages import Answer, Confirm, Finding, Phase
 from btard.rules.seal import Candidate
 
 BAN, REMOVAL = DepartureKind.BAN, DepartureKind.REMOVAL
@@ -25,107 +24,98 @@ def build(make_world: Build) -> World:
     return world
 
 
-def charge(world: World, votes: int, opinion: Opinion, *, charged: tuple[PeerId, ...] = (CANDIDATE,)) -> ChargeProof:
-    """The last member charges the candidate; the first ``votes`` members hold ``opinion``."""
-    accuser = world.start.members[-1]
+def charge(world: World, answers: int, finding: Finding) -> ChargeProof:
+    """The last member charges the candidate; the first ``answers`` members find this, the others cannot say."""
+    checker, camp = world.start.members[-1], world.roster.members[:answers]
 
-    def commit(peer: PeerId) -> Any:
-        return alter(world.commit(peer, b"g" * 32), quotes=Quotes(charged=charged if peer == accuser else ()))
+    def confirm(peer: PeerId) -> Confirm:
+        said = finding if peer in camp else Finding.UNKNOWN
+        return Confirm(b"n" * 32, (), (Answer(CANDIDATE, checker, said),))
 
-    commits = world.say_all(Phase.COMMIT, commit)
-    asked = digest(Context.TRANSCRIPT, b"", commits.digest)
-    published = world.say_all(Phase.DISPUTE_PUBLISH, lambda peer: DisputePublish(), asked)
-    camp = world.roster.members[:votes]
-    cast = world.say_all(Phase.VOTE, lambda peer: Vote((opinion if peer in camp else NONE,)), published.digest)
-    shown = map(collect, (commits, published, cast))
-    return ChargeProof(1, CANDIDATE, accuser, 0, b"", *shown)
+    return ChargeProof(CANDIDATE, checker, collect(world.say_all(Phase.CONFIRM, confirm)))
 
 
-@pytest.mark.parametrize("votes", [3, 4])
-def test_more_than_half_ban_a_candidate_that_lied(make_world: Build, votes: int) -> None:
-    """Four of six votes ban, three do not."""
+@pytest.mark.parametrize("answers", [3, 4])
+def test_more_than_half_ban_a_candidate_that_lied(make_world: Build, answers: int) -> None:
+    """Four of six answers ban, three do not."""
     world = build(make_world)
-    proof = charge(world, votes, Opinion((CANDIDATE,), (CANDIDATE,), ()))
-    world.depart(CANDIDATE, BAN, Cause.FALSE_GRADIENT, proof)
-    expect(world, "" if votes == 4 else "do not convict")
+    world.depart(CANDIDATE, BAN, Cause.FALSE_GRADIENT, charge(world, answers, Finding.FALSE), restart=False)
+    world.seal()
+    expect(world, "" if answers == 4 else "convict nobody")
 
 
-@pytest.mark.parametrize("votes", [3, 4])
-def test_more_than_half_ban_whoever_charged_falsely(make_world: Build, votes: int) -> None:
+@pytest.mark.parametrize("answers", [3, 4])
+def test_more_than_half_ban_whoever_charged_falsely(make_world: Build, answers: int) -> None:
     """Not to be upheld is not enough: more than half must have found the sample true."""
     world = build(make_world)
     slanderer = world.start.members[-1]
-    world.depart(slanderer, BAN, Cause.FALSE_ACCUSATION, charge(world, votes, Opinion((slanderer,), (), ())))
-    expect(world, "" if votes == 4 else "do not convict")
+    world.depart(slanderer, BAN, Cause.FALSE_ACCUSATION, charge(world, answers, Finding.TRUE))
+    expect(world, "" if answers == 4 else "convict nobody")
 
 
-@pytest.mark.parametrize("votes", [3, 4])
-def test_more_than_half_remove_a_candidate_that_differs(make_world: Build, votes: int) -> None:
+@pytest.mark.parametrize("answers", [3, 4])
+def test_more_than_half_remove_a_candidate_that_differs(make_world: Build, answers: int) -> None:
     """Another kind of machine is no crime."""
     world = build(make_world)
-    proof = charge(world, votes, Opinion((), (CANDIDATE,), ()))
-    world.depart(CANDIDATE, REMOVAL, Cause.INCOMPATIBLE, proof)
-    expect(world, "" if votes == 4 else "do not convict")
-
-
-def test_charge_that_nobody_made_convicts_nobody(make_world: Build) -> None:
-    """The accuser's own COMMIT must name the candidate."""
-    world = build(make_world)
-    proof = charge(world, 6, Opinion((CANDIDATE,), (), ()), charged=())
-    world.depart(CANDIDATE, BAN, Cause.FALSE_GRADIENT, proof)
-    expect(world, "nobody made that charge")
+    world.depart(CANDIDATE, REMOVAL, Cause.INCOMPATIBLE, charge(world, answers, Finding.DIFFERENT))
+    expect(world, "" if answers == 4 else "convict nobody")
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"accuser": CANDIDATE}, "nobody made that charge"),
-        ({"accused": b"a" * 32}, "nobody made that charge"),
-        ({"index": 1}, "do not convict"),
-        ({"reason": b"r" * 32}, "other commitments than those shown"),
-        ({"commits": ()}, "holds no COMMIT"),
-        ({"publications": ()}, "holds no DISPUTE_PUBLISH"),
-        ({"votes": ()}, "holds no VOTE"),
+        ({"checker": CANDIDATE}, "convict nobody"),
+        ({"candidate": b"a" * 32}, "convict nobody"),
+        ({"confirms": ()}, "holds no CONFIRM"),
     ],
 )
 def test_forged_proof_is_refused(make_world: Build, changes: dict[str, Any], words: str) -> None:
     """One thing of it is another than what happened."""
     world = build(make_world)
-    proof = alter(charge(world, 6, Opinion((CANDIDATE,), (), ())), **changes)
+    proof = alter(charge(world, 6, Finding.FALSE), **changes)
     world.depart(CANDIDATE, BAN, Cause.FALSE_GRADIENT, proof)
     expect(world, words)
 
 
-def test_accuser_and_accused_cannot_be_swapped(make_world: Build) -> None:
-    """A proof that the candidate lied does not ban its checker."""
+def test_answers_of_another_attempt_prove_nothing(make_world: Build) -> None:
+    """A round that was run again is answered again."""
     world = build(make_world)
-    proof, accuser = charge(world, 6, Opinion((CANDIDATE,), (), ())), world.start.members[-1]
-    swapped = alter(proof, accused=accuser, accuser=CANDIDATE)
-    world.depart(accuser, BAN, Cause.FALSE_GRADIENT, swapped)
-    expect(world, "nobody made that charge")
+    proof = charge(world, 6, Finding.FALSE)
+    world.attempt += 1
+    world.depart(CANDIDATE, BAN, Cause.FALSE_GRADIENT, proof, restart=False)
+    world.seal()
+    expect(world, "of another round or attempt")
+
+
+def test_whoever_left_before_has_no_answer(make_world: Build) -> None:
+    """The CONFIRMs are those of the attempt's roster."""
+    world = build(make_world)
+    proof = charge(world, 6, Finding.FALSE)
+    leaver = world.start.members[1]
+    world.depart(leaver, DepartureKind.GOODBYE, Cause.GOODBYE, None)
+    world.depart(CANDIDATE, BAN, Cause.FALSE_GRADIENT, proof)
+    expect(world, "of another round or attempt")
 
 
 @pytest.mark.parametrize(
-    ("kind", "cause", "words"),
+    ("who", "kind", "cause"),
     [
-        (BAN, Cause.FALSE_ACCUSATION, "no proof of that cause"),
-        (BAN, Cause.FALSE_REPORT, "no proof of"),
-        (REMOVAL, Cause.WITHHOLDING, "no proof of"),
+        ("candidate", BAN, Cause.FALSE_ACCUSATION),
+        ("candidate", BAN, Cause.FALSE_REPORT),
+        ("candidate", REMOVAL, Cause.WITHHOLDING),
+        ("candidate", REMOVAL, Cause.INCOMPATIBLE),
+        ("checker", BAN, Cause.FALSE_GRADIENT),
+        ("checker", BAN, Cause.FALSE_ACCUSATION),
+        ("bystander", BAN, Cause.FALSE_GRADIENT),
     ],
 )
-def test_votes_prove_no_other_cause(make_world: Build, kind: DepartureKind, cause: Cause, words: str) -> None:
-    """Of a lie about a gradient a candidate is guilty, and of nothing else."""
+def test_answers_prove_nothing_else(make_world: Build, who: str, kind: DepartureKind, cause: Cause) -> None:
+    """Of a lie about its gradient the candidate is guilty, and nobody of anything else."""
     world = build(make_world)
-    world.depart(CANDIDATE, kind, cause, charge(world, 6, Opinion((CANDIDATE,), (CANDIDATE,), ())))
-    expect(world, words)
-
-
-def test_bystander_is_not_convicted_by_a_charge(make_world: Build) -> None:
-    """Votes against somebody whom the charge was not about come to nothing."""
-    world = build(make_world)
-    other = world.start.members[1]
-    world.depart(other, BAN, Cause.FALSE_GRADIENT, charge(world, 6, Opinion((other,), (), ())))
-    expect(world, "about somebody else")
+    members = world.start.members
+    peer = {"candidate": CANDIDATE, "checker": members[-1], "bystander": members[1]}[who]
+    world.depart(peer, kind, cause, charge(world, 6, Finding.FALSE))
+    expect(world, "no proof of" if cause in {Cause.FALSE_REPORT, Cause.WITHHOLDING} else "do not convict it of that")
 
 
 # --- seals with candidates ---

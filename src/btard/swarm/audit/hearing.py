@@ -3,20 +3,20 @@
 from collections.abc import Sequence
 
 from btard.identity import PeerId
+from btard.rules.charges import find_loss
 from btard.rules.disputes import Dispute, DisputeKind, settle
 from btard.rules.evidence import AttestProof, Cause, ChargeProof, Departure, DepartureKind, VoteProof
-from btard.rules.messages import Attest, Commit, Opinion, Phase, Transcript, Vote
+from btard.rules.messages import Attest, Opinion, Phase, Transcript, Vote
 from btard.rules.roster import Roster
 from btard.swarm.audit.chain import Chain
 from btard.swarm.audit.opening import (
     find_roster,
-    is_from,
     is_majority_certain,
     open_stage,
     require,
     require_roster,
 )
-from btard.swarm.audit.questions import find_complaints, find_disputes, open_charging
+from btard.swarm.audit.questions import find_complaints, find_disputes
 
 ACCUSED_OF = {
     DisputeKind.GRADIENT: {Cause.FALSE_GRADIENT, Cause.FALSE_REPORT},
@@ -36,14 +36,6 @@ BYSTANDER_OF = {
     DisputeKind.COLUMN: {Cause.FALSE_REPORT},
 }
 """For what others can: an opened column shows every contributor's report."""
-
-_CHARGED = {
-    (DepartureKind.BAN, True): ("guilty", Cause.FALSE_GRADIENT),
-    (DepartureKind.BAN, False): ("guilty", Cause.FALSE_ACCUSATION),
-    (DepartureKind.REMOVAL, True): ("silent", Cause.INCOMPATIBLE),
-    (DepartureKind.REMOVAL, False): ("silent", None),
-}
-"""In which list of a vote on a charge the departed is, by how it left and whether it was charged; and for what."""
 
 
 def check_votes(chain: Chain, departure: Departure, proof: VoteProof) -> None:
@@ -68,22 +60,17 @@ def check_votes(chain: Chain, departure: Departure, proof: VoteProof) -> None:
 
 
 def check_charge(chain: Chain, departure: Departure, proof: ChargeProof) -> None:
-    """Return if the agreed votes on a charge ban or remove the departed, for the cause given.
+    """Return if the agreed answers to a charge ban or remove the departed, for the cause given.
 
     Raises:
-        Unproven: they do not, or nobody made that charge.
+        Unproven: they do not, or it is about somebody else.
     """
-    votes, roster = _open_votes(chain, departure, proof.votes)
-    commits = open_charging(chain, votes, proof)
-    charge = commits[PeerId(proof.accuser)].payload if is_from(commits, proof.accuser) else None
-    require(isinstance(charge, Commit) and proof.accused in charge.quotes.charged, "nobody made that charge")
-    cast = [message.payload.opinions for message in votes.messages if isinstance(message.payload, Vote)]
-    opinions = [opinions[proof.index] for opinions in cast if proof.index < len(opinions)]
-    field, allowed = _CHARGED[departure.kind, departure.peer == proof.accused]
-    against = sum(departure.peer in getattr(opinion, field) for opinion in opinions)
-    require(against >= roster.majority, "the votes do not convict it")
-    require(departure.peer in {proof.accused, proof.accuser}, "the charge was about somebody else")
-    require(departure.cause is allowed, "it has no proof of that cause")
+    confirms, _ = _open_answers(chain, departure, proof.confirms, Phase.CONFIRM)
+    electorate = chain.electorate_in(departure.round, departure.attempt)
+    assert electorate is not None
+    loss = find_loss(confirms, proof.candidate, proof.checker, electorate)
+    require(loss is not None, "the answers convict nobody")
+    require(loss == (departure.peer, departure.kind, departure.cause), "the answers do not convict it of that")
 
 
 def _open_votes(chain: Chain, departure: Departure, envelopes: Sequence[bytes]) -> tuple[Transcript, Roster]:

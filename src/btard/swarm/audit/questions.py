@@ -15,7 +15,7 @@ from btard.rules.checks import find_loud_contributors, find_part_to_open, is_wel
 from btard.rules.complaints import Complaint, find_gather_complaints, find_scatter_complaints
 from btard.rules.disputes import Dispute, DisputeKind, find_accusations, find_namings
 from btard.rules.draws import Assignment, draw_round_validators
-from btard.rules.evidence import AttestProof, ChargeProof, CommitOpening, ConfirmOpening, VoteProof
+from btard.rules.evidence import AttestProof, CommitOpening, ConfirmOpening, VoteProof
 from btard.rules.marks import compute_marks_digest
 from btard.rules.messages import Aggregate, Check, Phase, Publish, Report, Stage, Transcript, Vote
 from btard.rules.parts import Part
@@ -99,17 +99,6 @@ def _open_members(chain: Chain, envelopes: Sequence[bytes], where: Stage, phase:
     require_roster(transcript, roster)
     require(len(transcript.messages) == len(roster), f"it lacks a member's {phase.name} message")
     return transcript
-
-
-def open_charging(chain: Chain, votes: Transcript, proof: ChargeProof) -> Transcript:
-    """Return the COMMITs that opened the charges which votes answer.
-
-    Raises:
-        Unproven: the proof shows others.
-    """
-    require(votes.stage.serial == 0, "the votes were cast after CONFIRM, not after COMMIT")
-    asked = _find_asked(chain, votes, proof.publications, Phase.DISPUTE_PUBLISH)
-    return _open_asking(chain, votes.stage, proof.commits, proof.reason, asked)
 
 
 def _open_asking(chain: Chain, stage: Stage, envelopes: Sequence[bytes], reason: bytes, asked: bytes) -> Transcript:

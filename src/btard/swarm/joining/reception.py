@@ -16,9 +16,8 @@ from btard.identity import JoinTicket, PeerId
 from btard.net import Hub
 from btard.rules.admission import Check, choose_quoted, is_open, rank_ticket
 from btard.rules.config import RunConfig
-from btard.rules.disputes import Dispute
-from btard.rules.messages import MAX_TICKETS, Opinion, Quotes, Report, Sample
-from btard.rules.sampling import Finding, is_sample, judge_sample
+from btard.rules.messages import MAX_TICKETS, Finding, Quotes, Report, Sample
+from btard.rules.sampling import is_sample, judge_sample
 from btard.swarm.compute import Compute
 from btard.swarm.conduct import Conduct
 from btard.swarm.frames import Kind, Receipt, SampleHead
@@ -208,21 +207,10 @@ class Reception:
         if charge:
             self._charged.add((work.round, work.candidate))
 
-    async def judge(self, state: State, dispute: Dispute) -> Opinion:
-        """Look at a charge with our own eyes: against the candidate, or against who charged it; or say nothing.
-
-        A gross lie is a ban; what another kind of machine may be is a removal without blame, and so is a lie for
-        which the votes for a ban do not suffice.
-        """
-        start = self._past.find(dispute.round)
-        claimed = next((item.work.report for item in state.due if item.work.candidate == dispute.accused), None)
-        if start is None or claimed is None or dispute.accuser is None:
-            return Opinion((), (), ())
-        own = await self._aside.run(lambda: start.sample(self._config, self._workload, dispute.accused))
-        match judge_sample(self._config, claimed, own, AGREE):
-            case Finding.TRUE:
-                return Opinion((dispute.accuser,), (), ())
-            case Finding.DIFFERENT:
-                return Opinion((), (dispute.accused,), ())
-            case Finding.FALSE:
-                return Opinion((dispute.accused,), (dispute.accused,), ())
+    async def judge(self, charge: Check) -> Finding:
+        """Look at a charge with our own eyes; whoever no longer has the x of that round cannot."""
+        start = self._past.find(charge.work.round)
+        if start is None:
+            return Finding.UNKNOWN
+        own = await self._aside.run(lambda: start.sample(self._config, self._workload, charge.work.candidate))
+        return judge_sample(self._config, charge.work.report, own, AGREE)

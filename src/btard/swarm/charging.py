@@ -1,0 +1,66 @@
+"""
+Charges against candidates, from the answers to what follows (design section 6, Joining 4).
+
+COMMITs charge, CONFIRMs answer: no message is sent for it. A member that loses leaves as by any ruling, with a new
+attempt. A candidate changes no roster by going, so it is written down with the seal that says so.
+"""
+
+from btard.identity import PeerId
+from btard.rules.admission import Check
+from btard.rules.charges import Loss, find_charges, settle_charges
+from btard.rules.evidence import Departure, DepartureKind
+from btard.rules.messages import Answer
+from btard.swarm.events import DisputeOpened
+from btard.swarm.exchange import NewAttempt
+from btard.swarm.proving import prove_charge
+from btard.swarm.services import Services
+from btard.swarm.state import Work
+
+
+def find_open_charges(work: Work) -> tuple[Check, ...]:
+    """Return the charges in a round's COMMITs against those who are candidates or members still."""
+    assert work.commits is not None
+    gone = work.banned | work.dismissed
+    candidates = {PeerId(item.peer) for item in work.state.seal.candidates} - gone
+    return find_charges(work.commits, work.state.due, candidates | {*work.roster.members})
+
+
+async def answer_charges(services: Services, work: Work, charges: tuple[Check, ...]) -> tuple[Answer, ...]:
+    """Redo every sample that somebody is charged with, and say what we find."""
+    for charge in charges:
+        services.observe(DisputeOpened("sample", charge.work.round, charge.work.candidate, charge.checker))
+    findings = [await services.reception.judge(charge) for charge in charges]
+    return tuple(
+        Answer(charge.work.candidate, charge.checker, finding)
+        for charge, finding in zip(charges, findings, strict=True)
+    )
+
+
+def find_losses(work: Work) -> tuple[Loss, ...]:
+    """Return who leaves by the answers: members first of all leave by a new attempt."""
+    assert work.confirms is not None
+    return settle_charges(find_open_charges(work), work.confirms, work.electorate)
+
+
+async def part_with_losers(services: Services, work: Work) -> None:
+    """Let members go that charged falsely, or were charged as candidates and are none any more.
+
+    Raises:
+        NewAttempt: somebody does.
+    """
+    losses = [loss for loss in find_losses(work) if loss.peer in work.roster]
+    if losses:
+        await services.exchange.agree(work, services.deadlines.check)
+        for loss in losses:
+            services.record(work, loss.peer, loss.kind, loss.cause, prove_charge(work, loss.charge))
+        banned = tuple(loss.peer for loss in losses if loss.kind is DepartureKind.BAN)
+        removed = tuple(loss.peer for loss in losses if loss.kind is DepartureKind.REMOVAL)
+        raise NewAttempt(work.round, work.chain, banned=banned, removed=removed)
+
+
+def find_sealed_departures(work: Work) -> tuple[Departure, ...]:
+    """Return the candidates that leave with this round's seal, and why."""
+    return tuple(
+        Departure(loss.peer, work.round, work.attempt, loss.kind, loss.cause, prove_charge(work, loss.charge))
+        for loss in find_losses(work)
+    )
