@@ -4,6 +4,14 @@ from tests.mutants.mutant import mutant
 
 NEWCOMERS = (
     mutant(
+        "tell strangers the line as it was",
+        "record 20",
+        "swarm/joining/telling_lineage.py",
+        "if self._said_of == newest else None",
+        "if self._said_of <= newest else None",
+        "tests/swarm/transfer/test_lineage.py",
+    ),
+    mutant(
         "dial a newcomer at a port of the system",
         "record 17",
         "training/checkup.py",

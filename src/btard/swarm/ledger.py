@@ -63,6 +63,8 @@ class Ledger:
     def __init__(self, directory: Path, lock: int, database: sqlite3.Connection) -> None:
         self._directory, self._lock, self._database = directory, lock, database
         self._now, self._lazily = Step(database, directory), Step(database, directory, is_lazy=True)
+        self.signings = 0
+        """How often signatures over seals were stored since the ledger was opened; an index reads no oftener."""
         self._heard: dict[int, set[bytes]] = {}  # by round
         self._known = set[bytes]()  # all of these
         # The database is asked about rounds up to this; what we have signed in later ones is remembered.
@@ -189,6 +191,7 @@ class Ledger:
         with self._lazily:
             if self._database.execute("SELECT 1 FROM seals WHERE round = ?", (round_number,)).fetchone() is None:
                 raise LocalProtocolError(f"signatures over seal {round_number}, which is not stored")
+            self.signings += 1
             rows = [(round_number, item.signer, item.signature) for item in signatures]
             self._database.executemany("INSERT OR IGNORE INTO signatures VALUES (?, ?, ?)", rows)
 
@@ -265,6 +268,7 @@ class Ledger:
     def record_line(self, line: Iterable[SignedTuple]) -> None:
         """Store the seals by which a newcomer came to know the run, from the genesis on, for those after us."""
         with self._now:
+            self.signings += 1
             rows = [(decode_seal(item.seal).round, item.seal, encode(item.signatures)) for item in line]
             self._database.executemany("INSERT OR REPLACE INTO line VALUES (?, ?, ?)", rows)
 

@@ -87,6 +87,20 @@ async def test_a_pin_that_is_told_and_not_shown(tmp_path: Path, autojump_clock: 
         assert "does not contain the seal" in await refuse(scene, items, run.digest_of(7))
 
 
+async def test_the_same_question_is_answered_anew_once_more_is_signed(tmp_path: Path, autojump_clock: Clock) -> None:
+    """A member keeps what it said for those who ask the same, as long as it is the newest that it knows."""
+    run = SealedRun()
+    async with open_scene(run, tmp_path, members=1, up_to=lambda _index: 6) as scene:
+        assert [(await scene.ask_line()).head.seal.round for _ in range(2)] == [6, 6]
+        ledger, seal = scene.ledgers[0], run.seals[7]
+        ledger.record_seal(seal)
+        assert (await scene.ask_line()).head.seal.round == 6
+        ledger.record_signatures(seal.round, run.sign(seal))
+        assert [(await scene.ask_line()).head.seal.round for _ in range(2)] == [7, 7]
+        with pytest.raises(Refused):
+            await scene.ask_line(pin=run.digest_of(8))
+
+
 def forge(run: SealedRun, roster: Sequence[Identity], signers: Sequence[Identity], **changes: object) -> SignedTuple:
     """Another seal of round 10."""
     return run.tuple_of(run.fork(10, roster, **changes), signers)

@@ -19,6 +19,8 @@ from btard.wire import compute_seal_digest, decode, encode, encode_seal
 SEALS_PER_TURN = 128
 """Seals read into the index before other tasks get their turn: some milliseconds."""
 MAX_QUESTION = 256
+ANSWERS_KEPT, MAX_KEPT = 32, 64 * 1024
+"""Answers that are kept while the newest seal stays, and the largest of them, in bytes."""
 
 
 class SealIndex:
@@ -28,10 +30,15 @@ class SealIndex:
         self._ledger, self._growing = ledger, trio.Lock()
         self.rounds: list[int] = []
         self._by_digest: dict[bytes, int] = {}
+        self._signings = -1
 
     async def grow(self) -> None:
         """Take in what was signed since the last time."""
+        if self._signings == self._ledger.signings:
+            await trio.lowlevel.checkpoint()
+            return
         async with self._growing:
+            signings = self._ledger.signings
             while True:
                 first = self.rounds[-1] + 1 if self.rounds else 0
                 seals = list(self._ledger.signed_seals_from(first, SEALS_PER_TURN))
@@ -39,6 +46,7 @@ class SealIndex:
                 self._by_digest.update((compute_seal_digest(seal), seal.round) for seal in seals)
                 await trio.lowlevel.checkpoint()
                 if len(seals) < SEALS_PER_TURN:
+                    self._signings = signings
                     return
 
     def find(self, digest: bytes) -> int | None:
@@ -71,19 +79,35 @@ class LineTeller:
 
     def __init__(self, hub: Hub, ledger: Ledger) -> None:
         self._turnstile, self._ledger, self._index = Turnstile(hub), ledger, SealIndex(ledger)
+        self._said: dict[LineQuestion, bytes] = {}
+        self._said_of = -1
         hub.serve[Kind.LINEAGE] = self._serve
 
     async def _serve(self, peer: PeerId, body: bytes) -> tuple[bytes, None]:
         question: LineQuestion = decode(body, LineQuestion, limit=MAX_QUESTION)
         await self._turnstile.enter(peer)
         await self._index.grow()
-        through = [self._index.find(digest) for digest in question.through]
         newest = self._index.rounds[-1] if self._index.rounds else 0
+        said = self._said.get(question) if self._said_of == newest else None
+        if said is None:
+            said = encode(await self._answer(question, newest))
+            self._remember(question, newest, said)
+        return said, None
+
+    def _remember(self, question: LineQuestion, newest: int, said: bytes) -> None:
+        """Keep an answer for the others who wait: they ask the same until another seal is signed."""
+        if self._said_of != newest or len(self._said) >= ANSWERS_KEPT:
+            self._said_of, self._said = newest, {}
+        if len(said) <= MAX_KEPT:
+            self._said[question] = said
+
+    async def _answer(self, question: LineQuestion, newest: int) -> LineAnswer:
+        through = [self._index.find(digest) for digest in question.through]
         if None in through or not self._index.rounds:
-            return encode(LineAnswer((), newest, is_known=False)), None
+            return LineAnswer((), newest, is_known=False)
         wanted = sorted({number for number in through if number is not None and number > question.after} | {newest})
         page = await self._collect(question.after, wanted)
-        return encode(LineAnswer(page, newest, is_known=True)), None
+        return LineAnswer(page, newest, is_known=True)
 
     async def _collect(self, after: int, wanted: Sequence[int]) -> tuple[SignedTuple, ...]:
         """One page of the line after a round, through the wanted rounds."""
