@@ -97,7 +97,7 @@ CASES = [
     (judge_versions([unreached()], OURS), None, ""),
     (judge_versions([visit(), visit(BOB)], OURS), "pass", "those of 0a0a0a0a, 0b0b0b0b"),
     (judge_versions([visit(answer=None, silence="did not answer")], OURS), "warn", "older btard"),
-    (judge_versions([visit(), answered(BOB, protocol=2)], OURS), "fail", "0b0b0b0b speaks 2"),
+    (judge_versions([visit(), answered(BOB, protocol=PROTOCOL + 1)], OURS), "fail", f"0b0b0b0b speaks {PROTOCOL + 1}"),
     (judge_versions([answered(torch="2.14.0")], OURS), "warn", "0a0a0a0a has torch 2.14.0"),
     (judge_offset([unreached()]), None, ""),
     (judge_offset(at(0.001)), "pass", "in step with one peer, to within 20 ms"),

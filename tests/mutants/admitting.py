@@ -97,7 +97,7 @@ ADMITTING = (
     ),
     mutant(
         "count a CONFIRM that leaves a charge unanswered",
-        "record 22",
+        "record 23",
         "rules/validity.py",
         "if [(item.candidate, item.checker) for item in confirm.answers] != list(charges):",
         "if len(confirm.answers) > len(charges):",
@@ -105,7 +105,7 @@ ADMITTING = (
     ),
     mutant(
         "keep the ban of a candidate whose round is run again",
-        "record 22",
+        "record 23",
         "swarm/ledger.py",
         "self._forget_sealed_departures(seal.round)",
         "pass",
@@ -113,7 +113,7 @@ ADMITTING = (
     ),
     mutant(
         "run a round again with the bans of the seal that is taken back",
-        "record 22",
+        "record 23",
         "swarm/rounds.py",
         "banned = self._work.banned | set(change.banned)",
         "banned = work.banned | set(change.banned)",
@@ -121,7 +121,7 @@ ADMITTING = (
     ),
     mutant(
         "let a member stay that charged falsely",
-        "record 22",
+        "record 23",
         "swarm/round.py",
         "    await part_with_losers(services, work)\n",
         "",

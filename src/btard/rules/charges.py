@@ -1,5 +1,5 @@
 """
-Charges against candidates: made in COMMIT, answered in CONFIRM (design section 6, Joining 4; decision record 22).
+Charges against candidates: made in COMMIT, answered in CONFIRM (design section 6, Joining 4; decision record 23).
 
 Rules of this file
 
