@@ -4,6 +4,31 @@ from tests.mutants.mutant import mutant
 
 RECOVERING = (
     mutant(
+        "go on without looking whether all came through the round before alike",
+        "invariant 2",
+        "rules/recovery.py",
+        "return position.round if is_alike else position.round - 1",
+        "return position.round",
+        "tests/rules/test_recovery.py",
+        "tests/swarm/test_split_before_departure.py",
+    ),
+    mutant(
+        "go back to a round that a settlement has left behind",
+        "invariant 5",
+        "rules/recovery.py",
+        " or attempt != position.attempt:",
+        ":",
+        "tests/rules/test_recovery.py",
+    ),
+    mutant(
+        "believe one member that it is past the next COMMIT",
+        "invariant 2",
+        "rules/recovery.py",
+        "if len(past) > tolerated:",
+        "if past:",
+        "tests/rules/test_recovery.py",
+    ),
+    mutant(
         "settle by conclusions about other views",
         "attacks A8",
         "swarm/settlement.py",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace as change
 from tests.rules.build import make_message, make_peers, make_position, make_roster
 
 from btard.identity import PeerId
@@ -183,21 +184,53 @@ def test_equivocation_of_somebody_who_left_bans_nobody_here() -> None:
     assert not decision.changes_roster
 
 
+LIKE_ALL = make_view(COMMIT, CONFIRM, EVERYONE, overdue=False)
+OTHERWISE = change(LIKE_ALL, holdings=(Holding(make_position(CONFIRM), (b"x" * 32,) * 5), LIKE_ALL.holdings[1]))
+IN_PART = change(
+    LIKE_ALL, holdings=(Holding(make_position(CONFIRM), (digest_of(0),) * 4 + (b"",)), LIKE_ALL.holdings[1])
+)
+STARTED_AGAIN = change(LIKE_ALL, holdings=LIKE_ALL.holdings[1:])
+BEHIND = make_view(CONFIRM, CONFIRM._replace(phase=Phase.CHECK), frozenset(range(4)), overdue=False)
+IN_AGREE = make_view(CONFIRM._replace(phase=Phase.AGREE), CONFIRM, frozenset((4,)), overdue=False)
+ASTRAY = change(IN_AGREE, holdings=(OTHERWISE.holdings[0], IN_AGREE.holdings[1]))
+PAST = make_view(AGGREGATE, COMMIT, frozenset((1,)), overdue=False)
+
+
 @pytest.mark.parametrize(
-    ("stage", "position", "resumes"),
+    ("views", "resumes"),
     [
-        (CONFIRM, COMMIT, ROUND - 1),  # the update was provisional, and nobody is past the next COMMIT
-        (CONFIRM, AGGREGATE, ROUND),  # COMMIT agreed on CONFIRM already
-        (CONFIRM._replace(round=ROUND - 2), COMMIT, ROUND),
-        (COMMIT, COMMIT, ROUND),
+        ([LIKE_ALL] * 5, ROUND),
+        ([LIKE_ALL] * 4, ROUND),
+        ([LIKE_ALL] * 4 + [OTHERWISE], ROUND - 1),  # it was told another CONFIRM
+        ([LIKE_ALL] * 4 + [IN_PART], ROUND - 1),
+        ([LIKE_ALL] * 4 + [STARTED_AGAIN], ROUND - 1),  # nobody can tell what it had
+        ([LIKE_ALL] * 4 + [BEHIND], ROUND - 1),
+        ([LIKE_ALL] * 4 + [ASTRAY], ROUND - 1),  # its CONFIRM led it elsewhere
+        ([LIKE_ALL] * 3 + [PAST] * 2, ROUND),
+        ([LIKE_ALL] * 2 + [OTHERWISE] + [PAST] * 2, ROUND - 1),  # two may lie that they are past it
+        ([LIKE_ALL] + [OTHERWISE] + [PAST] * 3, ROUND),  # one of three is honest, and holds all COMMITs
     ],
 )
-def test_split_confirm_resumes_the_round_it_belongs_to(stage: Stage, position: Stage, resumes: int) -> None:
-    """Only a split CONFIRM found in the next COMMIT takes the provisional update back (design, 4)."""
-    view = make_view(position, CONFIRM, EVERYONE, overdue=False)
-    decision = decide(ROSTER, make_views(view, view, view, view), [make_equivocation(stage, PEERS[1])], 2)
+def test_round_is_run_again_unless_all_came_through_it_alike(views: list[View], resumes: int) -> None:
+    """Where somebody leaves in COMMIT, all go on from one and the same CONFIRM, or all go back (design, 4)."""
+    evidence = [make_equivocation(COMMIT, PEERS[1])]
+    decision = decide(ROSTER, make_views(*views), evidence, 2, attempt=COMMIT.attempt)
     assert decision.banned == (PEERS[1],)
     assert decision.resume_round == resumes
+
+
+def test_a_later_attempt_never_goes_back() -> None:
+    """It began with a settlement by which all came through the round before alike; before the first there is none."""
+    evidence, views = [make_equivocation(CONFIRM, PEERS[1])], make_views(*[LIKE_ALL] * 4, OTHERWISE)
+    assert decide(ROSTER, views, evidence, 2, attempt=COMMIT.attempt + 1).resume_round == ROUND
+    first = make_view(Stage(1, 0, Phase.COMMIT), Stage(0, 0, Phase.HELLO), EVERYONE, overdue=False)
+    assert decide(ROSTER, make_views(*[first] * 5), evidence, 2).resume_round == 1
+
+
+def test_nobody_goes_back_where_nobody_leaves() -> None:
+    """What was decided of a round stands until a roster changes."""
+    decision = decide(ROSTER, make_views(*[LIKE_ALL] * 4, OTHERWISE), [], 2, attempt=COMMIT.attempt)
+    assert (decision.changes_roster, decision.resume_round) == (False, ROUND)
 
 
 @pytest.mark.parametrize(

@@ -150,8 +150,9 @@ def decide(
         marked = _find_named_pairs(roster, halts) - marks.pairs
     overmarked = () if banned or removed else marks.with_pairs(marked).find_overmarked(roster, tolerated)
     envelopes = tuple(envelope for peer in sorted(views) for envelope in views[peer].supplied)
-    resumes = _resume_round(position, views, equivocations, banned)
-    agreed = not (banned or removed or overmarked) and is_agreed(roster, views, tolerated, attempt)
+    is_leaving = bool(banned or removed or overmarked)
+    resumes = _resume_round(roster, position, views, tolerated, attempt) if is_leaving else position.round
+    agreed = not is_leaving and is_agreed(roster, views, tolerated, attempt)
     return Decision(banned, removed, resumes, envelopes, marked, overmarked, agreed, marks.pairs)
 
 
@@ -296,16 +297,24 @@ def _find_held(
     return claimed | {message.sender for message in supplied if message.slot.stage == stage}
 
 
-def _resume_round(
-    position: Stage, views: Mapping[PeerId, View], equivocations: Sequence[Equivocation], banned: Sequence[PeerId]
-) -> int:
-    """The round to redo: the previous one if its CONFIRM was split and nobody has got past the next COMMIT.
+def _resume_round(roster: Roster, position: Stage, views: Mapping[PeerId, View], tolerated: int, attempt: int) -> int:
+    """The round to redo where somebody leaves: the one before, unless all have come through it alike.
 
-    Whoever is past it holds everyone's COMMIT after one and the same CONFIRM transcript, so no member was split.
+    Whoever is in COMMIT holds a whole CONFIRM of the round before. If all views show the same one, every honest member
+    has that, and what is said of that round later divides nobody; else some may be split, or still be in it, and
+    would not find out before the others are an attempt ahead. Whoever is past COMMIT holds everyone's COMMIT after one
+    and the same CONFIRM. A later attempt began with such a settlement: it never goes back.
     """
-    split = any(
-        item.stage.phase is Phase.CONFIRM and item.stage.round == position.round - 1 and item.culprit in banned
-        for item in equivocations
-    )
-    sealed = any(is_later(view.position.stage, position) for view in views.values())
-    return position.round - 1 if split and position.phase is Phase.COMMIT and not sealed else position.round
+    if position.phase is not Phase.COMMIT or position.round <= 1 or attempt != position.attempt:
+        return position.round
+    past = find_later((view.position.stage for view in views.values()), position)
+    if len(past) > tolerated:
+        return position.round
+    before = Stage(position.round - 1, position.attempt, Phase.CONFIRM)
+    shown = {
+        next((holding.digests for holding in view.holdings if holding.position.stage == before), ())
+        for view in views.values()
+        if not is_later(view.position.stage, position)
+    }
+    is_alike = all(len(digests) == len(roster) and all(digests) for digests in shown) and len(shown) == 1
+    return position.round if is_alike else position.round - 1
