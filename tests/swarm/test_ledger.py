@@ -15,9 +15,9 @@ from msgspec import structs
 from btard.errors import ConfigError, LocalProtocolError
 from btard.identity import Context, Identity, digest
 from btard.rules.config import RunConfig, format_run_file
-from btard.rules.evidence import Cause, CertificateProof, Departure, DepartureKind
+from btard.rules.evidence import Cause, CertificateProof, ChargeProof, Departure, DepartureKind
 from btard.rules.messages import Phase, Reveal, SignedMessage, Stage
-from btard.rules.seal import Candidate, Seal, SealSignature
+from btard.rules.seal import Seal, SealSignature
 from btard.swarm.ledger import MAX_DEPARTURE, SMALL_BLOB, Ledger, evidence_file_name
 from btard.swarm.ledger_files import EVIDENCE_DIRECTORY, LEDGER_FILE
 from btard.wire import MAX_MESSAGE, sign_message, sign_seal
@@ -112,18 +112,22 @@ def test_unsigned_seal_of_a_reopened_round_is_replaced(ledger: Ledger) -> None:
     assert [seal.state for seal in ledger.seals()] == [b"s" * 32, b"t" * 32]
 
 
-def test_candidates_that_left_with_a_replaced_seal_are_back(ledger: Ledger) -> None:
-    """What a round came to that is run again did not happen; who left in another way stays gone."""
-    guest = b"g" * 32
-    before = structs.replace(make_seal(0), candidates=(Candidate(guest, 0, 0),))
-    ledger.record_seal(before)
-    ledger.record_departure(structs.replace(make_departure(), round=1))
-    ledger.record_seal(make_seal(1), [structs.replace(make_departure(), peer=guest, round=1)])
-    assert guest in {item.peer for item in ledger.departures()}
-    ledger.record_seal(make_seal(1))
-    assert guest in {item.peer for item in ledger.departures()}
-    ledger.record_seal(make_seal(1, b"t" * 32))
-    assert [item.peer for item in ledger.departures()] == [make_departure().peer]
+def test_departures_that_came_with_a_replaced_seal_are_taken_back(ledger: Ledger) -> None:
+    """What a round came to that is run again did not happen; whoever left in an attempt before stays gone."""
+    guest, checker, other = (bytes([number]) * 32 for number in (201, 202, 203))
+    proof = ChargeProof(guest, checker, ())
+    with_seal = structs.replace(make_departure(), peer=guest, round=1, proof=proof)
+    before = structs.replace(with_seal, peer=checker, attempt=0)
+    otherwise = structs.replace(make_departure(), peer=other, round=1, attempt=1)
+    first = structs.replace(make_seal(1), attempt=1)
+    ledger.record_seal(make_seal(0))
+    ledger.record_departure(before)
+    ledger.record_departure(otherwise)
+    ledger.record_seal(first, [structs.replace(with_seal, attempt=1)])
+    ledger.record_seal(first)
+    assert {item.peer for item in ledger.departures()} == {guest, checker, other}
+    ledger.record_seal(structs.replace(make_seal(1), attempt=2))
+    assert {item.peer for item in ledger.departures()} == {checker, other}
 
 
 def test_signed_seal_stands(ledger: Ledger) -> None:

@@ -18,11 +18,18 @@ from btard.swarm.state import Work
 
 
 def find_open_charges(work: Work) -> tuple[Check, ...]:
-    """Return the charges in a round's COMMITs against those who are candidates or members still."""
+    """Return the charges in a round's COMMITs against its candidates, and those whom it began with as members.
+
+    Whoever left in this round is judged all the same; a checker that left has dropped its charge.
+    """
     assert work.commits is not None
-    gone = work.banned | work.dismissed
-    candidates = {PeerId(item.peer) for item in work.state.seal.candidates} - gone
-    return find_charges(work.commits, work.state.due, candidates | {*work.roster.members})
+    known = {*work.state.roster.members, *find_candidates(work)} - work.banned
+    return find_charges(work.commits, work.state.due, known)
+
+
+def find_candidates(work: Work) -> tuple[PeerId, ...]:
+    """Return who is on probation in a round."""
+    return tuple(PeerId(item.peer) for item in work.state.seal.candidates)
 
 
 async def answer_charges(services: Services, work: Work, charges: tuple[Check, ...]) -> tuple[Answer, ...]:
@@ -59,8 +66,10 @@ async def part_with_losers(services: Services, work: Work) -> None:
 
 
 def find_sealed_departures(work: Work) -> tuple[Departure, ...]:
-    """Return the candidates that leave with this round's seal, and why."""
+    """Return the candidates that leave with this round's seal, and who left in it and is banned now; and why."""
+    guests = find_candidates(work)
     return tuple(
         Departure(loss.peer, work.round, work.attempt, loss.kind, loss.cause, prove_charge(work, loss.charge))
         for loss in find_losses(work)
+        if loss.kind is DepartureKind.BAN or loss.peer in guests
     )

@@ -21,7 +21,7 @@ from typing import Self
 from btard.errors import LocalProtocolError, RemoteProtocolError
 from btard.identity import Context, PeerId, digest, short
 from btard.rules.config import RunConfig
-from btard.rules.evidence import Departure
+from btard.rules.evidence import ChargeProof, Departure
 from btard.rules.messages import SignedMessage, Stage
 from btard.rules.seal import Seal, SealSignature
 from btard.swarm.frames import SignedTuple
@@ -144,7 +144,7 @@ class Ledger:
     def record_seal(self, seal: Seal, departures: Sequence[Departure] = ()) -> None:
         """Store the tuple of a finished round: the next one, or the newest anew while nobody has signed it.
 
-        ``departures`` of candidates stand and fall with it: no attempt begins by them.
+        ``departures`` by a charge stand and fall with it: no attempt begins by them.
 
         The first one is that of the genesis; after a line, that with which we became a member.
         On disk with the next message.
@@ -163,16 +163,19 @@ class Ledger:
                 if seal.round + 1 != following or self.signatures(seal.round):
                     message = f"seal {seal.round} is out of turn or signed already; {following} is next"
                     raise LocalProtocolError(message)
-                self._database.execute("REPLACE INTO seals VALUES (?, ?)", row)
                 self._forget_sealed_departures(seal.round)
+                self._database.execute("REPLACE INTO seals VALUES (?, ?)", row)
             for departure in departures:
                 self._insert_departure(departure)
 
     def _forget_sealed_departures(self, round_number: int) -> None:
-        """Take back those of candidates in a round that was run again."""
-        for before in self.seals_from(round_number - 1, 1):
-            rows = [(round_number, item.peer) for item in before.candidates if before.round < round_number]
-            self._database.executemany("DELETE FROM departures WHERE round = ? AND peer = ?", rows)
+        """Take back those that came with the seal of a round that was run again; all others began an attempt."""
+        (old,) = self.seals_from(round_number, 1)
+        found = self._database.execute("SELECT departure FROM departures WHERE round = ?", (round_number,)).fetchall()
+        for item in (decode_departure(data) for (data,) in found):
+            if item.attempt == old.attempt and isinstance(item.proof, ChargeProof):
+                row = (item.round, item.peer, item.kind.value)
+                self._database.execute("DELETE FROM departures WHERE round = ? AND peer = ? AND kind = ?", row)
 
     def _find_following(self, seal: Seal) -> int:
         """The round of the next seal, which may be any where we know a line and no seal yet."""

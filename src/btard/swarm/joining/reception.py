@@ -15,6 +15,7 @@ from btard.errors import RemoteProtocolError
 from btard.identity import JoinTicket, PeerId
 from btard.net import Hub
 from btard.rules.admission import Check, choose_quoted, is_open, rank_ticket
+from btard.rules.admission import Work as CandidateWork
 from btard.rules.config import RunConfig
 from btard.rules.messages import MAX_TICKETS, Finding, Quotes, Report, Sample
 from btard.rules.sampling import is_sample, judge_sample
@@ -66,7 +67,8 @@ class Reception:
         self._samples: dict[tuple[int, PeerId], tuple[int, Report]] = {}
         self._began: dict[int, int] = {}
         self._outlooks: dict[int, Outlook] = {}
-        self._charged: set[tuple[int, PeerId]] = set()
+        self._charged: set[CandidateWork] = set()
+        self._findings: dict[Check, Finding] = {}
         self._updates = UpdateTeller(config, hub, updates, aside, self.is_guest)
         self._place = b""
         hub.serve[Kind.JOIN_TICKET] = self._serve_ticket
@@ -89,7 +91,9 @@ class Reception:
         self._spend_tickets(state)
         self._samples = {key: item for key, item in self._samples.items() if key[0] >= state.round - 1}
         self._began = {state.round - 1: self._began.get(state.round - 1, -1), state.round: state.attempt}
-        self._charged = {key for key in self._charged if key[0] >= state.round - ROUNDS}
+        self._charged = {work for work in self._charged if work.round >= state.round - ROUNDS}
+        oldest = state.round - ROUNDS - 1  # that round may be run again, and x of then is gone
+        self._findings = {check: item for check, item in self._findings.items() if check.work.round >= oldest}
         if self._desk.has_tickets and is_open(self._config, state.seal):
             self._spawn(lambda: self._look_at_tickets(state))
         for check in state.checks:
@@ -115,7 +119,7 @@ class Reception:
         return Quotes(
             choose_quoted(state.q, self._desk.find_good(), MAX_TICKETS) if is_open(self._config, state.seal) else (),
             tuple(Sample(peer, report) for peer, report in heard if report is not None),
-            tuple(work.candidate for work in charged if (work.round, work.candidate) in self._charged),
+            tuple(work.candidate for work in charged if work in self._charged),
         )
 
     def _find_sample(self, number: int, peer: PeerId) -> Report | None:
@@ -205,12 +209,12 @@ class Reception:
 
         charge = await self._aside.run(lambda: self._conduct.charge(work.round, work.candidate, is_false))
         if charge:
-            self._charged.add((work.round, work.candidate))
+            self._charged.add(work)
 
     async def judge(self, charge: Check) -> Finding:
-        """Look at a charge with our own eyes; whoever no longer has the x of that round cannot."""
+        """Look at a charge with our own eyes, once; whoever no longer has the x of that round cannot."""
         start = self._past.find(charge.work.round)
-        if start is None:
-            return Finding.UNKNOWN
-        own = await self._aside.run(lambda: start.sample(self._config, self._workload, charge.work.candidate))
-        return judge_sample(self._config, charge.work.report, own, AGREE)
+        if charge not in self._findings and start is not None:
+            own = await self._aside.run(lambda: start.sample(self._config, self._workload, charge.work.candidate))
+            self._findings[charge] = judge_sample(self._config, charge.work.report, own, AGREE)
+        return self._findings.get(charge, Finding.UNKNOWN)
