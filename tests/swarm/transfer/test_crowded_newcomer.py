@@ -13,7 +13,7 @@ from tests.swarm.transfer.sealed_run import SealedRun
 
 from btard.errors import Refused, Unreachable
 from btard.identity import Identity, PeerId
-from btard.net import Hub, Terms
+from btard.net import Hub, RequestHandler, Terms
 from btard.swarm.compute import InlineCompute
 from btard.swarm.frames import Kind
 from btard.swarm.joining.lineage import LineAnswer
@@ -77,6 +77,30 @@ async def test_stranger_that_knows_nobody_asks_until_a_line_holds(tmp_path: Path
             hub.serve[Kind.LINEAGE] = mislead
         with pytest.raises(Refused, match="no member tells a valid line"):
             await make_stranger(scene).find_seal()
+
+
+@pytest.mark.parametrize("silent", [0, 3, 5])
+async def test_few_are_asked_whether_the_run_has_begun(silent: int, tmp_path: Path, autojump_clock: Clock) -> None:
+    """Four at first; who keeps silent hides nothing, for the others are asked soon."""
+    async with open_scene(SealedRun(rounds=12), tmp_path) as scene:
+        asked = []
+        order = make_stranger(scene)._order()
+        for hub in scene.members:
+            tell = hub.serve[Kind.LINEAGE]
+
+            async def serve(
+                peer: PeerId, body: bytes, hub: Hub = hub, tell: RequestHandler = tell
+            ) -> tuple[bytes, None]:
+                asked.append(hub.me)
+                if hub.me in order[:silent]:
+                    await trio.sleep_forever()
+                return await tell(peer, body)  # type: ignore[return-value]
+
+            hub.serve[Kind.LINEAGE] = serve
+        started = trio.current_time()
+        assert await make_stranger(scene).has_begun()
+        assert set(asked) == set(order[: 4 if silent < 4 else 7])
+        assert trio.current_time() - started <= (2 if silent < 4 else 4) * scene.run.config.delay_s
 
 
 async def test_strangers_refuse_nothing_while_no_member_is_there(tmp_path: Path, autojump_clock: Clock) -> None:

@@ -28,6 +28,8 @@ Solve = Callable[[Seal, FindSeal], Awaitable[JoinTicket]]
 Keep = Callable[[State], object]
 LOOK_S = 5.0
 """How long we look whether a run has begun, beside 4Δ; else its founder will say so."""
+FEW = 4
+"""Members that are asked together whether it has: fifty strangers at once must not weigh on anybody."""
 PATIENCE_S = 60.0
 """How long members are asked before a stranger gives up."""
 
@@ -61,18 +63,35 @@ class Stranger:
         self._line: Line | None = None
 
     async def has_begun(self) -> bool:
-        """Return whether members tell a line of seals whose newest roster is without us."""
+        """Return whether members tell a line of seals whose newest roster is without us.
+
+        One that holds is enough, so few are asked at first, and more while these keep silent.
+        """
         await self._reach()
+        heads: list[Seal] = []
+        order = self._order()
         with trio.move_on_after(LOOK_S + 2 * self._patience_s):
-            try:
-                line = (await self._asker.find_line(self._order(), self._pin, patience_s=self._patience_s)).line
-            except Unreachable:
-                return False
-            except Refused as refusal:
-                log.info("whoever answers shows no run", reason=str(refusal))
-                return False
-            return self._me not in line.head.seal.roster
-        return False
+            async with trio.open_nursery() as nursery:
+                for first in range(0, len(order), FEW):
+                    done = trio.Event()
+                    nursery.start_soon(self._look, order[first : first + FEW], heads, done)
+                    with trio.move_on_after(self._patience_s):
+                        await done.wait()
+                    if heads:
+                        nursery.cancel_scope.cancel()
+                        break
+        return bool(heads) and self._me not in heads[0].roster
+
+    async def _look(self, sources: Sequence[PeerId], heads: list[Seal], done: trio.Event) -> None:
+        """Note the newest seal of a line that any of these members tells."""
+        try:
+            heads.append((await self._asker.find_line(sources, self._pin, patience_s=0.0)).line.head.seal)
+        except Unreachable:
+            pass
+        except Refused as refusal:
+            log.info("whoever answers shows no run", reason=str(refusal))
+        finally:
+            done.set()
 
     async def find_seal(self) -> Seal:
         """Return the newest seal that members' signatures vouch for, in a line from the genesis on.
