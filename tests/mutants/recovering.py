@@ -9,7 +9,7 @@ RECOVERING = (
         "rules/recovery.py",
         "return position.round if is_alike else position.round - 1",
         "return position.round",
-        "tests/rules/test_recovery.py",
+        "tests/rules/test_round_boundary_model.py",
         "tests/swarm/test_split_before_departure.py",
     ),
     mutant(

@@ -1,0 +1,105 @@
+"""
+Where somebody leaves while members are between two rounds: all honest ones end in one place (explanation/agreement.md).
+
+Every honest member is still in the round before, in what another CONFIRM led it to, or in the next COMMIT with one of
+two CONFIRM transcripts, started again or not; cheats show any of that, something else, or nothing.
+"""
+
+from collections.abc import Iterator
+from itertools import combinations_with_replacement, product
+
+import pytest
+from tests.rules.build import make_message, make_position, make_roster
+
+from btard.identity import PeerId
+from btard.rules.messages import Holding, Phase, Reveal, Stage, View
+from btard.rules.recovery import Equivocation, decide
+from btard.rules.roster import Roster
+
+ROUND, ATTEMPT = 5, 2
+CHECK, CONFIRM, AGREE = (Stage(ROUND - 1, ATTEMPT, phase) for phase in (Phase.CHECK, Phase.CONFIRM, Phase.AGREE))
+COMMIT, AGGREGATE = (Stage(ROUND, ATTEMPT, phase) for phase in (Phase.COMMIT, Phase.AGGREGATE))
+WAITING, ASTRAY, NEXT, RESTARTED, PAST = "waiting", "astray", "next", "restarted", "past"
+Situation = tuple[str, bytes]
+"""Where a member is, and which CONFIRM of the cheat it holds; empty while it waits for that."""
+ONE, OTHER, THIRD = b"A", b"B", b"C"
+HONEST: tuple[Situation, ...] = (
+    (WAITING, b""), (WAITING, OTHER), (ASTRAY, OTHER), (NEXT, ONE), (NEXT, OTHER), (RESTARTED, ONE), (RESTARTED, OTHER),
+    (PAST, ONE),
+)  # fmt: skip
+CHEATING: tuple[Situation | None, ...] = (None, *HONEST, (NEXT, THIRD), (PAST, THIRD))
+
+
+def make_view(situation: Situation, size: int) -> View:
+    """What a member in a situation shows; the last member is the cheat that says what it likes."""
+    where, version = situation
+    whole = tuple(bytes([index + 1]) * 32 for index in range(size))
+    confirms = (*whole[:-1], version * 32)
+    part = (*whole[:-1], b"")
+    last, current, held = {
+        WAITING: ((CHECK, whole), CONFIRM, (*whole[1:-1], b"", version * 32)),
+        ASTRAY: ((CONFIRM, confirms), AGREE, part),
+        NEXT: ((CONFIRM, confirms), COMMIT, part),
+        RESTARTED: (None, COMMIT, part),
+        PAST: ((COMMIT, whole), AGGREGATE, part),
+    }[where]
+    holdings = [Holding(make_position(stage), digests) for stage, digests in ([last] if last else [])]
+    return View(
+        make_position(current), True, (*holdings, Holding(make_position(current), held)), (), (), b"", (), False
+    )
+
+
+def is_possible(honest: tuple[Situation, ...]) -> bool:
+    """One CONFIRM leads to one place; whoever is past COMMIT holds everyone's, each said after one and the same."""
+    is_past = any(where == PAST for where, _ in honest)
+    is_astray = any(where == ASTRAY for where, _ in honest)
+    is_split = any(version == OTHER and where in {NEXT, RESTARTED} for where, version in honest)
+    alike = {(NEXT, ONE), (RESTARTED, ONE), (PAST, ONE)}
+    return not (is_astray and is_split) and (not is_past or alike.issuperset(honest))
+
+
+def explore(size: int) -> Iterator[tuple[tuple[Situation, ...], tuple[Situation | None, ...]]]:
+    """All situations of the honest members, which are alike, with all that cheats can show."""
+    cheats = (size - 1) // 2
+    for honest in filter(is_possible, combinations_with_replacement(HONEST, size - cheats)):
+        yield from ((honest, shown) for shown in product(CHEATING, repeat=cheats))
+
+
+def settle(roster: Roster, honest: tuple[Situation, ...], shown: tuple[Situation | None, ...], attempt: int) -> int:
+    """The round that all go on with after a cheat was banned for something in COMMIT."""
+    views = {
+        peer: make_view(item, len(roster)) for peer, item in zip(roster.members, (*honest, *shown), strict=True) if item
+    }
+    culprit = PeerId(roster.members[-1])
+    evidence = Equivocation(*(make_message(culprit, COMMIT, Reveal(bytes([n]) * 32, ())) for n in (1, 2)))
+    decision = decide(roster, views, [evidence], (len(roster) - 1) // 2, attempt=attempt)
+    assert decision.banned == (culprit,)
+    return decision.resume_round
+
+
+@pytest.mark.parametrize(("size", "expected"), [(3, 319), (5, 9_317)])
+def test_nobody_honest_is_left_in_the_round_before(size: int, expected: int) -> None:
+    """All go on with the next round only if every honest member has come to it, by one and the same CONFIRM."""
+    roster, count = make_roster(size), 0
+    for honest, shown in explore(size):
+        count += 1
+        resumed = settle(roster, honest, shown, ATTEMPT)
+        versions = {version for _, version in honest}
+        is_through = all(where in {NEXT, RESTARTED, PAST} for where, _ in honest) and len(versions) == 1
+        assert resumed == ROUND - 1 or (resumed == ROUND and is_through), (honest, shown)
+    assert count == expected
+
+
+def test_nobody_goes_back_without_a_reason() -> None:
+    """Where all came through alike and no cheat lies about it, the round before stands."""
+    roster = make_roster(5)
+    for honest in combinations_with_replacement(((NEXT, ONE), (PAST, ONE)), 3):
+        for shown in product((None, (NEXT, ONE)), repeat=2):
+            assert settle(roster, honest, shown, ATTEMPT) == ROUND
+
+
+def test_later_attempts_stay_where_they_are() -> None:
+    """Whatever a cheat shows then."""
+    roster = make_roster(3)
+    for shown in product(CHEATING, repeat=1):
+        assert settle(roster, ((NEXT, ONE),) * 2, shown, ATTEMPT + 1) == ROUND
