@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TypeVar
 
@@ -67,6 +68,7 @@ def find_origin(host: str) -> str:
     return str(mapped) if mapped else str(IPv6Network((address, TENANT_BITS), strict=False))
 
 
+@lru_cache(maxsize=1024)  # asked for every question of every stranger
 def find_block(host: str) -> str:
     """Return what stands for all addresses that one attacker rents together: an IPv4 /24 or an IPv6 /48.
 

@@ -8,11 +8,14 @@ s_{i+1} just as well: skipping admits no forgery that the whole chain would not
 (docs/explanation/joining.md).
 """
 
+from functools import lru_cache
+
 from btard.rules.config import RunConfig
 from btard.rules.roster import Roster
 from btard.rules.seal import Seal
 
 
+@lru_cache(maxsize=16)  # of the newest seals, and of those that strangers' lines begin with
 def roster_of(seal: Seal) -> Roster:
     """Return the members of the round after ``seal``.
 
