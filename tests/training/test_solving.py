@@ -201,6 +201,15 @@ def test_work_on_another_puzzle_is_none(tmp_path, change):
     assert open_notebook(tmp_path).find_start(replace(PUZZLE, **change)) == 0
 
 
+def test_ticket_that_got_us_a_place_is_spent(tmp_path):
+    """Whoever comes back needs another one; the nonces that were tried are not tried again."""
+    leave_work(tmp_path)
+    open_notebook(tmp_path).spend_ticket()
+    notebook = open_notebook(tmp_path)
+    assert (notebook.ticket, notebook.find_start(PUZZLE), notebook.evaluations) == (None, 40, 41)
+    Notebook(None, ME, PUZZLE.run_id).spend_ticket()
+
+
 def test_another_key_or_run_begins_anew(tmp_path):
     """A copied directory with another key has nothing; another run has only the identity work."""
     leave_work(tmp_path)

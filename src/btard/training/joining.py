@@ -46,6 +46,10 @@ class TicketSolver:
         nonce = await work_for_identity(self._me, bits, lanes[0], self._notebook)
         return await self._search(self._pose(seal, nonce), lanes, find_newer)
 
+    def spend(self) -> None:
+        """Show no ticket again that was found by now: members admit nobody twice by one."""
+        self._notebook.spend_ticket()
+
     def _pose(self, seal: Seal, nonce: int) -> Puzzle:
         terms = self._config.ticket_terms
         return Puzzle(terms.run_id, self._me, nonce, seal.round, seal.q, terms.memory_kib, seal.ticket_bits)

@@ -81,6 +81,11 @@ class Notebook:
         """Keep how far the search has come, and what it found."""
         self._replace(search=_Search(*_names(puzzle), first, evaluations, ticket))
 
+    def spend_ticket(self) -> None:
+        """Forget what the last search found; how far it came stays."""
+        if self._page.search and self._page.search.ticket:
+            self._replace(search=msgspec.structs.replace(self._page.search, ticket=None))
+
     def _replace(self, **changes: object) -> None:
         self._page = msgspec.structs.replace(self._page, **changes)
         if self._path is None:

@@ -252,6 +252,7 @@ class Trainer:
 
     def _apply(self, hub: Hub, directory: AddressBook) -> Stranger:
         """What we bring should the run have begun without us."""
+        solver = TicketSolver(self.config, self.identity.peer_id, self._data_dir, self._reporter.tell)
         return Stranger(
             self.config,
             hub,
@@ -259,10 +260,11 @@ class Trainer:
             self._data_dir,
             self._compute,
             partial(reach_anybody, hub, directory, self.config.founder_id, self._endpoint),
-            TicketSolver(self.config, self.identity.peer_id, self._data_dir, self._reporter.tell).solve,
+            solver.solve,
             self._save,
             self._trusted_seal,
             throttle(self._reporter.tell),
+            solver.spend,
         )
 
     def _tell_stage(self, hub: Hub) -> Stage:

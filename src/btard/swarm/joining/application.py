@@ -25,6 +25,9 @@ class Application(Protocol):
     async def make_ticket(self, seal: Seal) -> JoinTicket:
         """Return a ticket on the draw of ``seal``; takes minutes."""
 
+    def spend_ticket(self) -> None:
+        """Never show again the ticket that got us a place: it is good for one admission."""
+
     async def fetch_state(self) -> tuple[int, Vectors]:
         """Return the newest sealed round, x after it and the optimizer's memory, verified against sealed roots."""
 

@@ -79,6 +79,7 @@ class Candidacy:
             nursery.start_soon(self._present)
             place = await self._wait_for_admission()
             nursery.cancel_scope.cancel()
+        self._application.spend_ticket()
         self._member.observe(Admitted(place.seal.round))
         return await self._go_on(place)
 

@@ -38,7 +38,8 @@ class Stranger:
     """What one peer brings to join a run midway (see ``Application``).
 
     ``reach`` returns once there is a link to anybody of the run; ``solve`` works for a ticket on a seal's draw, or on
-    that of a newer one; ``keep`` writes a snapshot; ``pin`` is the digest of a seal of its line.
+    that of a newer one; ``keep`` writes a snapshot; ``pin`` is the digest of a seal of its line; ``spend`` forgets a
+    ticket that is kept.
     """
 
     def __init__(
@@ -53,11 +54,12 @@ class Stranger:
         keep: Keep,
         pin: bytes = b"",
         on_progress: Callable[[Progress], None] = ignore_progress,
+        spend: Callable[[], object] = lambda: None,
     ) -> None:
         self._config, self._hub, self._workload = config, hub, workload
         self._data_dir, self._compute, self._pin = data_dir, compute, pin
         self._me, self._reach = hub.me, reach
-        self._solve, self._keep, self._on_progress = solve, keep, on_progress
+        self._solve, self._keep, self._on_progress, self._spend = solve, keep, on_progress, spend
         self._asker, self._asked = LineAsker(config, hub, compute), int.from_bytes(hub.me[:4], "little")
         self._patience_s = 2 * config.delay_s  # an honest member has told its line by then
         self._line: Line | None = None
@@ -168,6 +170,10 @@ class Stranger:
     async def make_ticket(self, seal: Seal) -> JoinTicket:
         """Return a ticket on the draw of ``seal``."""
         return await self._solve(seal, self.find_seal)
+
+    def spend_ticket(self) -> None:
+        """Never show again the ticket that got us a place."""
+        self._spend()
 
     async def fetch_state(self) -> tuple[int, Vectors]:
         """Return the newest sealed round, x after it and the optimizer's memory, from all members at once."""
