@@ -4,6 +4,14 @@ from tests.mutants.mutant import mutant
 
 NEWCOMERS = (
     mutant(
+        "show a ticket again that got us a place",
+        "design section 6",
+        "swarm/joining/candidacy.py",
+        "        self._application.spend_ticket()\n",
+        "",
+        "tests/swarm/test_joining.py",
+    ),
+    mutant(
         "tell strangers the line as it was",
         "record 20",
         "swarm/joining/telling_lineage.py",

@@ -1,5 +1,6 @@
 """Strangers join a run that has begun: what comes of the honest, the idle, the slow, the slandered and the killed."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -20,15 +21,20 @@ from btard.attacks import CloseTheDoor, OverlookCandidates, SlanderCandidates
 from btard.errors import Banned, Refused, Removed
 from btard.rules.evidence import Cause, DepartureKind
 from btard.swarm.events import Admitted, Departed, Promoted, RoundDone
+from btard.swarm.joining.stranger import Stranger
 from btard.swarm.ledger import Ledger
 
 
-def test_stranger_becomes_a_member_and_ends_with_the_state_of_all(tmp_path: Path) -> None:
-    """Ticket, admission, probation, state and promotion: from some round on it is in every round."""
+def test_stranger_becomes_a_member_and_ends_with_the_state_of_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ticket, which is spent, admission, probation, state and promotion: from then on it is in every round."""
+    spent = Counter[type]()
+    monkeypatch.setattr(Stranger, "spend_ticket", lambda stranger: spent.update([type(stranger)]))
     swarm = build(tmp_path, {STRANGER: COMES_S})
     outcome = play(swarm)
     admitted, promoted = find(outcome, STRANGER, Admitted), find(outcome, STRANGER, Promoted)
-    assert len(admitted) == len(promoted) == 1
+    assert len(admitted) == len(promoted) == spent[Stranger] == 1
     assert promoted[0].round - admitted[0].round > SETTINGS["probation"]
     rounds = [event.round for event in outcome.peers[STRANGER].rounds]
     assert rounds == list(range(promoted[0].round, 41))
