@@ -44,7 +44,7 @@ async def answer_charges(services: Services, work: Work, charges: tuple[Check, .
 
 
 def find_losses(work: Work) -> tuple[Loss, ...]:
-    """Return who leaves by the answers: members first of all leave by a new attempt."""
+    """Return who leaves by the answers; of members none is left among them once ``part_with_losers`` has returned."""
     assert work.confirms is not None
     return settle_charges(find_open_charges(work), work.confirms, work.electorate)
 

@@ -166,7 +166,7 @@ class Ledger:
                 self._forget_sealed_departures(seal.round)
                 self._database.execute("REPLACE INTO seals VALUES (?, ?)", row)
             for departure in departures:
-                self._insert_departure(departure)
+                self._insert_departure(departure, _encode_departure(departure))
 
     def _forget_sealed_departures(self, round_number: int) -> None:
         """Take back those that came with the seal of a round that was run again; all others began an attempt."""
@@ -206,6 +206,7 @@ class Ledger:
         Raises:
             LocalProtocolError: a blob's name is not its digest, or the departure could not be read back.
         """
+        record = _encode_departure(departure)
         contents = {name: bytes(data) for name, data in (blobs or {}).items()}
         for name, data in contents.items():
             if digest(Context.EVIDENCE, data) != name:
@@ -213,10 +214,10 @@ class Ledger:
         with self._now:
             for name, data in contents.items():
                 self._store_blob(name, data)
-            self._insert_departure(departure)
+            self._insert_departure(departure, record)
 
-    def _insert_departure(self, departure: Departure) -> None:
-        row = (departure.round, departure.peer, departure.kind.value, _encode_departure(departure))
+    def _insert_departure(self, departure: Departure, record: bytes) -> None:
+        row = (departure.round, departure.peer, departure.kind.value, record)
         self._database.execute("INSERT OR IGNORE INTO departures VALUES (?, ?, ?, ?)", row)
 
     def _store_blob(self, name: bytes, data: bytes) -> None:
