@@ -15,8 +15,8 @@ NEWCOMERS = (
         "tell strangers the line as it was",
         "record 20",
         "swarm/joining/telling_lineage.py",
-        "if self._said_of == newest else None",
-        "if self._said_of <= newest else None",
+        "if self._said_of == self._ledger.signings else None",
+        "if self._said_of <= self._ledger.signings else None",
         "tests/swarm/transfer/test_lineage.py",
     ),
     mutant(

@@ -7,6 +7,7 @@ valid lines disagree nobody but the user can tell which is the run: both are sho
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
@@ -61,12 +62,14 @@ class LineAsker:
         pin: bytes = b"",
         begun: Sequence[Vouched] = (),
         *,
+        hint: Line | None = None,
         patience_s: float = math.inf,
     ) -> Lines:
         """Return the newest line that members tell, through the seal with digest ``pin`` if one is given.
 
         They are asked ``MAX_SOURCES`` at a time, in order, until some tell a line that holds: a crowd that tells none
-        hides nobody. With ``begun``, a line that was verified before, they tell only how it goes on. Who has not told
+        hides nobody. With ``begun``, a line that was verified before, they tell only how it goes on. A ``hint`` is
+        a line that holds too, but perhaps of another run: who does not know its head tells the whole. Who has not told
         a line ``patience_s`` seconds after the first that holds is not waited for: one that keeps silent must not make
         what the others told old.
 
@@ -81,7 +84,7 @@ class LineAsker:
 
         async def ask(source: PeerId) -> None:
             try:
-                told[source] = await self.follow(source, (pin,) if pin else (), begun)
+                told[source] = await self._follow_with(source, pin, begun, hint)
                 if len(told) == 1:
                     nursery.cancel_scope.relative_deadline = patience_s
             except RemoteProtocolError as error:
@@ -99,6 +102,14 @@ class LineAsker:
         if not told:
             raise _explain(refusals, silent)
         return Lines(await self._reconcile(told, pin), refusals)
+
+    async def _follow_with(self, source: PeerId, pin: bytes, begun: Sequence[Vouched], hint: Line | None) -> Line:
+        """Return the line that a member tells, the shorter way if it knows the head of ``hint``."""
+        through = (pin,) if pin else ()
+        if hint is not None:
+            with suppress(RemoteProtocolError):
+                return await self.follow(source, (*through, hint.head.digest), hint.seals)
+        return await self.follow(source, through, begun)
 
     async def follow(self, source: PeerId, through: Sequence[bytes], begun: Sequence[Vouched] = ()) -> Line:
         """Return the verified line that one member tells, through the seals with these digests, from ``begun`` on.

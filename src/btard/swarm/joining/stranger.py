@@ -28,8 +28,8 @@ Solve = Callable[[Seal, FindSeal], Awaitable[JoinTicket]]
 Keep = Callable[[State], object]
 LOOK_S = 5.0
 """How long we look whether a run has begun, beside 4Δ; else its founder will say so."""
-FEW = 4
-"""Members that are asked together whether it has: fifty strangers at once must not weigh on anybody."""
+PAUSE_S = 1.0
+"""After so long others are asked as well, twice as many each time: fifty strangers must not weigh on anybody."""
 PATIENCE_S = 60.0
 """How long members are asked before a stranger gives up."""
 
@@ -63,37 +63,38 @@ class Stranger:
         self._asker, self._asked = LineAsker(config, hub, compute), int.from_bytes(hub.me[:4], "little")
         self._patience_s = 2 * config.delay_s  # an honest member has told its line by then
         self._line: Line | None = None
+        self._first: Line | None = None  # the one that somebody told when we looked: others may know another run
 
     async def has_begun(self) -> bool:
         """Return whether members tell a line of seals whose newest roster is without us.
 
-        One that holds is enough, so few are asked at first, and more while these keep silent.
+        One that holds is enough, so one is asked at first, and ever more while nobody tells any.
         """
         await self._reach()
-        heads: list[Seal] = []
-        order = self._order()
+        lines: list[Line] = []
+        order, count = self._order(), 1
+
+        async def look(sources: Sequence[PeerId], done: trio.Event) -> None:
+            try:
+                lines.append((await self._asker.find_line(sources, self._pin, patience_s=0.0)).line)
+                nursery.cancel_scope.cancel()
+            except Unreachable:
+                pass
+            except Refused as refusal:
+                log.info("whoever answers shows no run", reason=str(refusal))
+            finally:
+                done.set()
+
         with trio.move_on_after(LOOK_S + 2 * self._patience_s):
             async with trio.open_nursery() as nursery:
-                for first in range(0, len(order), FEW):
+                while order:
                     done = trio.Event()
-                    nursery.start_soon(self._look, order[first : first + FEW], heads, done)
-                    with trio.move_on_after(self._patience_s):
+                    nursery.start_soon(look, order[:count], done)
+                    with trio.move_on_after(PAUSE_S):
                         await done.wait()
-                    if heads:
-                        nursery.cancel_scope.cancel()
-                        break
-        return bool(heads) and self._me not in heads[0].roster
-
-    async def _look(self, sources: Sequence[PeerId], heads: list[Seal], done: trio.Event) -> None:
-        """Note the newest seal of a line that any of these members tells."""
-        try:
-            heads.append((await self._asker.find_line(sources, self._pin, patience_s=0.0)).line.head.seal)
-        except Unreachable:
-            pass
-        except Refused as refusal:
-            log.info("whoever answers shows no run", reason=str(refusal))
-        finally:
-            done.set()
+                    order, count = order[count:], min(2 * count, MAX_SOURCES)
+        self._first = lines[0] if lines else None
+        return self._first is not None and self._me not in self._first.head.seal.roster
 
     async def find_seal(self) -> Seal:
         """Return the newest seal that members' signatures vouch for, in a line from the genesis on.
@@ -139,7 +140,7 @@ class Stranger:
             return None
 
     async def _ask_all(self) -> Line:
-        """Return the line that anybody tells, within a minute.
+        """Return the line that anybody tells, within a minute; those who know one that was told before tell the rest.
 
         Raises:
             Refused: members were asked, if we know any, and no line is told that holds, or there are two runs.
@@ -151,7 +152,7 @@ class Stranger:
         while True:
             is_heard = self._line is None or bool(self._find_members())
             try:
-                return (await self._asker.find_line(self._order(), self._pin)).line
+                return (await self._asker.find_line(self._order(), self._pin, hint=self._line or self._first)).line
             except Unreachable:
                 if trio.current_time() > deadline:
                     raise

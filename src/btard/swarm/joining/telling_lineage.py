@@ -20,7 +20,7 @@ SEALS_PER_TURN = 128
 """Seals read into the index before other tasks get their turn: some milliseconds."""
 MAX_QUESTION = 256
 ANSWERS_KEPT, MAX_KEPT = 32, 64 * 1024
-"""Answers that are kept while the newest seal stays, and the largest of them, in bytes."""
+"""Answers that are kept until more is signed, and the largest of them, in bytes."""
 
 
 class SealIndex:
@@ -30,11 +30,11 @@ class SealIndex:
         self._ledger, self._growing = ledger, trio.Lock()
         self.rounds: list[int] = []
         self._by_digest: dict[bytes, int] = {}
-        self._signings = -1
+        self.signings = -1
 
     async def grow(self) -> None:
         """Take in what was signed since the last time."""
-        if self._signings == self._ledger.signings:
+        if self.signings == self._ledger.signings:
             await trio.lowlevel.checkpoint()
             return
         async with self._growing:
@@ -46,7 +46,7 @@ class SealIndex:
                 self._by_digest.update((compute_seal_digest(seal), seal.round) for seal in seals)
                 await trio.lowlevel.checkpoint()
                 if len(seals) < SEALS_PER_TURN:
-                    self._signings = signings
+                    self.signings = signings
                     return
 
     def find(self, digest: bytes) -> int | None:
@@ -86,22 +86,23 @@ class LineTeller:
     async def _serve(self, peer: PeerId, body: bytes) -> tuple[bytes, None]:
         question: LineQuestion = decode(body, LineQuestion, limit=MAX_QUESTION)
         await self._turnstile.enter(peer)
-        await self._index.grow()
-        newest = self._index.rounds[-1] if self._index.rounds else 0
-        said = self._said.get(question) if self._said_of == newest else None
+        said = self._said.get(question) if self._said_of == self._ledger.signings else None
         if said is None:
-            said = encode(await self._answer(question, newest))
-            self._remember(question, newest, said)
+            await self._index.grow()
+            signings = self._index.signings
+            said = encode(await self._answer(question))
+            self._remember(question, signings, said)
         return said, None
 
-    def _remember(self, question: LineQuestion, newest: int, said: bytes) -> None:
-        """Keep an answer for the others who wait: they ask the same until another seal is signed."""
-        if self._said_of != newest or len(self._said) >= ANSWERS_KEPT:
-            self._said_of, self._said = newest, {}
+    def _remember(self, question: LineQuestion, signings: int, said: bytes) -> None:
+        """Keep an answer for the others who wait: they ask the same until more is signed."""
+        if self._said_of != signings or len(self._said) >= ANSWERS_KEPT:
+            self._said_of, self._said = signings, {}
         if len(said) <= MAX_KEPT:
             self._said[question] = said
 
-    async def _answer(self, question: LineQuestion, newest: int) -> LineAnswer:
+    async def _answer(self, question: LineQuestion) -> LineAnswer:
+        newest = self._index.rounds[-1] if self._index.rounds else 0
         through = [self._index.find(digest) for digest in question.through]
         if None in through or not self._index.rounds:
             return LineAnswer((), newest, is_known=False)
