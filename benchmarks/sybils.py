@@ -28,6 +28,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from cProfile import Profile
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -302,12 +303,14 @@ def summarise(crowd: Crowd, seeds: list[Result]) -> Result:
     }
 
 
-def compare(crowd: Crowd, seed: int) -> Result:
+def compare(crowd: Crowd, seed: int, *, counts_calls: bool) -> Result:
     """Return what a seed costs without and with its Sybils, and the growth of each figure."""
-    without, given = play_measured(replace(crowd, sybils=0), seed), play_measured(crowd, seed)
-    for figures, sybils in ((without, 0), (given, crowd.sybils)):
-        counted = play_measured(replace(crowd, sybils=sybils), seed, Profile())
+    sizes = sorted((0, crowd.sybils), reverse=seed % 2 == 0)  # who is played first gains or loses by that
+    played = {size: play_measured(replace(crowd, sybils=size), seed) for size in sizes}
+    for size, figures in played.items() if counts_calls else ():
+        counted = play_measured(replace(crowd, sybils=size), seed, Profile())
         figures["calls"], figures["second_half"]["calls"] = counted["calls"], counted["second_half"]["calls"]
+    without, given = played[0], played[crowd.sybils]
     growth = compute_growth(without, given, (*COSTS, "round_s"))
     growth["second_half"] = compute_growth(without["second_half"], given["second_half"], COSTS)
     return {"seed": seed, "growth": growth, "without": without, "with": given}
@@ -315,7 +318,13 @@ def compare(crowd: Crowd, seed: int) -> Result:
 
 def compute_growth(before: Result, after: Result, names: Iterable[str]) -> Result:
     """Return by which part of itself each figure grew."""
-    return {name: round(after[name] / before[name] - 1, 4) for name in names}
+    return {name: round(after[name] / before[name] - 1, 4) for name in names if before[name]}
+
+
+def add_up(costs: list[Result]) -> Result:
+    """Return the growth of each figure over all compared seeds together."""
+    without, given = ({name: sum(cost[way][name] for cost in costs) for name in COSTS} for way in ("without", "with"))
+    return {"seeds": len(costs), **compute_growth(without, given, COSTS)}
 
 
 def main(
@@ -330,11 +339,19 @@ def main(
     elements: Annotated[int, Option(min=16, help="length D of the vector")] = 32,
     jobs: Annotated[int, Option(min=1, help="processes at a time")] = 1,
     path: Annotated[Path | None, Option("--json", help="where to write the result")] = None,
+    *,
+    counts_calls: Annotated[
+        bool, Option("--calls/--no-calls", help="count the calls of functions too, in two more runs of a compared seed")
+    ] = True,
 ) -> None:
     """Let Sybils that skip the gradient work come to a swarm; fail if one is promoted."""
     crowd = Crowd(members, sybils, rounds, latency, elements)
-    costs = [_tell(f"cost {seed}", compare(crowd, seed)) for seed in range(1, compared + 1)]
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        price = partial(compare, counts_calls=counts_calls)
+        costs = [
+            _tell(f"cost {result['seed']}", result)
+            for result in pool.map(price, [crowd] * compared, range(1, compared + 1))
+        ]
         played = [
             _tell(f"seed {result['seed']}", result)
             for result in pool.map(play_quickly, [crowd] * seeds, range(1, seeds + 1))
@@ -343,9 +360,10 @@ def main(
         **describe("sybils"),
         "odds": summarise(crowd, played),
         "cost": costs,
+        "growth": add_up(costs),
         "runs": played,
     }
-    print(json.dumps(result["odds"], indent=2))
+    print(json.dumps({name: result[name] for name in ("odds", "growth")}, indent=2))
     write(path, result)
     if result["odds"]["promoted"] or result["odds"]["members_banned"] or result["odds"]["unfinished_or_split"]:
         raise typer.Exit(1)
