@@ -19,15 +19,17 @@ from btard.rules.roster import Roster
 ROUND, ATTEMPT = 5, 2
 CHECK, CONFIRM, AGREE = (Stage(ROUND - 1, ATTEMPT, phase) for phase in (Phase.CHECK, Phase.CONFIRM, Phase.AGREE))
 COMMIT, AGGREGATE = (Stage(ROUND, ATTEMPT, phase) for phase in (Phase.COMMIT, Phase.AGGREGATE))
-WAITING, ASTRAY, NEXT, RESTARTED, PAST = "waiting", "astray", "next", "restarted", "past"
+WAITING, ASTRAY, NEXT, RESTARTED, PAST, BACK = "waiting", "astray", "next", "restarted", "past", "past and restarted"
 Situation = tuple[str, bytes]
 """Where a member is, and which CONFIRM of the cheat it holds; empty while it waits for that."""
 ONE, OTHER, THIRD = b"A", b"B", b"C"
 HONEST: tuple[Situation, ...] = (
     (WAITING, b""), (WAITING, OTHER), (ASTRAY, OTHER), (NEXT, ONE), (NEXT, OTHER), (RESTARTED, ONE), (RESTARTED, OTHER),
-    (PAST, ONE),
+    (PAST, ONE), (BACK, ONE),
 )  # fmt: skip
 CHEATING: tuple[Situation | None, ...] = (None, *HONEST, (NEXT, THIRD), (PAST, THIRD))
+SIGNED = {(PAST, ONE), (BACK, ONE)}
+"""Where all honest members are once one has everyone's AGGREGATE, and the seal of the round before signed for good."""
 
 
 def make_view(situation: Situation, size: int) -> View:
@@ -42,6 +44,7 @@ def make_view(situation: Situation, size: int) -> View:
         NEXT: ((CONFIRM, confirms), COMMIT, part),
         RESTARTED: (None, COMMIT, part),
         PAST: ((COMMIT, whole), AGGREGATE, part),
+        BACK: ((AGGREGATE, part), COMMIT, part),
     }[where]
     holdings = [Holding(make_position(stage), digests) for stage, digests in ([last] if last else [])]
     return View(
@@ -51,10 +54,10 @@ def make_view(situation: Situation, size: int) -> View:
 
 def is_possible(honest: tuple[Situation, ...]) -> bool:
     """One CONFIRM leads to one place; whoever is past COMMIT holds everyone's, each said after one and the same."""
-    is_past = any(where == PAST for where, _ in honest)
+    is_past = not SIGNED.isdisjoint(honest)
     is_astray = any(where == ASTRAY for where, _ in honest)
     is_split = any(version == OTHER and where in {NEXT, RESTARTED} for where, version in honest)
-    alike = {(NEXT, ONE), (RESTARTED, ONE), (PAST, ONE)}
+    alike = {(NEXT, ONE), (RESTARTED, ONE), *SIGNED}
     return not (is_astray and is_split) and (not is_past or alike.issuperset(honest))
 
 
@@ -77,16 +80,20 @@ def settle(roster: Roster, honest: tuple[Situation, ...], shown: tuple[Situation
     return decision.resume_round
 
 
-@pytest.mark.parametrize(("size", "expected"), [(3, 319), (5, 9_317)])
+@pytest.mark.parametrize(("size", "expected"), [(3, 396), (5, 12_528)])
 def test_nobody_honest_is_left_in_the_round_before(size: int, expected: int) -> None:
-    """All go on with the next round only if every honest member has come to it, by one and the same CONFIRM."""
+    """All go on with the next round only if every honest member has come to it, by one and the same CONFIRM.
+
+    And in any case where the seal of the round before may be signed for good: nothing takes it back.
+    """
     roster, count = make_roster(size), 0
     for honest, shown in explore(size):
         count += 1
         resumed = settle(roster, honest, shown, ATTEMPT)
         versions = {version for _, version in honest}
-        is_through = all(where in {NEXT, RESTARTED, PAST} for where, _ in honest) and len(versions) == 1
+        is_through = all(where in {NEXT, RESTARTED, PAST, BACK} for where, _ in honest) and len(versions) == 1
         assert resumed == ROUND - 1 or (resumed == ROUND and is_through), (honest, shown)
+        assert resumed == ROUND or not SIGNED.issuperset(honest), (honest, shown)
     assert count == expected
 
 

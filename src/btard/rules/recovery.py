@@ -302,19 +302,22 @@ def _resume_round(roster: Roster, position: Stage, views: Mapping[PeerId, View],
 
     Whoever is in COMMIT holds a whole CONFIRM of the round before. If all views show the same one, every honest member
     has that, and what is said of that round later divides nobody; else some may be split, or still be in it, and
-    would not find out before the others are an attempt ahead. Whoever is past COMMIT holds everyone's COMMIT after one
-    and the same CONFIRM. A later attempt began with such a settlement: it never goes back.
+    would not find out before the others are an attempt ahead. Whoever is past COMMIT, or was before a restart, held
+    everyone's COMMIT after one and the same CONFIRM. A later attempt began with such a settlement: it never goes back.
     """
     if position.phase is not Phase.COMMIT or position.round <= 1 or attempt != position.attempt:
         return position.round
-    past = find_later((view.position.stage for view in views.values()), position)
-    if len(past) > tolerated:
+    here = [view for view in views.values() if not _is_past(view, position)]
+    if len(views) - len(here) > tolerated:
         return position.round
     before = Stage(position.round - 1, position.attempt, Phase.CONFIRM)
     shown = {
-        next((holding.digests for holding in view.holdings if holding.position.stage == before), ())
-        for view in views.values()
-        if not is_later(view.position.stage, position)
+        next((holding.digests for holding in view.holdings if holding.position.stage == before), ()) for view in here
     }
     is_alike = all(len(digests) == len(roster) and all(digests) for digests in shown) and len(shown) == 1
     return position.round if is_alike else position.round - 1
+
+
+def _is_past(view: View, position: Stage) -> bool:
+    """Return whether a member is past a stage, or shows something of a later one that it was in before a restart."""
+    return bool(find_later([view.position.stage, *(holding.position.stage for holding in view.holdings)], position))

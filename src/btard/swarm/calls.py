@@ -16,6 +16,7 @@ from btard.rules.messages import Halt, Phase, SignedMessage, Stage
 from btard.rules.recovery import Equivocation, belongs
 from btard.swarm.broadcast import Broadcast
 from btard.swarm.settlement import Messages, open_evidence
+from btard.swarm.viewing import is_showable
 
 
 class Calls:
@@ -47,25 +48,26 @@ class Calls:
         """Whether a HALT starts a recovery: it has a reason, or f+1 members want the recovery (attacks B1).
 
         A reason is an equivocation, or a missing member with whom the sender is no marked pair that all have in common.
+        Nobody is in a pair with itself, and nobody can be missing to itself.
         """
         assert isinstance(halt.payload, Halt)
         roster, marks = self._broadcast.place.roster, self._broadcast.place.common
         enough = roster.tolerated(self._config.byzantine_bound) + 1
-        named = Counter(peer for item in halts.values() for peer in set(item.payload.missing))  # type: ignore[union-attr]
+        named = Counter(peer for item in halts.values() for peer in _find_named(item))
         has_reason = any(
-            peer in roster and (named[peer] >= enough or not marks.is_marked(halt.sender, PeerId(peer)))
-            for peer in halt.payload.missing
+            peer in roster and (named[peer] >= enough or not marks.is_marked(halt.sender, peer))
+            for peer in _find_named(halt)
         )
         entered = self.held(Phase.VIEW).keys() - {self._broadcast.me}
         return has_reason or len(entered) >= enough or bool(self._find_shown(halts))
 
     def _find_shown(self, halts: Messages) -> dict[PeerId, Equivocation]:
-        """What HALTs prove against members: everyone who gets them relayed sees the same."""
+        """What HALTs prove against members: everyone who gets them relayed sees the same, and can show it on."""
         known = self._opened
         self._opened = {
             item.digest: known[item.digest]
             if item.digest in known
-            else open_evidence(self._config, item.payload.evidence)
+            else open_evidence(self._config, filter(is_showable, item.payload.evidence))
             for item in halts.values()
             if isinstance(item.payload, Halt)
         }
@@ -78,3 +80,9 @@ class Calls:
         ours = {item.culprit: item for item in self._broadcast.board.equivocations() if item.culprit in roster}
         found = self._find_shown(self.held(Phase.HALT)) | ours
         return tuple(found[peer] for peer in sorted(found))
+
+
+def _find_named(halt: SignedMessage) -> set[PeerId]:
+    """The others whom a HALT calls missing."""
+    assert isinstance(halt.payload, Halt)
+    return {PeerId(peer) for peer in halt.payload.missing} - {halt.sender}

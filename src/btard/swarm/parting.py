@@ -1,22 +1,31 @@
-"""The end of a run: nobody leaves while another may still need what it holds."""
+"""The end of a run: nobody leaves while another may still need what it holds, or may go back to the last round."""
 
-from btard.rules.marks import compute_marks_digest
-from btard.rules.messages import Agree, Phase
+import structlog
+import trio
+
 from btard.swarm.services import Services
 from btard.swarm.state import Work
 
+log = structlog.get_logger(__name__)
+
+LOOK = 9
+"""Δ beyond a deadline after which we look whether the others are gone: a HALT and its recovery take less."""
+
 
 async def see_off(services: Services, work: Work) -> None:
-    """Stay until all say that they hold the closing COMMITs, or have had time to ask for them (attacks A6).
+    """Return once it is settled that all hold the closing COMMITs, as for every transcript by which somebody leaves.
 
-    A member that was told one of them late finds by our AGREE that we have it, and asks us; one that was told
-    of neither asks at its deadline, having entered up to 3Δ after us. Whoever never says AGREE costs this much time
-    and no more: nothing hangs on it.
+    Whoever left before could be taken back to the last round without being there (decision record 0025). More than half
+    that are gone have come to that settlement: who missed it ends without.
 
     Raises:
         NewAttempt: a recovery decided meanwhile that somebody leaves.
     """
-    stage, board = work.stage(Phase.AGREE), services.broadcast.board
-    services.broadcast.say(stage, work.roster.digest, work.chain, Agree(compute_marks_digest(work.marks)))
-    patience_s = services.deadlines.commit(work.round) + 6 * services.config.delay_s
-    await services.exchange.wait_for(work, lambda: board.of(stage).keys() >= set(work.roster.members), patience_s)
+    others = frozenset(work.roster.without([services.me]).members)
+    while True:
+        with trio.move_on_after(services.deadlines.check + LOOK * services.config.delay_s):
+            await services.exchange.agree(work, services.deadlines.check)
+            return
+        if 1 + len(services.broadcast.hub.connected & others) < work.roster.majority:
+            log.warning("more than half are gone: the run ends here without the settlement of its end")
+            return

@@ -42,7 +42,10 @@ class Expectation:
 
 @dataclass
 class Place:
-    """Where this peer stands in the run; ``is_agreed``: AGREE is complete here, ``is_over``: that is settled."""
+    """Where this peer stands in the run; ``is_agreed``: AGREE is complete here.
+
+    ``is_over``: it is settled that the attempt ends, by that or because somebody leaves.
+    """
 
     round: int = 0
     attempt: int = 0

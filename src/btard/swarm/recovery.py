@@ -111,7 +111,8 @@ class Recovery:
     def _can_start(self) -> bool:
         """Whether a recovery is due: something was relayed, or RESUMEs, or AGREE is complete, or there is a HALT.
 
-        The last two move nobody who is halted, and nothing an attempt that is over.
+        The last two move nobody who is halted, and nothing an attempt that is over: whoever finishes a round first that
+        the others have left by then is called to no recovery there, in which it would be alone.
         """
         place = self._broadcast.place
         if place.current is None or place.is_over:  # before our first stage there is nothing that could be halted
@@ -313,7 +314,8 @@ class Recovery:
     def _conclude(self, settlement: Settlement, entered: float) -> None:
         place = self._broadcast.place
         decision = self._adopting.adopt(settlement)
-        place.serial, place.is_over = max(place.serial, settlement.stage.serial + 1), decision.agreed
+        place.serial = max(place.serial, settlement.stage.serial + 1)
+        place.is_over = decision.agreed or decision.changes_roster
         took_s, is_fallback = trio.current_time() - entered, not settlement.is_certificate
         removed = (*decision.removed, *decision.overmarked)
         if decision.agreed:  # no trouble: every departure by a transcript ends like this

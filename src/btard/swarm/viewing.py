@@ -6,7 +6,7 @@ from btard.errors import LocalProtocolError
 from btard.identity import Context, PeerId, digest
 from btard.rules.evidence import EquivocationProof
 from btard.rules.marks import Marks
-from btard.rules.messages import MAX_EVIDENCE, Halt, Holding, Position, Resume, SignedMessage, Stage, View
+from btard.rules.messages import MAX_EVIDENCE, Halt, Holding, Phase, Position, Resume, SignedMessage, Stage, View
 from btard.rules.recovery import Equivocation, number_pairs
 from btard.swarm.broadcast import MAX_PROOFS, MAX_SUPPLY, Broadcast, take_small
 from btard.swarm.place import Expectation
@@ -36,7 +36,7 @@ def build_view(
     return View(
         make_position(stages[-1].stage),
         place.overdue,
-        tuple(_build_holding(broadcast, item) for item in stages),
+        (*(_build_holding(broadcast, item) for item in stages), *_find_said_later(broadcast)),
         _find_supply(broadcast, calls, stages),
         encode_proofs(evidence),
         halt,
@@ -50,6 +50,19 @@ def _build_holding(broadcast: Broadcast, expectation: Expectation) -> Holding:
     nothing = {peer: NOT_DUE for peer in broadcast.place.roster.members if peer not in expectation.roster}
     digests = tuple((accepted | nothing).get(peer, b"") for peer in broadcast.place.roster.members)
     return Holding(make_position(expectation.stage), digests)
+
+
+def _find_said_later(broadcast: Broadcast) -> tuple[Holding, ...]:
+    """What shows that we were past the COMMIT in which we are since a restart: what we said after it."""
+    place, own = broadcast.place, broadcast.me
+    if place.last is not None or place.current is None or place.current.stage.phase is not Phase.COMMIT:
+        return ()
+    later = (place.current.stage._replace(phase=phase) for phase in (Phase.AGGREGATE, Phase.AGREE))
+    said = next((message for stage in later if (message := broadcast.board.of(stage).get(own))), None)
+    if said is None:
+        return ()
+    digests = tuple(said.digest if peer == own else b"" for peer in place.roster.members)
+    return (Holding(make_position(said.slot.stage), digests),)
 
 
 def _find_supply(
@@ -74,6 +87,11 @@ def make_position(stage: Stage) -> Position:
 def make_proof(item: Equivocation) -> EquivocationProof:
     """Return an equivocation as evidence."""
     return EquivocationProof(item.first.envelope, item.second.envelope)
+
+
+def is_showable(proof: bytes) -> bool:
+    """Return whether a view has room for a proof: a HALT over one that nobody can show on would remove nobody."""
+    return bool(take_small([proof], MAX_PROOFS))
 
 
 def encode_proofs(evidence: Iterable[Equivocation]) -> tuple[bytes, ...]:

@@ -138,6 +138,17 @@ async def test_a_late_answer_is_not_kept_waiting_by_silence(tmp_path: Path, auto
         assert trio.current_time() - started == pytest.approx(4.0)
 
 
+async def test_who_founded_the_run_and_left_it_asks_all(tmp_path: Path, autojump_clock: Clock) -> None:
+    """One that tells of the genesis alone, whose roster we are in, does not make us begin there again."""
+    run = SealedRun(rounds=12, rosters={3: range(2, 9)})
+    async with open_scene(run, tmp_path) as scene:
+        stranger = make_stranger(scene)
+        stranger._me = run.identities[0].peer_id
+        first = next(hub for hub in scene.members if hub.me == stranger._order()[0])
+        tell(first, [run.tuple_of(run.seals[0])], 0)
+        assert await stranger.has_begun()
+
+
 async def test_what_was_told_first_need_not_be_told_again(tmp_path: Path, autojump_clock: Clock) -> None:
     """Members who know the newest seal of that line tell how it goes on; who does not, tells the whole."""
     run = SealedRun(rounds=12)

@@ -17,8 +17,8 @@ from btard.rules.seal import Seal
 from btard.sim import LinearTask, SimulatedSwarm
 from btard.swarm.compute import InlineCompute
 from btard.swarm.frames import Kind, SignedTuple
-from btard.swarm.joining.asking_lineage import LineAsker
-from btard.swarm.joining.lineage import LineAnswer, LineQuestion
+from btard.swarm.joining.asking_lineage import LINE_SECONDS, LineAsker
+from btard.swarm.joining.lineage import Line, LineAnswer, LineQuestion, open_genesis, open_next
 from btard.swarm.joining.telling_lineage import LineTeller
 from btard.swarm.ledger import Ledger
 from btard.wire import compute_seal_digest, decode, encode
@@ -169,6 +169,27 @@ async def test_three_forgers_and_a_silent_one_among_seven(tmp_path: Path, autoju
         lines = await LineAsker(run.config, scene.hub, InlineCompute()).find_line(scene.sources)
     assert lines.line.head.seal == run.seals[10]
     assert set(lines.refusals) == set(scene.sources[:3])
+
+
+async def test_one_that_dawdles_and_then_lies_is_waited_for_once(tmp_path: Path, autojump_clock: Clock) -> None:
+    """With a line to go on from it has no more time than without: it is asked for the whole within the same."""
+    run = SealedRun(rounds=40)
+    async with open_scene(run, tmp_path, members=1) as scene:
+        steps = [run.tuple_of(run.seals[number]) for number in (0, 5)]
+        genesis = open_genesis(run.config, steps[0])
+        hint = Line(scene.sources[0], (genesis, open_next(run.config, genesis, steps[1])))
+        since = trio.current_time()
+
+        async def dawdle(peer: PeerId, body: bytes) -> tuple[bytes, None]:
+            await trio.sleep(11.0)  # virtual seconds
+            following = run.seals[decode(body, LineQuestion).after + 1]
+            is_true = (trio.current_time() - since) % LINE_SECONDS < LINE_SECONDS - 12
+            return encode(LineAnswer((run.tuple_of(following),) if is_true else (), 1000, is_known=True)), None
+
+        scene.members[0].serve[Kind.LINEAGE] = dawdle
+        with pytest.raises(Unreachable):
+            await LineAsker(run.config, scene.hub, InlineCompute()).find_line(scene.sources, hint=hint)
+        assert trio.current_time() - since == LINE_SECONDS
 
 
 async def test_members_of_which_some_are_behind(tmp_path: Path, autojump_clock: Clock) -> None:

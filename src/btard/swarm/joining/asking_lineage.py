@@ -84,7 +84,7 @@ class LineAsker:
 
         async def ask(source: PeerId) -> None:
             try:
-                told[source] = await self._follow_with(source, pin, begun, hint)
+                told[source] = await self.follow(source, (pin,) if pin else (), begun, hint)
                 if len(told) == 1:
                     nursery.cancel_scope.relative_deadline = patience_s
             except RemoteProtocolError as error:
@@ -103,32 +103,34 @@ class LineAsker:
             raise _explain(refusals, silent)
         return Lines(await self._reconcile(told, pin), refusals)
 
-    async def _follow_with(self, source: PeerId, pin: bytes, begun: Sequence[Vouched], hint: Line | None) -> Line:
-        """Return the line that a member tells, the shorter way if it knows the head of ``hint``."""
-        through = (pin,) if pin else ()
-        if hint is not None:
-            with suppress(RemoteProtocolError):
-                return await self.follow(source, (*through, hint.head.digest), hint.seals)
-        return await self.follow(source, through, begun)
-
-    async def follow(self, source: PeerId, through: Sequence[bytes], begun: Sequence[Vouched] = ()) -> Line:
+    async def follow(
+        self, source: PeerId, through: Sequence[bytes], begun: Sequence[Vouched] = (), hint: Line | None = None
+    ) -> Line:
         """Return the verified line that one member tells, through the seals with these digests, from ``begun`` on.
+
+        If it knows the head of ``hint`` it tells only how that line goes on.
 
         Raises:
             RemoteProtocolError: its line is not one of this run, or lacks one of them; the message says why.
             NetworkError: no answer.
         """
         with trio.move_on_after(LINE_SECONDS):
-            try:
-                line = await self._follow(source, tuple(through), begun)
-            except RemoteProtocolError as error:
-                error.peer = source
-                raise
-            for digest in through:
-                if not line.contains(digest):
-                    raise RemoteProtocolError(f"its line does not contain the seal {digest.hex()}", source)
-            return line
+            if hint is not None:
+                with suppress(RemoteProtocolError):
+                    return await self._follow_through(source, (*through, hint.head.digest), hint.seals)
+            return await self._follow_through(source, tuple(through), begun)
         raise RequestTimedOut(f"{short(source)} did not tell the line of seals within {LINE_SECONDS:.0f} s")
+
+    async def _follow_through(self, source: PeerId, through: tuple[bytes, ...], begun: Sequence[Vouched]) -> Line:
+        try:
+            line = await self._follow(source, through, begun)
+        except RemoteProtocolError as error:
+            error.peer = source
+            raise
+        for digest in through:
+            if not line.contains(digest):
+                raise RemoteProtocolError(f"its line does not contain the seal {digest.hex()}", source)
+        return line
 
     async def _follow(self, source: PeerId, through: tuple[bytes, ...], begun: Sequence[Vouched]) -> Line:
         assert len(through) <= MAX_THROUGH

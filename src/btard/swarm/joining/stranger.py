@@ -1,6 +1,7 @@
 """A stranger's means: the line of seals, the state that its newest one names, and a ticket that somebody works for."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -68,7 +69,8 @@ class Stranger:
     async def has_begun(self) -> bool:
         """Return whether members tell a line of seals whose newest roster is without us.
 
-        One that holds is enough, so one is asked at first, and ever more while nobody tells any.
+        One that holds is enough, so one is asked at first, and ever more while nobody tells any; but who is in its
+        roster may have left since, and asks all before it begins where the run did.
         """
         await self._reach()
         lines: list[Line] = []
@@ -94,6 +96,10 @@ class Stranger:
                         await done.wait()
                     order, count = order[count:], min(2 * count, MAX_SOURCES)
         self._first = lines[0] if lines else None
+        if self._first is not None and self._me in self._first.head.seal.roster:
+            with suppress(Unreachable, Refused):
+                told = await self._asker.find_line(self._order(), self._pin, hint=self._first, patience_s=PAUSE_S)
+                self._first = told.line
         return self._first is not None and self._me not in self._first.head.seal.roster
 
     async def find_seal(self) -> Seal:
