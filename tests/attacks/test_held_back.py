@@ -64,8 +64,9 @@ async def test_whoever_lacks_the_last_agree_is_told_it_with_the_call_to_settle(a
     """Where it hears no HALT it takes part as well: every member votes, and nobody counts as silent."""
 
     def deliver(sender: PeerId, receiver: PeerId, message: Message) -> float:
-        if message.kind == Kind.MESSAGE and isinstance(said := open_message(run_id[0], message.head).payload, Ballot):
-            ballots.append(said)
+        said = open_message(run_id[0], message.head) if message.kind == Kind.MESSAGE else None
+        if said and isinstance(said.payload, Ballot) and said.slot.stage.attempt == 0:
+            ballots.append(said.payload)
         return UNDERWAY_S
 
     def make(swarm: SimulatedSwarm, index: int) -> HoldBack:
