@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import msgspec
+import pytest
 import trio
 from tests.swarm.joining_scenes import build, play, require_sound
 
@@ -82,3 +83,22 @@ def test_whoever_has_finished_ends_with_the_same_state(tmp_path: Path) -> None:
     assert [peer.error for peer in outcome.honest] == [None] * (SIZE - 1)
     assert all(outcome.departures(kind).keys() <= {CHEAT} for kind in DepartureKind)
     require_sound(swarm, outcome)
+
+
+class FallsSilent(Conduct):
+    """One cheat: says nothing after the closing COMMIT, and shows no view."""
+
+    def says(self, stage: Stage) -> bool:
+        """Neither the last AGREE nor a word in a recovery."""
+        return stage.round != 0 and stage.phase is not Phase.AGREE
+
+
+@pytest.mark.parametrize("min_roster", [2, SIZE])
+def test_silence_at_the_end_keeps_nobody(min_roster: int, tmp_path: Path) -> None:
+    """Who says no last AGREE is removed; where no fewer may go on than there are, the others end without."""
+    swarm = build(tmp_path, {}, {CHEAT: FallsSilent()}, rounds=ROUNDS, genesis_size=SIZE, min_roster=min_roster)
+    outcome = play(swarm)
+    assert [peer.error for peer in outcome.honest] == [None] * (SIZE - 1)
+    assert outcome.departures(DepartureKind.REMOVAL).keys() == ({CHEAT} if min_roster < SIZE else set())
+    require_sound(swarm, outcome)
+    assert outcome.virtual_s < 600.0

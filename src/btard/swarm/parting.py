@@ -10,22 +10,26 @@ log = structlog.get_logger(__name__)
 
 LOOK = 9
 """Δ beyond a deadline after which we look whether the others are gone: a HALT and its recovery take less."""
+LOOKS = 8
+"""Such looks before we end anyway: where so few are left that nothing can be settled, the run is over all the same."""
 
 
-async def see_off(services: Services, work: Work) -> None:
+async def see_off(services: Services, work: Work) -> bool:
     """Return once it is settled that all hold the closing COMMITs, as for every transcript by which somebody leaves.
 
     Whoever left before could be taken back to the last round without being there (decision record 0025). More than half
-    that are gone have come to that settlement: who missed it ends without.
+    that are gone have come to that settlement: who missed it ends without. False if nobody can settle it.
 
     Raises:
         NewAttempt: a recovery decided meanwhile that somebody leaves.
     """
     others = frozenset(work.roster.without([services.me]).members)
-    while True:
+    for _ in range(LOOKS):
         with trio.move_on_after(services.deadlines.check + LOOK * services.config.delay_s):
             await services.exchange.agree(work, services.deadlines.check)
-            return
+            return True
         if 1 + len(services.broadcast.hub.connected & others) < work.roster.majority:
             log.warning("more than half are gone: the run ends here without the settlement of its end")
-            return
+            return True
+    log.warning("the end of the run is not settled, and too few are left for that: it ends here all the same")
+    return False

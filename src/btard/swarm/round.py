@@ -67,8 +67,8 @@ async def close_run(services: Services, work: Work) -> None:
     """One COMMIT without a gradient after the last round, so that no round stays unsealed or unvalidated."""
     await commit(services, work, is_closing=True)
     await settle_previous(services, work)
-    await see_off(services, work)
-    keep_signatures(services, work)
+    if await see_off(services, work):
+        keep_signatures(services, work)
 
 
 async def update(services: Services, work: Work, verified: Verified) -> State:
