@@ -22,6 +22,7 @@ from btard.swarm.board import RECOVERY_PHASES, Board, is_in_window
 from btard.swarm.conduct import Conduct
 from btard.swarm.frames import Kind, StageAnswer, StageRequest
 from btard.swarm.genesis import SignedSeal, check_genesis
+from btard.swarm.joining.turnstile import Turnstile
 from btard.swarm.ledger import Ledger
 from btard.swarm.place import Expectation, Place
 from btard.wire import MAX_MESSAGE, Cast, decode, encode, open_message, sign_message
@@ -65,6 +66,7 @@ class Broadcast:
         hub.on_control[Kind.MESSAGE] = self._receive
         hub.on_control[Kind.CERTIFICATE] = self._receive_certificate
         hub.on_control[Kind.GENESIS] = self._receive_genesis
+        self._turnstile = Turnstile(hub)
         hub.serve[Kind.PULL_STAGE] = self._serve_stage
         hub.favour(self.is_member)
 
@@ -332,6 +334,8 @@ class Broadcast:
 
     async def _serve_stage(self, peer: PeerId, body: bytes) -> tuple[bytes, None]:
         request: StageRequest = decode(body, StageRequest)
+        if not self.is_member(peer):
+            await self._turnstile.enter(peer)
         stage = request.position.stage
         if request.known == self.board.compute_digest(stage):
             return encode(StageAnswer((), is_last=True)), None

@@ -23,6 +23,7 @@ from btard.rules.succession import find_objection
 from btard.swarm.broadcast import Broadcast
 from btard.swarm.frames import Kind, SignedTuple
 from btard.swarm.joining.lineage import find_signers
+from btard.swarm.joining.turnstile import Turnstile
 from btard.swarm.ledger import Ledger
 from btard.wire import compute_seal_digest, decode, decode_seal, encode, encode_seal
 
@@ -52,11 +53,12 @@ class Standing:
 
     def __init__(self, config: RunConfig, hub: Hub, ledger: Ledger, broadcast: Broadcast) -> None:
         self._config, self._hub, self._ledger, self._broadcast = config, hub, ledger, broadcast
+        self._turnstile = Turnstile(hub)
         hub.serve[Kind.STANDING] = self._serve
 
     async def _serve(self, peer: PeerId, body: bytes) -> tuple[bytes, None]:
-        await trio.lowlevel.checkpoint()
         question: Question = decode(body, Question)
+        await self._turnstile.enter(peer)
         held = tuple(Position(*map(int, stage)) for stage in self._broadcast.board.stages_of(peer))
         return encode(Answer(held[-MAX_HELD:], tuple(self._find_sealed(question.first)))), None
 

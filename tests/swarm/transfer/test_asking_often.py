@@ -15,15 +15,21 @@ from tests.swarm.transfer.sealed_run import SealedRun
 
 from btard.identity import Identity, PeerId
 from btard.net import Hub, MemoryNetwork, Terms
+from btard.rules.messages import Phase, Stage
+from btard.rules.roster import Roster
+from btard.swarm.broadcast import Broadcast
 from btard.swarm.compute import InlineCompute
-from btard.swarm.frames import Kind, UpdateRequest
+from btard.swarm.conduct import Conduct
+from btard.swarm.frames import Kind, StageRequest, UpdateRequest
 from btard.swarm.joining.lineage import FROM_GENESIS, LineAnswer, LineQuestion
 from btard.swarm.joining.reception import Reception
 from btard.swarm.joining.stranger import Stranger
 from btard.swarm.joining.transfer_frames import OutlineQuestion, RangeQuestion, RoundsQuestion
 from btard.swarm.joining.turnstile import BLOCK, PEER, TOTAL
 from btard.swarm.ledger import Ledger
+from btard.swarm.standing import Question, Standing
 from btard.swarm.state import as_bytes
+from btard.swarm.viewing import make_position
 from btard.wire import decode, decode_seal, encode
 
 Clock = trio.testing.MockClock
@@ -97,6 +103,20 @@ async def test_questions_for_the_state_have_their_pace_together(tmp_path: Path, 
             assert await ask(scene, FLOODER.peer_id, MORE, [question]) == pytest.approx(MORE / PER_S)
         assert await ask(scene, FLOODER.peer_id, BURST) == 0
         assert await ask(scene, CANDIDATE.peer_id, BURST, STATE) == 0
+
+
+async def test_questions_of_those_who_are_out_have_their_pace(tmp_path: Path, autojump_clock: Clock) -> None:
+    """A stranger may ask how it stands, and for what was said in a stage, no faster than for the line."""
+    async with open_scene(SealedRun(), tmp_path, members=1) as scene:
+        hub, roster = scene.members[0], Roster((scene.members[0].me, CANDIDATE.peer_id))
+        broadcast = Broadcast(scene.run.config, ME, hub, scene.ledgers[0], Conduct())
+        broadcast.place.roster = roster
+        Standing(scene.run.config, hub, scene.ledgers[0], broadcast)
+        stage = StageRequest(make_position(Stage(1, 0, Phase.COMMIT)), b"")
+        for question in ((Kind.STANDING, encode(Question(0))), (Kind.PULL_STAGE, encode(stage))):
+            assert await ask(scene, FLOODER.peer_id, BURST, [question]) == 0
+            assert await ask(scene, FLOODER.peer_id, MORE, [question]) == pytest.approx(MORE / PER_S)
+            assert await ask(scene, CANDIDATE.peer_id, BURST + MORE, [question]) == 0
 
 
 async def test_each_candidate_has_its_own_pace(tmp_path: Path, autojump_clock: Clock) -> None:
