@@ -259,6 +259,11 @@ class Ledger:
         row = self._database.execute("SELECT seal FROM seals ORDER BY round DESC LIMIT 1").fetchone()
         return row and decode_seal(row[0])
 
+    def find_first_attempt(self) -> int:
+        """Return the attempt of the seal that this ledger begins with, 0 if there is none: we sign in none before."""
+        first = next(self.seals_from(0, 1), None)
+        return first.attempt if first else 0
+
     def signatures(self, round_number: int) -> tuple[SealSignature, ...]:
         """The stored signatures over a round's seal, by signer."""
         query = "SELECT signer, signature FROM signatures WHERE round = ? ORDER BY signer"
