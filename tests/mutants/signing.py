@@ -189,6 +189,22 @@ SIGNING = (
         "tests/swarm/test_returning.py",
     ),
     mutant(
+        "put a ledger aside over an earlier one",
+        "design 3",
+        "swarm/ledger_files.py",
+        "if not path.exists())",
+        "if path)",
+        "tests/swarm/test_ledger.py",
+    ),
+    mutant(
+        "put aside what is in the file and not what is in its log",
+        "design 3",
+        "swarm/ledger_files.py",
+        'database.execute("VACUUM INTO ?", (str(partial),))',
+        "partial.write_bytes((directory / LEDGER_FILE).read_bytes())",
+        "tests/swarm/test_ledger.py",
+    ),
+    mutant(
         "let an old word hide a newer one that the ledger lacks",
         "attacks A7",
         "swarm/broadcast.py",

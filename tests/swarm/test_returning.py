@@ -16,6 +16,7 @@ from btard.rules.evidence import DepartureKind
 from btard.rules.messages import Phase, Reveal, SignedMessage, Stage
 from btard.rules.seal import Seal
 from btard.sim import LinearTask, SimulatedSwarm
+from btard.swarm.audit import audit_ledger
 from btard.swarm.broadcast import Broadcast
 from btard.swarm.conduct import Conduct
 from btard.swarm.events import Event, Promoted, Resumed, RoundDone
@@ -106,6 +107,9 @@ def test_who_comes_back_is_not_stopped_by_its_own_old_words(scene: Return) -> No
     assert len(find(outcome, VICTIM, Promoted)) == len(find(outcome, VICTIM, Resumed)) == 1
     assert outcome.peers[VICTIM].rounds[-1].round == 40
     require_sound(scene.swarm, outcome)
+    (old,) = scene.swarm.data_dir(VICTIM).glob("ledger-until-round-*.sqlite3")
+    audit = audit_ledger(old)
+    assert audit.ok, audit.problems
 
 
 def test_an_older_copy_of_the_new_ledger_signs_nothing(scene: Return) -> None:
