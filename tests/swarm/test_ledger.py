@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from btard.rules.evidence import Cause, CertificateProof, ChargeProof, Departure
 from btard.rules.messages import Phase, Reveal, SignedMessage, Stage
 from btard.rules.seal import Seal, SealSignature
 from btard.swarm.ledger import MAX_DEPARTURE, SMALL_BLOB, Ledger, evidence_file_name
-from btard.swarm.ledger_files import EVIDENCE_DIRECTORY, LEDGER_FILE
+from btard.swarm.ledger_files import EVIDENCE_DIRECTORY, LEDGER_FILE, TABLES, was_put_aside
 from btard.wire import MAX_MESSAGE, sign_message, sign_seal
 
 ME = Identity(b"m" * 32)
@@ -286,6 +287,66 @@ def test_full_disk_is_told(ledger: Ledger) -> None:
     database.execute("PRAGMA max_page_count = 100000")
     assert list(ledger.departures()) == []
     ledger.record_departure(make_departure())
+
+
+def count_rows(database: sqlite3.Connection) -> dict[str, int]:
+    """How many rows each table of a ledger has."""
+    return {name: len(database.execute(f"SELECT * FROM {name}").fetchall()) for name in TABLES}  # noqa: S608
+
+
+def count_rows_of(file: Path) -> dict[str, int]:
+    """The same, as somebody sees it who has nothing but the file."""
+    with closing(sqlite3.connect(f"{file.as_uri()}?immutable=1", uri=True)) as reader:
+        return count_rows(reader)
+
+
+def end_part(directory: Path, rounds: int = 1) -> dict[str, int]:
+    """Store something, be removed, put the ledger aside, and return how many rows it had."""
+    with Ledger.create(directory, CONFIG, ME.peer_id) as ledger:
+        for number in range(rounds):
+            ledger.record_message(make_reveal(Stage(number, 0, Phase.REVEAL)))
+            ledger.record_seal(make_seal(number))
+        ledger.record_departure(make_departure())
+        ledger.record_ending("Removed", "silent")
+        rows = count_rows(ledger._database)
+        ledger.put_aside()
+    return rows
+
+
+def test_nothing_is_lost_where_somebody_reads_a_ledger_that_is_put_aside(tmp_path: Path) -> None:
+    """Rows that are in the write-ahead log alone are kept too, and the reader does the next ledger no harm."""
+    Ledger.create(tmp_path, CONFIG, ME.peer_id).close()
+    reader = sqlite3.connect(tmp_path / LEDGER_FILE, isolation_level=None)
+    reader.execute("BEGIN")
+    assert reader.execute("SELECT count(*) FROM departures").fetchone() == (0,)  # no checkpoint comes past this
+    rows = end_part(tmp_path, 3)
+    assert (rows["messages"], rows["seals"], rows["departures"], rows["endings"]) == (3, 3, 1, 1)
+    assert count_rows_of(tmp_path / "ledger-until-round-2.sqlite3") == rows
+    with Ledger.create(tmp_path, CONFIG, ME.peer_id) as ledger:
+        assert (ledger.ending(), ledger.newest_seal(), ledger.stored_message(STAGE)) == (None, None, None)
+        ledger.record_message(make_reveal(STAGE))
+        reader.close()
+    assert count_rows_of(tmp_path / LEDGER_FILE) == dict.fromkeys(TABLES, 0) | {"meta": 3, "messages": 1}
+
+
+def test_each_ledger_that_is_put_aside_has_a_file_of_its_own(tmp_path: Path) -> None:
+    """Whoever leaves twice in one round has both; what a crash left half written is in nobody's way."""
+    (tmp_path / "ledger-until-round-0-2.sqlite3.partial").write_bytes(b"half")
+    assert not was_put_aside(tmp_path)
+    rows = [end_part(tmp_path, number) for number in (1, 0, 1)]
+    names = [f"ledger-until-round-0{again}.sqlite3" for again in ("", "-2", "-3")]
+    assert [count_rows_of(tmp_path / name) for name in names] == rows
+    assert sorted(path.name for path in tmp_path.glob("ledger-until*")) == sorted(names)
+    assert was_put_aside(tmp_path)
+
+
+def test_a_ledger_that_cannot_be_put_aside_stays(ledger: Ledger, tmp_path: Path) -> None:
+    """Nothing is dropped before the copy is whole."""
+    ledger.record_ending("left", "")
+    (tmp_path / "ledger-until-round-0.sqlite3.partial").mkdir()
+    with pytest.raises(ConfigError, match="old ledger in"):
+        ledger.put_aside()
+    assert ledger.ending() == ("left", "")
 
 
 KILLED = """

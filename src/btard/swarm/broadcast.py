@@ -60,7 +60,7 @@ class Broadcast:
         self._config, self._conduct, self._genesis = config, conduct, Roster(())
         self.on_certificate: Callable[[bytes], None] = lambda body: None
         self.on_signing: Callable[[], None] = lambda: None
-        self.unknown: set[Stage] = set()
+        self._not_held: Stage | None = None
         self.lost: set[PeerId] = set()
         self.arriving: frozenset[PeerId] = frozenset()
         hub.on_control[Kind.MESSAGE] = self._receive
@@ -128,12 +128,20 @@ class Broadcast:
         Raises:
             ConfigError: they do.
         """
-        if self.unknown:
-            newest = max(self.unknown, key=lambda stage: (stage.attempt, stage))
+        if (unknown := self.find_unknown()) is not None:
             raise ConfigError(
-                f"this peer has sent messages that its ledger does not hold ({newest}): the ledger is an older copy, "
+                f"this peer has sent messages that its ledger does not hold ({unknown}): the ledger is an older copy, "
                 "and nothing is signed with it; start with the newest one, or join a run with a new key"
             )
+
+    def find_unknown(self) -> Stage | None:
+        """Return the newest message of ours that our ledger should hold and does not, if there is one (attacks A7).
+
+        One from before the ledger begins is no sign of an older copy: it is of an earlier time here, whose ledger was
+        put aside. Its slot is past, for attempts are counted through the whole run and we left by a later one.
+        """
+        stage = self._not_held
+        return stage if stage is not None and stage.attempt >= self._ledger.find_first_attempt() else None
 
     def _find_heard(self) -> list[SignedMessage]:
         """The others' messages that the one we sign follows from."""
@@ -289,10 +297,13 @@ class Broadcast:
         return current is None or not current.accepts(message) or held >= len(current.roster.members)
 
     def _meet_own(self, stage: Stage) -> None:
-        """Notice a message of ours that we do not remember: then we must not sign (attacks A7)."""
+        """Note a message of ours that our ledger does not hold; the newest stays.
+
+        What it means is asked when we are to sign: a newcomer is shown such words before its ledger begins anywhere.
+        """
         is_known = stage.phase is Phase.HELLO or self._ledger.stored_message(stage) is not None
         if not is_known and self._conduct.minds_own_words():
-            self.unknown.add(stage)
+            self._not_held = max(self._not_held or stage, stage, key=lambda item: (item.attempt, item))
 
     def _is_due(self, stage: Stage) -> bool:
         """Return whether we cannot go on without the messages of a stage, however much their senders said already."""

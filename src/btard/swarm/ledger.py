@@ -28,7 +28,9 @@ from btard.swarm.frames import SignedTuple
 from btard.swarm.ledger_files import (
     EVIDENCE_DIRECTORY,
     LEDGER_FILE,
+    TABLES,
     Step,
+    copy_aside,
     lock_directory,
     open_database,
     remove_leftovers,
@@ -111,6 +113,20 @@ class Ledger:
             self._database.close()
             os.close(self._lock)
             self._lock = -1
+
+    def put_aside(self) -> None:
+        """Move all rows to a file beside and close: whoever opens the ledger next begins a new one.
+
+        None is dropped before the copy is whole and on disk. Evidence and updates in files of their own stay there.
+        """
+        newest = self.newest_seal()
+        self.sync()
+        copy_aside(self._database, self._directory, newest.round if newest else 0)
+        with self._now:
+            for table in TABLES:
+                if table != "meta":
+                    self._database.execute(f"DELETE FROM {table}")  # noqa: S608 - fixed names
+        self.close()
 
     def record_message(self, message: SignedMessage, heard: Iterable[SignedMessage] = ()) -> None:
         """Store a message of our own; to be called before it is sent. The same bytes again change nothing.
@@ -258,6 +274,11 @@ class Ledger:
         """The seal of the last finished round, or ``None`` before the genesis."""
         row = self._database.execute("SELECT seal FROM seals ORDER BY round DESC LIMIT 1").fetchone()
         return row and decode_seal(row[0])
+
+    def find_first_attempt(self) -> int:
+        """Return the attempt of the seal that this ledger begins with, 0 if there is none: we sign in none before."""
+        first = next(self.seals_from(0, 1), None)
+        return first.attempt if first else 0
 
     def signatures(self, round_number: int) -> tuple[SealSignature, ...]:
         """The stored signatures over a round's seal, by signer."""

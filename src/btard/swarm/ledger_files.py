@@ -8,6 +8,7 @@ import fcntl
 import mmap
 import os
 import sqlite3
+from itertools import chain, count
 from pathlib import Path
 from types import TracebackType
 
@@ -195,14 +196,25 @@ def was_put_aside(directory: Path) -> bool:
     return any(directory.glob("ledger-until-round-*.sqlite3"))
 
 
-def put_aside(directory: Path, newest: int) -> None:
-    """Rename a closed ledger whose peer is out of the run, so that a new one can begin; its evidence stays beside it.
+def copy_aside(database: sqlite3.Connection, directory: Path, newest: int) -> None:
+    """Write all that is committed to a database into a file of its own, under a name that no earlier one has.
+
+    SQLite copies it, log and all. The file itself cannot be moved: while anybody reads it the newest rows may be in the
+    log alone, and whoever closes it last removes the log by its name, be it that of the next ledger.
 
     Raises:
-        ConfigError: it cannot be renamed.
+        ConfigError: it cannot be written.
     """
+    names = (f"ledger-until-round-{newest}{again}.sqlite3" for again in chain([""], (f"-{n}" for n in count(2))))
+    path = next(path for path in map(directory.joinpath, names) if not path.exists())
+    partial = path.with_name(f"{path.name}.partial")
     try:
-        (directory / LEDGER_FILE).rename(directory / f"ledger-until-round-{newest}.sqlite3")
+        partial.unlink(missing_ok=True)
+        database.execute("VACUUM INTO ?", (str(partial),))
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.rename(path)
         _sync_directory(directory)
-    except OSError as error:
-        raise ConfigError(f"cannot put the old ledger in {directory} aside: {error.strerror or error}") from None
+    except (sqlite3.Error, OSError) as error:
+        advice = "free space on its disk and start again"
+        raise ConfigError(f"cannot put the old ledger in {directory} aside: {error}; {advice}") from None

@@ -21,7 +21,7 @@ from btard.swarm.joining.entering import join_midway
 from btard.swarm.joining.telling_lineage import LineTeller
 from btard.swarm.joining.telling_state import StateTeller
 from btard.swarm.ledger import Ledger
-from btard.swarm.ledger_files import put_aside, was_put_aside
+from btard.swarm.ledger_files import was_put_aside
 from btard.swarm.links import Directory, Links, dial_founder
 from btard.swarm.membership import Membership
 from btard.swarm.plain import PlainRun
@@ -77,9 +77,8 @@ def open_ledger(member: Membership) -> Ledger:
     kind, _ = ledger.ending() or ("", "")
     if member.application is None or member.config.admission != "open" or kind not in RETURNING:
         return ledger
-    newest = ledger.newest_seal()
-    ledger.close()
-    put_aside(member.data_dir, newest.round if newest else 0)
+    with ledger:
+        ledger.put_aside()
     return Ledger.create(member.data_dir, member.config, member.identity.peer_id)
 
 

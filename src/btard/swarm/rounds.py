@@ -145,12 +145,9 @@ class Rounds:
             ConfigError: the ledger is an older copy.
         """
         await self._standing.ask(self._find_base(), 2 * self._config.delay_s)
-        if not self._broadcast.unknown:
+        if (unknown := self._broadcast.find_unknown()) is None:
             return
-        log.error(
-            "others hold messages of ours that our ledger does not: nothing is signed",
-            newest=str(max(self._broadcast.unknown)),
-        )
+        log.error("others hold messages of ours that our ledger does not: nothing is signed", newest=str(unknown))
         with trio.move_on_after(COMPANY_PATIENCE_S):  # until a seal tells how it ended
             while True:
                 await self._standing.ask(self._find_base(), 2 * self._config.delay_s)

@@ -7,7 +7,8 @@ Rules of this file
    that was promoted. A peer that joined midway has the seals from the one on that names it a member.
 2. Every seal but the newest has the signatures of more than half of the roster that made it. The
    newest may lack them: they arrive with the next round's COMMITs, and the peer may have died.
-3. A departure decided in an attempt takes effect in the next one.
+3. A departure decided in an attempt takes effect in the next one. Where it takes the newest seal back, that is not
+   signed, and counts for nothing.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 
 from btard.identity import PeerId, short
 from btard.rules.config import RunConfig
-from btard.rules.evidence import Departure, DepartureKind
+from btard.rules.evidence import ChargeProof, Departure, DepartureKind
 from btard.rules.roster import Roster
 from btard.rules.seal import Candidate, Seal, SealSignature, has_quorum
 from btard.swarm.audit.contents import Evidence
@@ -152,7 +153,18 @@ def _check_next(chain: Chain, number: int, signatures: Sequence[SealSignature]) 
     if not _is_sorted(seal.roster):
         yield "its roster is not sorted"
     yield from _check_signatures(chain, number, signatures, set(before.roster))
-    yield from _check_roster(chain, before, seal)
+    if not _is_taken_back(chain, seal, signatures):
+        yield from _check_roster(chain, before, seal)
+
+
+def _is_taken_back(chain: Chain, seal: Seal, signatures: Sequence[SealSignature]) -> bool:
+    """Return whether the owner left, or died, before the round of its newest seal was run again without somebody."""
+    if seal.round < chain.newest or is_sealed(chain, seal.round, {seal.round: signatures}):
+        return False
+    return any(
+        item.round == seal.round and item.attempt >= seal.attempt and not isinstance(item.proof, ChargeProof)
+        for item in chain.departures
+    )
 
 
 def _check_signatures(
