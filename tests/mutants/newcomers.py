@@ -188,6 +188,22 @@ NEWCOMERS = (
         "tests/swarm/transfer/test_telling.py",
     ),
     mutant(
+        "serve an aggregate of a round as it was run first",
+        "attacks B9",
+        "swarm/joining/telling_state.py",
+        "while (key := (number, self._ledger.rewritings[number]))",
+        "while (key := (number, 0))",
+        "tests/swarm/transfer/test_round_run_again.py",
+    ),
+    mutant(
+        "serve a snapshot of a round as it was run first",
+        "attacks B9",
+        "swarm/joining/telling_state.py",
+        "is None or known.full_state != self._find_full_state(number):",
+        "is None:",
+        "tests/swarm/transfer/test_round_run_again.py",
+    ),
+    mutant(
         "answer a crowd in one turn of the event loop",
         "record 11",
         "swarm/joining/turnstile.py",
