@@ -204,6 +204,22 @@ NEWCOMERS = (
         "tests/swarm/transfer/test_round_run_again.py",
     ),
     mutant(
+        "enter with a line that is as old as the state",
+        "attacks B9",
+        "swarm/joining/stranger.py",
+        "        if not await self._compute.run(lambda: self._is_next(known[-1], entry)):",
+        "        if not known:",
+        "tests/swarm/transfer/test_line_of_a_newcomer.py",
+    ),
+    mutant(
+        "believe whoever says that the line goes no further",
+        "attacks B9",
+        "swarm/joining/stranger.py",
+        "find_line(sources, seal.previous, known, patience_s=0.0)",
+        'find_line(sources, b"", known, patience_s=0.0)',
+        "tests/swarm/transfer/test_line_of_a_newcomer.py",
+    ),
+    mutant(
         "answer a crowd in one turn of the event loop",
         "record 11",
         "swarm/joining/turnstile.py",
