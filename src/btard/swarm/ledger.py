@@ -13,6 +13,7 @@ Rules of this file
 
 import os
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -67,6 +68,8 @@ class Ledger:
         self._now, self._lazily = Step(database, directory), Step(database, directory, is_lazy=True)
         self.signings = 0
         """How often signatures over seals were stored since the ledger was opened; an index reads no oftener."""
+        self.rewritings = Counter[int]()
+        """How often a round's aggregate was stored anew since then: each time the round had been run again."""
         self._heard: dict[int, set[bytes]] = {}  # by round
         self._known = set[bytes]()  # all of these
         # The database is asked about rounds up to this; what we have signed in later ones is remembered.
@@ -342,6 +345,7 @@ class Ledger:
     def record_update(self, round_number: int, aggregate: bytes | None, *, is_applied: bool) -> None:
         """Store a round's aggregate with the next message; ``None`` where it lies in a file of its own."""
         with self._lazily:
+            self.rewritings.update([round_number] if self.find_update(round_number) else [])
             row = (round_number, is_applied, aggregate)
             self._database.execute("INSERT OR REPLACE INTO updates VALUES (?, ?, ?)", row)
 

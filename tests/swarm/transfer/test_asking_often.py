@@ -221,7 +221,7 @@ async def test_a_waiting_stranger_keeps_a_short_line(
     pinned: int | None, kept: list[int], tmp_path: Path, autojump_clock: Clock
 ) -> None:
     """However often it asks how the line goes on, it keeps what leads to the newest seal, and the pinned one."""
-    run = SealedRun(rounds=30)
+    run = SealedRun(rounds=31)
     newest = 1
 
     async def tell(peer: PeerId, body: bytes) -> tuple[bytes, None]:
@@ -241,7 +241,8 @@ async def test_a_waiting_stranger_keeps_a_short_line(
             assert (await stranger.find_seal()).round == newest
             newest += 1
         await stranger.find_seal()
-    assert [decode_seal(item.seal).round for item in stranger.find_line()] == kept
+        line = await stranger.find_line(run.tuple_of(run.seals[31]))
+    assert [decode_seal(item.seal).round for item in line] == kept
 
 
 async def test_a_line_keeps_the_seals_that_it_needs(tmp_path: Path, autojump_clock: Clock) -> None:

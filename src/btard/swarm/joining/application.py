@@ -19,8 +19,8 @@ class Application(Protocol):
     async def find_seal(self) -> Seal:
         """Return the newest seal of the run that we can be certain of."""
 
-    def find_line(self) -> Sequence[SignedTuple]:
-        """Return the seals by which ``find_seal`` came to the newest one, the genesis first."""
+    async def find_line(self, entry: SignedTuple) -> Sequence[SignedTuple]:
+        """Return seals that lead to ``entry``, the genesis first, or those that we know if nobody tells them soon."""
 
     async def make_ticket(self, seal: Seal) -> JoinTicket:
         """Return a ticket on the draw of ``seal``; takes minutes."""

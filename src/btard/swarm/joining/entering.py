@@ -4,6 +4,7 @@ import trio
 
 from btard.net import Hub
 from btard.rules.succession import roster_of
+from btard.swarm.frames import SignedTuple
 from btard.swarm.joining.application import Application
 from btard.swarm.joining.candidacy import Candidacy
 from btard.swarm.joining.handover import Handovers
@@ -14,6 +15,7 @@ from btard.swarm.records import encode_work
 from btard.swarm.restoring import Start
 from btard.swarm.state import Work
 from btard.swarm.transfers import Transfers
+from btard.wire import encode_seal
 
 
 async def join_midway(
@@ -37,14 +39,15 @@ async def join_midway(
         nursery.start_soon(links.run)
         start = await Candidacy(member, hub, transfers, application, handovers, links.follow).run()
         nursery.cancel_scope.cancel()
-    _write_down(start.work, ledger, application)
+    await _write_down(start.work, ledger, application)
     return start
 
 
-def _write_down(work: Work, ledger: Ledger, application: Application) -> None:
+async def _write_down(work: Work, ledger: Ledger, application: Application) -> None:
     """Let a restart begin where we do: without the place in the run it would take the seal for that of the genesis."""
+    line = await application.find_line(SignedTuple(encode_seal(work.state.seal), tuple(work.signatures)))
     application.keep_state(work.state)
-    ledger.record_line(application.find_line())
+    ledger.record_line(line)
     ledger.record_seal(work.state.seal)
     ledger.record_work(work.round, work.attempt, encode_work(work, 0))
     ledger.sync()

@@ -76,6 +76,10 @@ class Line:
         later = (item for item in self.seals if item.seal.round >= older.seal.round)
         return any(agrees(config, older.seal, older.digest, item.seal, item.signers) for item in later)
 
+    def before(self, number: int) -> tuple[Vouched, ...]:
+        """Return the seals of the rounds before one."""
+        return tuple(item for item in self.seals if item.seal.round < number)
+
     def skip(self, config: RunConfig, place: int) -> "Line":
         """Return the line without its seal at ``place`` where the one before vouches for the one after, else itself."""
         if not 0 < place < len(self.seals) - 1:

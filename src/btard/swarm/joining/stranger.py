@@ -7,7 +7,7 @@ from pathlib import Path
 import structlog
 import trio
 
-from btard.errors import ConfigError, Refused, Unreachable
+from btard.errors import ConfigError, Refused, RemoteProtocolError, Unreachable
 from btard.identity import JoinTicket, PeerId
 from btard.net import Hub
 from btard.rules.config import RunConfig
@@ -16,11 +16,11 @@ from btard.swarm.compute import Compute
 from btard.swarm.frames import SignedTuple
 from btard.swarm.joining.asking_lineage import MAX_SOURCES, LineAsker
 from btard.swarm.joining.fetching_state import Progress, StateFetcher, forget_transfer, ignore_progress
-from btard.swarm.joining.lineage import Line
+from btard.swarm.joining.lineage import Line, Vouched, open_next
 from btard.swarm.restoring import Vectors
 from btard.swarm.state import State, compute_state_root
 from btard.swarm.workload import Workload
-from btard.wire import encode_seal
+from btard.wire import decode_seal, encode_seal
 
 log = structlog.get_logger(__name__)
 
@@ -169,10 +169,29 @@ class Stranger:
                     raise Unreachable(f"there is no link to any member, and others do not help: {refusal}") from None
             await trio.sleep(self._config.delay_s)
 
-    def find_line(self) -> Sequence[SignedTuple]:
-        """Return the newest line that was verified."""
-        seals = self._line.seals if self._line else ()
-        return [SignedTuple(encode_seal(item.seal), item.signatures) for item in seals]
+    async def find_line(self, entry: SignedTuple) -> Sequence[SignedTuple]:
+        """Return the seals before ``entry`` that lead to it, or those that we know if nobody tells more within 2Δ.
+
+        The line that we know is as old as the state that we fetched, and half of its last roster may have left since:
+        nobody could go on from there by the seals that we shall have ourselves. All members have the one before ours.
+        """
+        assert self._line is not None
+        seal = decode_seal(entry.seal)
+        known = self._line.before(seal.round)
+        if not await self._compute.run(lambda: self._is_next(known[-1], entry)):
+            sources = _turn([peer for peer in map(PeerId, seal.roster) if self._hub.is_connected(peer)], self._asked)
+            with suppress(Unreachable, Refused), trio.move_on_after(self._patience_s):
+                told = await self._asker.find_line(sources, seal.previous, known, patience_s=0.0)
+                known = told.line.before(seal.round)
+        return [SignedTuple(encode_seal(item.seal), item.signatures) for item in known]
+
+    def _is_next(self, before: Vouched, item: SignedTuple) -> bool:
+        """Return whether a seal may follow a verified one."""
+        try:
+            open_next(self._config, before, item)
+        except RemoteProtocolError:
+            return False
+        return True
 
     async def make_ticket(self, seal: Seal) -> JoinTicket:
         """Return a ticket on the draw of ``seal``."""

@@ -4,11 +4,15 @@ A member hands its snapshots and the aggregates since to whoever asks, who may b
 What it must not become: a way to make us busy or full. Vectors are hashed once, in a thread beside the rounds;
 chunks are sent straight from the files, to `PLACES` peers at a time, few of them strangers, and a reader that does
 not take them loses its place. Control messages of the rounds overtake all of it on every link.
+
+Until a round's seal is signed it may be run again, and then its seal, its snapshot and its aggregate are other ones.
+So what was hashed goes with what it was hashed of, a snapshot with the full state that its seal names.
 """
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import NoReturn
 
 import structlog
@@ -18,7 +22,6 @@ from btard.identity import PeerId
 from btard.net import Hub, RequestHandler, hold
 from btard.rules.config import RunConfig
 from btard.rules.merkle import MerkleTree, compute_leaves
-from btard.rules.seal import Seal
 from btard.swarm.compute import Compute
 from btard.swarm.frames import Kind
 from btard.swarm.joining.lineage import MAX_PAGE
@@ -70,6 +73,17 @@ class Hashed:
     root: bytes
 
 
+@dataclass(frozen=True)
+class HashedState:
+    """A snapshot as it is served: the full state that its seal names, and its vectors by name, x under the empty one.
+
+    Nothing is served, so there are no vectors, where it is not that one.
+    """
+
+    full_state: bytes
+    vectors: Mapping[str, Hashed]
+
+
 def hash_vector(data: memoryview, chunk_bytes: int) -> Hashed:
     """Return the leaves and root of a vector of raw float32 bytes."""
     leaves = compute_leaves(data, 0, chunk_bytes)
@@ -91,8 +105,8 @@ class StateTeller:
         self._config, self._hub, self._ledger = config, hub, ledger
         self._snapshots, self._updates, self._compute = snapshots, updates, compute
         self._chunk_bytes = 4 * config.chunk_size
-        self._states: dict[int, Mapping[str, Hashed]] = {}
-        self._aggregates: dict[int, Hashed] = {}
+        self._states: dict[int, HashedState] = {}
+        self._aggregates: dict[tuple[int, int], Hashed] = {}  # by round, and how often it had been written anew
         self._open: dict[int, StoredState] = {}
         self._was_read = False
         self._hashing, self._places = trio.Lock(), trio.Semaphore(PLACES)
@@ -125,6 +139,8 @@ class StateTeller:
             if not self._was_read and not self._served:
                 self._open.clear()
             self._was_read = False
+            # The rest is looked at again: where a round was run again, its snapshot is replaced after its seal.
+            self._states = {number: state for number, state in self._states.items() if state.vectors}
 
     # --- what there is ---
 
@@ -146,9 +162,6 @@ class StateTeller:
         rounds = [finished for finished in self._snapshots.rounds() if max(1, number) <= finished <= newest.round]
         offered = [finished for finished in rounds if finished % self._config.state_interval == 0]
         return [*([] if number else [0]), *offered][-MAX_SNAPSHOTS:]
-
-    def _find_seal(self, number: int) -> Seal | None:
-        return next((seal for seal in self._ledger.seals_from(number, 1) if seal.round == number), None)
 
     async def _serve_segment(self, peer: PeerId, body: bytes) -> tuple[bytes, None]:
         question: RoundsQuestion = decode(body, RoundsQuestion, limit=MAX_QUESTION)
@@ -190,41 +203,44 @@ class StateTeller:
     async def _hash_state(self, number: int) -> Mapping[str, Hashed]:
         """The vectors of a snapshot by name, x under the empty one; nothing if it is not what its seal names."""
         async with hold(self._hashing):
-            if number not in self._states:
+            while (known := self._states.get(number)) is None or known.full_state != self._find_full_state(number):
                 if number not in self._find_offered():
                     return {}
-                stored = await self._compute.run(lambda: self._snapshots.map(number))
-                hashed = await self._compute.run(lambda: self._hash_all(stored)) if stored else {}
-                if not self._is_sealed(number, stored, hashed):
-                    log.error("a snapshot is not what its seal names; it is not handed out", round=number)
-                    hashed = {}
-                kept = set(self._snapshots.rounds())
-                self._states = {key: item for key, item in self._states.items() if key in kept} | {number: hashed}
-                self._open = {key: item for key, item in self._open.items() if key in self._states}
-            return self._states[number]
+                state = await self._hash_snapshot(number, self._find_full_state(number))
+                kept = set(self._snapshots.rounds()) - {number}
+                self._open = {key: item for key, item in self._open.items() if key in kept & self._states.keys()}
+                self._states = {key: item for key, item in self._states.items() if key in kept}
+                self._states[number] = state
+            return known.vectors
+
+    async def _hash_snapshot(self, number: int, full_state: bytes) -> HashedState:
+        stored = await self._compute.run(lambda: self._snapshots.map(number))
+        hashed = await self._compute.run(lambda: self._hash_all(stored)) if stored else {}
+        if stored is None or not _is_named(full_state, stored.step, hashed):
+            log.error("a snapshot is not what its seal names; it is not handed out", round=number)
+            hashed = {}
+        return HashedState(full_state, hashed)
 
     def _hash_all(self, stored: StoredState) -> Mapping[str, Hashed]:
         vectors = {"": stored.parameters, **stored.buffers}
         return {name: hash_vector(data, self._chunk_bytes) for name, data in vectors.items()}
 
-    def _is_sealed(self, number: int, stored: StoredState | None, hashed: Mapping[str, Hashed]) -> bool:
-        seal = self._find_seal(number)
-        if stored is None or seal is None or len(hashed) > MAX_TENSORS:
-            return False
-        buffers = {name: item.root for name, item in hashed.items() if name}
-        return combine_state_roots(stored.step, hashed[""].root, buffers) == seal.full_state
+    def _find_full_state(self, number: int) -> bytes:
+        """The full state that the seal of a round names by now; nothing if there is none."""
+        seal = next((seal for seal in self._ledger.seals_from(number, 1) if seal.round == number), None)
+        return seal.full_state if seal else b""
 
     async def _hash_aggregate(self, number: int) -> Hashed | None:
         async with hold(self._hashing):
-            if number not in self._aggregates:
+            while (key := (number, self._ledger.rewritings[number])) not in self._aggregates:
                 data = self._updates.map(number)
                 if data is None or len(data) != 4 * self._config.elements:
                     return None
-                hashed = await self._compute.run(lambda: hash_vector(data, self._chunk_bytes))
-                kept = set(self._ledger.update_rounds())
-                self._aggregates = {key: item for key, item in self._aggregates.items() if key in kept}
-                self._aggregates[number] = hashed
-            return self._aggregates[number]
+                hashed = await self._compute.run(partial(hash_vector, data, self._chunk_bytes))
+                kept = set(self._ledger.update_rounds()) - {number}
+                self._aggregates = {old: item for old, item in self._aggregates.items() if old[0] in kept}
+                self._aggregates[key] = hashed
+            return self._aggregates[key]
 
     # --- vectors ---
 
@@ -264,11 +280,12 @@ class StateTeller:
         with trio.move_on_after(self._config.delay_s) as patience:
             async with narrow, hold(self._places):
                 patience.deadline = float("inf")
-                return await self._send(peer, question, found[0])
+                return await self._send(peer, question)
         return Status.BUSY
 
-    async def _send(self, peer: PeerId, question: RangeQuestion, name: str | None) -> Status:
-        data = self._updates.map(question.round) if name is None else self._map_tensor(question.round, name)
+    async def _send(self, peer: PeerId, question: RangeQuestion) -> Status:
+        found = await self._find_vector(question.round, question.root)  # again: it may be another one by now
+        data = self._map_vector(question.round, found[0]) if found else None
         if data is None:
             return Status.GONE
         piece = data[question.first * self._chunk_bytes : question.stop * self._chunk_bytes]
@@ -278,8 +295,10 @@ class StateTeller:
             await self._hub.send_bulk(peer, Kind.CHUNKS, encode(question), piece)
         return Status.SENT
 
-    def _map_tensor(self, number: int, name: str) -> memoryview | None:
-        """A vector of a snapshot, which stays whole while we hold it, whatever becomes of its file's name."""
+    def _map_vector(self, number: int, name: str | None) -> memoryview | None:
+        """A vector; that of a snapshot stays whole while we hold it, whatever becomes of its file's name."""
+        if name is None:
+            return self._updates.map(number)
         stored = self._open.get(number) or self._snapshots.map(number)
         if stored is None:
             return None
@@ -289,3 +308,9 @@ class StateTeller:
 
     def _compute_patience(self, size: int) -> float:
         return 2 * self._config.delay_s + 4 * size / self._config.min_bandwidth
+
+
+def _is_named(full_state: bytes, step: int, hashed: Mapping[str, Hashed]) -> bool:
+    """Return whether a snapshot's vectors, and its optimizer's step, give the full state that a seal names."""
+    buffers = {name: item.root for name, item in hashed.items() if name}
+    return len(hashed) <= MAX_TENSORS and combine_state_roots(step, hashed[""].root, buffers) == full_state
