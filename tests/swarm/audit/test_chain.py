@@ -95,6 +95,16 @@ def test_departure_of_a_round_that_we_were_not_in_yet(make_world: Any, ahead: in
     expect(world, *words)
 
 
+@pytest.mark.parametrize(("signers", "words"), [(3, ()), (4, ("left but is still in the roster",))])
+def test_seal_that_was_taken_back_is_no_fault(make_world: Any, signers: int, words: tuple[str, ...]) -> None:
+    """Whoever leaves or dies as its newest round is run again keeps that seal, unsigned; a signed one stands."""
+    world = make_world()
+    members, number, attempt = world.start.members, world.round, world.attempt
+    world.seal(signers=members[:signers])
+    world.ledger.record_departure(Departure(members[-1], number, attempt, GOODBYE, Cause.GOODBYE, None))
+    expect(world, *words)
+
+
 @pytest.mark.parametrize(("signers", "words"), [(4, ()), (3, ("more than half",))])
 def test_seal_needs_more_than_half(make_world: Any, signers: int, words: tuple[str, ...]) -> None:
     """Four of six signatures seal a round that another one follows; three do not."""
