@@ -289,7 +289,8 @@ class Ballot(Payload, frozen=True, tag=12):
 class Agree(Payload, frozen=True, tag=13):
     """The sender holds the transcript that it names as previous; everyone says so before anybody leaves by it.
 
-    ``marks`` is the digest of the marked pairs, those included that follow from that transcript.
+    ``marks`` is the digest of the marked pairs where somebody leaves by them or they follow from that transcript, else
+    of none.
     """
 
     marks: Bytes32

@@ -160,7 +160,7 @@ async def part_with_overmarked(services: Services, work: Work) -> None:
     tolerated = work.roster.tolerated(services.config.byzantine_bound)
     overmarked = work.marks.find_overmarked(work.roster, tolerated)
     if overmarked:
-        agrees = await services.exchange.agree(work, services.deadlines.check)
+        agrees = await services.exchange.agree(work, services.deadlines.check, work.marks)
         for peer in overmarked:
             proof = prove_marks(work, agrees)
             services.record(work, peer, DepartureKind.REMOVAL, Cause.TOO_MANY_MARKS, proof)

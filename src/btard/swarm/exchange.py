@@ -21,6 +21,8 @@ from btard.swarm.broadcast import Broadcast
 from btard.swarm.place import Expectation
 from btard.swarm.recovery import Recovery
 from btard.swarm.state import Work
+from btard.swarm.viewing import is_showable, make_proof
+from btard.wire import encode
 
 Spawn = Callable[..., None]
 
@@ -157,12 +159,13 @@ class Exchange:
 
         Whoever has everyone's AGREE cannot know who else has, and calls a recovery, which settles for all that the
         attempt is over: from one attempt to the next leads nothing but a settlement (decision record 0021).
-        ``marks`` are the marked pairs that follow from it, where they are not those of ``work``.
+        ``marks`` are the marked pairs that follow from it, or by which somebody leaves. Elsewhere AGREE names none: a
+        recovery between two phases may mark some before they say it, and some after.
 
         Raises:
             NewAttempt: a recovery decided that somebody leaves for another reason.
         """
-        said = Agree(compute_marks_digest(work.marks if marks is None else marks))
+        said = Agree(compute_marks_digest(marks or Marks()))
         expectation = self._begin(work, Phase.AGREE, said, 0, lambda message: message.payload == said)
         while True:
             transcript = await self._collect(work, expectation, wait_s)
@@ -199,11 +202,15 @@ class Exchange:
                 await self._wait(expectation, patience)
 
     def _find_untold(self, expectation: Expectation) -> tuple[Equivocation, ...]:
-        """What is proven against members and was not told yet in the recovery that is next."""
+        """What is proven against members, in a way that others can show on, and was not told yet in the next recovery.
+
+        A HALT over anything else would be empty, and there is only one in a recovery.
+        """
         place = self._broadcast.place
         is_told = self._told_in == (place.attempt, place.serial)
-        found = (item for item in self.board.equivocations() if item.culprit in expectation.roster)
-        return tuple(item for item in found if not (is_told and item.culprit in self._told))
+        told = self._told if is_told else ()
+        found = (item for item in self.board.equivocations() if item.culprit in expectation.roster.everyone)
+        return tuple(item for item in found if item.culprit not in told and is_showable(encode(make_proof(item))))
 
     def _tell(self, expectation: Expectation, evidence: tuple[Equivocation, ...]) -> None:
         """Halt with the proofs; where our HALT is signed already, without them, the others get what they consist of."""

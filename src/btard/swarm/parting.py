@@ -3,6 +3,7 @@
 import structlog
 import trio
 
+from btard.errors import Undecided
 from btard.swarm.services import Services
 from btard.swarm.state import Work
 
@@ -17,11 +18,12 @@ LOOKS = 8
 async def see_off(services: Services, work: Work) -> bool:
     """Return once it is settled that all hold the closing COMMITs, as for every transcript by which somebody leaves.
 
-    Whoever left before could be taken back to the last round without being there (decision record 0025). More than half
-    that are gone have come to that settlement: who missed it ends without. False if nobody can settle it.
+    Whoever left before could be taken back to the last round without being there (decision record 0025). False if too
+    few are left to settle anything: then it ends here, and the last seal is not sure.
 
     Raises:
         NewAttempt: a recovery decided meanwhile that somebody leaves.
+        Undecided: more than half are gone, or our own line is dead, which looks the same from here.
     """
     others = frozenset(work.roster.without([services.me]).members)
     for _ in range(LOOKS):
@@ -29,7 +31,9 @@ async def see_off(services: Services, work: Work) -> bool:
             await services.exchange.agree(work, services.deadlines.check)
             return True
         if 1 + len(services.broadcast.hub.connected & others) < work.roster.majority:
-            log.warning("more than half are gone: the run ends here without the settlement of its end")
-            return True
+            raise Undecided(
+                f"round {work.round - 1} was the last, and more than half of the members are gone or cannot be reached: "
+                "whether they ended with the same state is not known; start again where they are, or compare with one"
+            )
     log.warning("the end of the run is not settled, and too few are left for that: it ends here all the same")
     return False
