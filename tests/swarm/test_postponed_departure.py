@@ -24,7 +24,7 @@ CHEAT, VICTIM = 1, 3
 class Strands(Conduct):
     """One cheat: keeps its CONFIRM from one member, halts twice, the second time with a proof against itself."""
 
-    victim = PeerId(bytes(32))
+    victim = named = PeerId(bytes(32))
 
     def __init__(self, *, last: bool) -> None:
         self._last = last
@@ -36,10 +36,10 @@ class Strands(Conduct):
         await self._is_said.wait()
         assert self._context is not None
         message, identity, run_id = self._context
-        stage, roster, me = message.slot.stage, message.roster, identity.peer_id
+        stage, roster = message.slot.stage, message.roster
 
         def halt(serial: int, proofs: tuple[bytes, ...]) -> bytes:
-            said = Halt(make_position(stage), (me,), proofs)
+            said = Halt(make_position(stage), (self.named,), proofs)
             return sign_message(
                 identity, run_id, roster, Stage(0, stage.attempt, Phase.HALT, serial), b"", said
             ).envelope
@@ -71,7 +71,7 @@ def test_the_member_that_is_a_round_behind_stays(size: int, tmp_path: Path, *, l
     """It finishes that round and comes after the others, whatever it is told of the attempt that they have left."""
     cheat = Strands(last=last)
     swarm = build(tmp_path, {}, {CHEAT: cheat}, rounds=4, genesis_size=size)
-    cheat.victim = swarm.identities[VICTIM].peer_id
+    cheat.victim, cheat.named = (swarm.identities[index].peer_id for index in (VICTIM, 0))
     waits = list[Stranded]()
 
     def watch(index: int, event: object) -> None:

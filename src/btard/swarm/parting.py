@@ -32,7 +32,7 @@ async def see_off(services: Services, work: Work) -> bool:
             return True
         if 1 + len(services.broadcast.hub.connected & others) < work.roster.majority:
             raise Undecided(
-                f"round {work.round - 1} was the last, and more than half of the members are gone or cannot be reached: "
+                f"round {work.round - 1} was the last, and more than half of the members are gone or out of reach: "
                 "whether they ended with the same state is not known; start again where they are, or compare with one"
             )
     log.warning("the end of the run is not settled, and too few are left for that: it ends here all the same")
