@@ -1,5 +1,6 @@
 """Complaints that nobody can decide mark the pair, once: they cost neither honest members nor round after round."""
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from tests.swarm.hostile_swarm import HostileSwarm, alter_said
 from btard.identity import PeerId
 from btard.rules.evidence import Cause, DepartureKind
 from btard.rules.marks import Marks
-from btard.rules.messages import Aggregate, AnyPayload, Reveal, Stage
+from btard.rules.messages import Aggregate, AnyPayload, Phase, Reveal, Stage
 from btard.sim import Outcome
 from btard.swarm import aggregation
 from btard.swarm.audit import audit_ledger
@@ -323,5 +324,6 @@ async def test_rounds_without_complaints_send_nothing_more(
     alter_said(monkeypatch, hostile, change)
     outcome = await hostile.run()
     assert len(outcome.state_roots) == 1
-    assert sum(stage.round <= 3 for stage in said) == 8 * 3 * 5
+    assert sum(0 < stage.round <= 3 for stage in said) == 8 * 3 * 5
+    assert Counter(stage.phase for stage in said if stage.round == 0) == {Phase.VIEW: 8, Phase.BALLOT: 8}  # at the end
     assert all(isinstance(done, RoundDone) and done.attempts == 1 for done in outcome.peers[0].rounds)
