@@ -37,6 +37,7 @@ from btard.attacks.words import (
     OtherState,
     VoteAgainst,
 )
+from btard.attacks.whims import Whims
 
 __all__ = [
     "ADVERSARIES",
@@ -99,6 +100,7 @@ __all__ = [
     "StaleTicket",
     "Vanished",
     "VoteAgainst",
+    "Whims",
     "Withhold",
     "WithholdFrames",
     "WithholdFromOne",

@@ -42,6 +42,7 @@ from btard.attacks.words import (
     OtherState,
     VoteAgainst,
 )
+from btard.attacks.whims import Whims
 from btard.identity import PeerId
 from btard.rules.config import RunConfig
 from btard.rules.messages import Phase
@@ -153,6 +154,7 @@ ADVERSARIES: Mapping[str, Maker] = {
     "close-the-door": lambda p: CloseTheDoor(p.first_round),
     "forge-places": lambda p: ForgePlaces(p.first_round, p.config.elements),
     "plan": _conspire,
+    "whims": lambda p: Whims(p.first_round, p.seed, p.me, p.config.rounds, p.config.delay_s),
 }
 """Every kind of adversary: those of the command line first."""
 

@@ -39,7 +39,7 @@ class Equivocate(Attacker):
         told = self._told.setdefault(message.slot, {})
         if recipient not in told:
             is_second = self.is_told_other(stage, recipient, len(told))
-            told[recipient] = _sign_another(message, identity, run_id) if is_second else message.envelope
+            told[recipient] = sign_another(message, identity, run_id) if is_second else message.envelope
             if is_second:
                 self.note_act(self.round_of(stage))
         return told[recipient]
@@ -81,7 +81,8 @@ class EquivocateInHalves(Equivocate):
         return choose((True, False), self._seed, tuple(stage), recipient)
 
 
-def _sign_another(message: SignedMessage, identity: Identity, run_id: bytes) -> bytes:
+def sign_another(message: SignedMessage, identity: Identity, run_id: bytes) -> bytes:
+    """Return the envelope of another message for the same slot, as valid as the first."""
     payload = alter(message.payload)
     previous = message.previous if payload != message.payload else _invert(message.previous)
     return sign_message(identity, run_id, message.roster, message.slot.stage, previous, payload).envelope

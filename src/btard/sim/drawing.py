@@ -27,6 +27,8 @@ from btard.sim.scenario import (
 
 SMALLEST, LARGEST = 4, 24
 TASKS = ("stub", "linear")
+WHIMSICAL = 0.2
+"""The share of scenarios in which all adversaries have whims."""
 
 
 def parse_faults(text: str) -> tuple[Fault, ...] | None:
@@ -87,11 +89,13 @@ class Order:
 
 
 def _draw_adversaries(dice: Random, size: int, count: int, attack: str | None) -> dict[int, str]:
-    """Some places and what each of them does: one or two kinds, or what was ordered, in turn."""
+    """Some places and what each of them does: one or two kinds, or what was ordered, in turn; or all have whims."""
     ordered = [] if attack is None else attack.split(",")
     for kind in (kind for order in ordered for kind in order.split("+")):
         if kind not in ADVERSARIES:
             raise ConfigError(f"unknown attack {kind!r}; known are {', '.join(ADVERSARIES)}")
+    if not ordered and dice.random() < WHIMSICAL:
+        ordered = ["whims"]
     drawn = {}
     for place, index in enumerate(sorted(dice.sample(range(size), count))):
         kinds = sorted(dice.sample(tuple(ADVERSARIES), dice.choice((1, 1, 2))))
@@ -115,7 +119,7 @@ def _draw_faults(plan: Scenario) -> Scenario:
         "disks": _spread(plan, streams.get(Fault.DISK), 0.01, 0.1),
         "clocks": _spread(plan, streams.get(Fault.SKEW), -0.002, 0.002),
         "stalls": _draw_stalls(plan, streams.get(Fault.STALL)),
-        "crashes": _draw_crashes(plan, streams),
+        "crashes": _draw_crashes(plan, streams) + _draw_blackout(plan, streams.get(Fault.BLACKOUT)),
         "resets": _draw_resets(plan, streams.get(Fault.RESET)),
         "spikes": _draw_spikes(plan, streams.get(Fault.SPIKE)),
         "partitions": _draw_partitions(plan, streams.get(Fault.PARTITION)),
@@ -177,6 +181,19 @@ def _draw_crashes(plan: Scenario, streams: dict[Fault, Random]) -> tuple[Crash, 
     victims = dice.sample(members, len(dying))
     drawn = [_draw_crash(plan, dice, victim, fault) for victim, fault in zip(victims, dying, strict=True)]
     return (*drawn, *strangers)
+
+
+def _draw_blackout(plan: Scenario, dice: Random | None) -> tuple[Crash, ...]:
+    """All honest members at about one moment, wherever each happens to be; they are back together, or one after another."""
+    if dice is None:
+        return ()
+    number, moment, count = _round(plan, dice), dice.choice(tuple(Moment)), dice.choice((1, 2, 5, 20, 60, 150, 300))
+    together, spread = dice.uniform(0.3, 1) * DELAY_S, dice.choice((0, 0.1, 0.4)) * DELAY_S
+    return tuple(
+        Crash(victim, number, moment, count, round(together + dice.uniform(0, spread), 3))
+        for victim in plan.honest
+        if victim < plan.peers
+    )
 
 
 def _draw_crash(plan: Scenario, dice: Random, victim: int, fault: Fault) -> Crash:

@@ -34,6 +34,7 @@ class Fault(StrEnum):
     PARTITION = "partition"
     FREEZE = "freeze"
     POWER = "power"
+    BLACKOUT = "blackout"
     SIEGE = "siege"
     STRANGERS = "strangers"
 
