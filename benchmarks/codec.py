@@ -36,7 +36,7 @@ from benchmarks.swarm import read_sizes
 from benchmarks.timing import Call, take_medians, take_turns
 from btard.identity import Identity, is_signed_by
 from btard.net.frames import compute_control_size
-from btard.rules.messages import SignedMessage
+from btard.rules.messages import AnyPayload, SignedMessage
 from btard.rules.seal import Seal
 from btard.wire import (
     decode,
@@ -48,7 +48,7 @@ from btard.wire import (
     sign_message,
     sign_seal,
 )
-from btard.wire.envelope import ENVELOPE_TAG, Body, Envelope
+from btard.wire.envelope import ENVELOPE_TAG, Envelope, Header
 from btard.wire.seals import SEAL_TAG
 
 STEPS = ("make", "encode", "sign", "open", "decode", "verify")
@@ -59,14 +59,18 @@ def list_message_steps(heard: Heard, message: SignedMessage) -> dict[str, Call]:
     """Return what is done to make a message and to open it, whole and in steps."""
     identity, run_id, slot = heard.find_identity(message), heard.run_id, message.slot
     outer = decode(message.envelope, Envelope)
-    body, signed = decode(outer.body, Body), ENVELOPE_TAG + outer.body
+    header, signed = decode(outer.header, Header), ENVELOPE_TAG + outer.header
     words = identity, run_id, message.roster, slot.stage, message.previous, message.payload
     return {
         "make": lambda: sign_message(*words),
-        "encode": lambda: (encode(body), encode(outer)),
+        "encode": lambda: (encode(message.payload), encode(header), encode(outer)),
         "sign": lambda: identity.sign(signed),
         "open": lambda: open_message(run_id, message.envelope),
-        "decode": lambda: (decode(message.envelope, Envelope), decode(outer.body, Body)),
+        "decode": lambda: (
+            decode(message.envelope, Envelope),
+            decode(outer.header, Header),
+            decode(outer.payload, AnyPayload),
+        ),
         "verify": lambda: is_signed_by(slot.sender, signed, outer.signature),
     }
 
@@ -110,7 +114,7 @@ def measure_messages(heard: Heard, repeats: int) -> Result:
             "bytes": len(message.envelope),
             "bytes_on_wire": compute_control_size(len(message.envelope)),
             "us": take_medians(take_turns(list_message_steps(heard, message), repeats)),
-            "encodings": compare_encodings(decode(decode(message.envelope, Envelope).body, Body), repeats),
+            "encodings": compare_encodings(message.payload, repeats),
         }
     result["seal"] = {
         "bytes": len(encode_seal(heard.seal)),

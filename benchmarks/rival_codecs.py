@@ -33,7 +33,6 @@ from btard.rules.messages import (
 )
 from btard.rules.seal import Candidate, Seal
 from btard.wire import decode, encode
-from btard.wire.envelope import Body
 
 Fields = tuple[Any, ...]
 
@@ -110,24 +109,24 @@ MAKE: dict[int, Callable[..., Any]] = {1: _make_commit, 2: _make_aggregate, 4: _
 
 
 def pack_by_hand(value: Any) -> bytes:
-    """Return the bytes of a Body or a Seal by way of tuples that code for each kind of message makes."""
+    """Return the bytes of a payload or a Seal by way of tuples that code for each kind of message makes."""
     if isinstance(value, Seal):
         fields = list(astuple(value))
         fields[11] = [astuple(item) for item in value.candidates]
     else:
-        tag, take = TAKE[type(value.payload)]
-        fields = [*astuple(value)[:-1], (tag, *take(value.payload))]
+        tag, take = TAKE[type(value)]
+        fields = [tag, *take(value)]
     packed: bytes = msgpack.packb(fields)
     return packed
 
 
 def unpack_by_hand(data: bytes, wanted: type) -> Any:
-    """Return the Body or Seal in ``data``; nothing is checked."""
+    """Return the payload or Seal in ``data``; nothing is checked."""
     fields = msgpack.unpackb(data, use_list=False)
     if wanted is Seal:
         return Seal(*fields[:11], tuple(Candidate(*item) for item in fields[11]), *fields[12:])
-    tag, *content = fields[-1]
-    return Body(*fields[:-1], MAKE[tag](*content))
+    tag, *content = fields
+    return MAKE[tag](*content)
 
 
 def _unpickle(data: bytes, wanted: type) -> Struct:

@@ -14,10 +14,10 @@ from benchmarks.timing import take_medians, take_turns, time_calls
 from typer.testing import CliRunner
 
 from btard.errors import RemoteProtocolError
-from btard.rules.messages import Check, View
+from btard.rules.messages import Check, Commit, View
 from btard.swarm import broadcast
 from btard.wire import decode, encode, sign_message
-from btard.wire.envelope import Body, Envelope
+from btard.wire.envelope import Envelope
 
 MEMBERS = 4
 
@@ -29,9 +29,8 @@ def heard() -> Heard:
 
 
 def list_contents(heard: Heard) -> list[msgspec.Struct]:
-    """Return everything that encodings are compared by: what signatures cover, and the seal."""
-    bodies = [decode(decode(message.envelope, Envelope).body, Body) for message in heard.messages.values()]
-    return [*bodies, heard.seal]
+    """Return everything that encodings are compared by: payloads, and the seal."""
+    return [*(message.payload for message in heard.messages.values()), heard.seal]
 
 
 def test_members_are_overheard_and_left_alone(heard: Heard):
@@ -61,24 +60,24 @@ def test_three_encodings_are_one_format(heard: Heard):
 
 @pytest.mark.parametrize("encoding", ENCODINGS, ids=lambda encoding: encoding.name)
 def test_an_encoding_checks_if_it_says_so(heard: Heard, encoding: Encoding):
-    """A body whose sender has too few bytes is refused by those that check, and comes out of the others."""
-    body = list_contents(heard)[0]
-    assert isinstance(body, Body)
-    data = encoding.encode(msgspec.structs.replace(body, sender=b"short"))
+    """A payload whose digest has too few bytes is refused by those that check, and comes out of the others."""
+    commit = list_contents(heard)[0]
+    assert isinstance(commit, Commit)
+    data = encoding.encode(msgspec.structs.replace(commit, state=b"short"))
     if encoding.checks:
         with pytest.raises((RemoteProtocolError, msgspec.ValidationError)):
-            encoding.decode(data, Body)
+            encoding.decode(data, Commit)
     else:
-        assert encoding.decode(data, Body).sender == b"short"
+        assert encoding.decode(data, Commit).state == b"short"
 
 
 def test_the_steps_are_those_of_the_swarm(heard: Heard):
     """Making a message again gives the bytes that its member sent, opening them gives it, and every check passes."""
     for message in heard.messages.values():
-        steps = list_message_steps(heard, message)
+        steps, outer = list_message_steps(heard, message), decode(message.envelope, Envelope)
         assert steps["make"]() == steps["open"]() == message
-        assert steps["encode"]() == (decode(message.envelope, Envelope).body, message.envelope)
-        assert steps["sign"]() == decode(message.envelope, Envelope).signature
+        assert steps["encode"]() == (outer.payload, outer.header, message.envelope)
+        assert steps["sign"]() == outer.signature
         assert steps["verify"]() is True
     seal = list_seal_steps(heard.seal, heard.identities[0])
     assert (seal["make"]() == seal["sign"](), seal["open"](), seal["verify"]()) == (True, True, True)

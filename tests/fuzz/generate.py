@@ -13,7 +13,7 @@ import msgspec
 from msgspec import inspect as types
 
 from btard.errors import RemoteProtocolError
-from btard.identity import Identity
+from btard.identity import Context, Identity, digest
 from btard.net.requests import decode_request
 from btard.net.session import REQUEST
 from btard.rules import evidence, messages, seal
@@ -21,7 +21,7 @@ from btard.rules.messages import Stage
 from btard.swarm import frames, genesis
 from btard.swarm.frames import Kind
 from btard.wire import decode, encode, envelope
-from btard.wire.envelope import ENVELOPE_TAG, Body, Envelope
+from btard.wire.envelope import ENVELOPE_TAG, Envelope, Header
 
 INTEGERS = (0, 1, 2, 7, 127, 128, 255, 256, 65_535, 2**31, 2**32 - 1, 2**53 - 1, 2**53, 2**63, 2**64 - 1, -1, -(2**63))
 FLOATS = (0.0, -0.0, 1.0, 5e-324, 1e-310, 3.4e38, 1e100, 1e308, float("inf"), float("-inf"), float("nan"))
@@ -173,22 +173,26 @@ class Generator:
         fitting = [item for item in PAYLOADS if item.__struct_config__.tag == int(stage.phase)]
         wanted = fitting[0] if fitting and self.chance.random() >= self.stray else self.chance.choice(PAYLOADS)
         payload = self.value(describe(wanted))
-        body = pack([run_id, roster, *map(int, stage), identity.peer_id, self.chance.randbytes(32), payload])
-        return self.enclose(identity, body)
+        said = pack(payload)
+        name = digest(Context.PAYLOAD, said) if self.chance.random() >= self.stray else self.chance.randbytes(32)
+        header = pack([run_id, roster, *map(int, stage), identity.peer_id, self.chance.randbytes(32), name])
+        return self.enclose(identity, header, said)
 
     def resigned(self, identity: Identity, data: bytes) -> bytes:
-        """Return a real envelope whose body was changed and signed by somebody else, as far as it can be read."""
+        """Return a real envelope whose content was changed and signed by somebody else, as far as it can be read."""
         try:
             outer = msgspec.msgpack.decode(data, type=Envelope)
-            body = msgpack.unpackb(outer.body)
-            body[len(Body.__struct_fields__) - 3] = identity.peer_id
-            return self.enclose(identity, pack(self.edit(body)))
+            header = msgpack.unpackb(outer.header)
+            header[len(Header.__struct_fields__) - 3] = identity.peer_id
+            said = pack(self.edit(msgpack.unpackb(outer.payload)))
+            header[-1] = digest(Context.PAYLOAD, said)
+            return self.enclose(identity, pack(header), said)
         except (ValueError, IndexError, TypeError, msgspec.MsgspecError, msgpack.UnpackException):
-            return self.enclose(identity, data)
+            return self.enclose(identity, data, data)
 
-    def enclose(self, identity: Identity, body: bytes) -> bytes:
-        """Return an envelope around a body with its signature."""
-        return encode(Envelope(body, identity.sign(ENVELOPE_TAG + body)))
+    def enclose(self, identity: Identity, header: bytes, payload: bytes) -> bytes:
+        """Return an envelope of a header with its signature and a payload."""
+        return encode(Envelope(header, identity.sign(ENVELOPE_TAG + header), payload))
 
     # --- mutations
 

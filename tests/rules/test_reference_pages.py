@@ -21,13 +21,13 @@ from btard.rules.messages import (
 )
 from btard.wire import MAX_CHAIN, MAX_MESSAGE
 from btard.wire.chains import CHAIN_TAG, Chain, Countersignature
-from btard.wire.envelope import ENVELOPE_TAG, Body, Envelope
+from btard.wire.envelope import ENVELOPE_TAG, Envelope, Header
 from btard.wire.seals import SEAL_TAG
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 MESSAGES = (REFERENCE / "messages.md").read_text()
 RUN_FILE = (REFERENCE / "run-file.md").read_text()
-NESTED = (messages.Verdict, messages.Report, messages.Opinion, messages.Holding, messages.Position, Envelope, Body)
+NESTED = (messages.Verdict, messages.Report, messages.Opinion, messages.Holding, messages.Position, Envelope, Header)
 CHAINS = (Chain, Countersignature)
 
 

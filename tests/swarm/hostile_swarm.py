@@ -7,6 +7,7 @@ import pytest
 
 from btard.identity import PeerId
 from btard.net import Hub
+from btard.rules.evidence import EquivocationProof
 from btard.rules.messages import AnyPayload, SignedMessage, Stage
 from btard.sim import LinearTask, Outcome, SimulatedSwarm
 from btard.swarm.broadcast import Broadcast
@@ -14,7 +15,7 @@ from btard.swarm.conduct import Conduct
 from btard.swarm.events import Event
 from btard.swarm.frames import Kind
 from btard.swarm.workload import Workload
-from btard.wire import sign_message
+from btard.wire import open_message, prove_equivocation, sign_message
 
 SETTINGS = {"tau": 2.0, "delta": 20.0, "rounds": 3}
 
@@ -52,6 +53,10 @@ class HostileSwarm:
     def sign(self, index: int, roster: bytes, stage: Stage, payload: AnyPayload, previous: bytes = b"") -> bytes:
         """Return a message signed by a peer, whatever its ledger says."""
         return sign_message(self.identities[index], self.config.run_id, roster, stage, previous, payload).envelope
+
+    def prove(self, *envelopes: bytes) -> EquivocationProof:
+        """Return the evidence that two messages are."""
+        return prove_equivocation(*(open_message(self.config.run_id, envelope) for envelope in envelopes))
 
     def tell(self, index: int, envelope: bytes, recipients: list[int] | None = None) -> None:
         """Send a message from a peer's hub to some of the others, or to all of them."""

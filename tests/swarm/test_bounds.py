@@ -15,10 +15,11 @@ from btard.net import MAX_BULK, Hub, MemoryNetwork, Terms
 from btard.net.link import check_message
 from btard.rules.config import MAX_ELEMENTS, MAX_MEMBERS
 from btard.rules.messages import Ballot, Check, Commit, Phase, Report, SignedMessage, Stage
+from btard.rules.recovery import LARGEST
 from btard.rules.roster import Roster
 from btard.rules.seal import SealSignature
 from btard.swarm.board import MAX_BYTES, Board
-from btard.swarm.broadcast import FIRST, MAX_ORDINARY_MESSAGE, Broadcast
+from btard.swarm.broadcast import FIRST, Broadcast
 from btard.swarm.conduct import Conduct
 from btard.swarm.frames import Kind
 from btard.swarm.genesis import Founder, SignedSeal, make_hello
@@ -95,7 +96,7 @@ def test_a_flood_of_signed_messages_is_bounded(open_broadcast: Opener) -> None:
     broadcast = open_broadcast()
     stand_at(broadcast, Stage(5, 8, Phase.CHECK))
     flood(broadcast)
-    assert MAX_BYTES / 2 < broadcast.board.count_bytes(Z.peer_id) <= MAX_BYTES + MAX_ORDINARY_MESSAGE
+    assert MAX_BYTES / 2 < broadcast.board.count_bytes(Z.peer_id) <= MAX_BYTES + LARGEST
     ahead = Stage(6, 8, Phase.CHECK)
     broadcast.take(sign(MEMBERS[2], ahead))
     assert MEMBERS[2].peer_id in broadcast.board.of(ahead)
@@ -135,7 +136,7 @@ def test_second_versions_are_bounded_too(open_broadcast: Opener) -> None:
     long = Ballot(tuple(bytes([number]) * 32 for number in range(256)), b"w" * 32)
     for stage in slots[:100]:
         broadcast.take(sign_message(Z, CONFIG.run_id, ROSTER.digest, stage, b"", long))
-    assert broadcast.board.count_bytes(Z.peer_id) <= MAX_BYTES + MAX_ORDINARY_MESSAGE
+    assert broadcast.board.count_bytes(Z.peer_id) <= MAX_BYTES + LARGEST
     assert [item.culprit for item in broadcast.board.equivocations()] == [Z.peer_id]
 
 

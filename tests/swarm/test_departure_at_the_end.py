@@ -9,13 +9,13 @@ from tests.swarm.joining_scenes import build, play, require_sound
 
 from btard.identity import Identity, PeerId
 from btard.net import Hub
-from btard.rules.evidence import DepartureKind, EquivocationProof
+from btard.rules.evidence import DepartureKind
 from btard.rules.messages import Agree, AnyPayload, Halt, Holding, Phase, SignedMessage, Stage, View
 from btard.rules.roster import Roster
 from btard.swarm.conduct import Conduct
 from btard.swarm.frames import Kind
 from btard.swarm.viewing import make_position
-from btard.wire import encode, open_message, sign_message
+from btard.wire import encode, open_message, prove_equivocation, sign_message
 
 ROUNDS, SIZE = 2, 5
 CHEAT, FIRST = 1, 0
@@ -50,7 +50,7 @@ class TakesBack(Conduct):
         stage = agree.slot.stage
         await trio.sleep(5.0)  # virtual seconds: the others wait for us still
         other = sign_message(identity, run_id, agree.roster, stage, agree.previous, Agree(bytes(32)))
-        proof = encode(EquivocationProof(agree.envelope, other.envelope))
+        proof = encode(prove_equivocation(agree, other))
         said = Halt(make_position(stage._replace(phase=Phase.COMMIT)), (identity.peer_id,), (proof,))
         halt = sign_message(identity, run_id, agree.roster, Stage(0, stage.attempt, Phase.HALT, 0), b"", said).envelope
         for peer in hub.connected:

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from tests.swarm.hostile_swarm import HostileSwarm
 
 from btard.identity import Identity, PeerId
-from btard.rules.evidence import Cause, DepartureKind, EquivocationProof
+from btard.rules.evidence import Cause, DepartureKind
 from btard.rules.messages import AnyPayload, Confirm, Halt, Phase, Position, SignedMessage, Slot, Stage, View
 from btard.rules.roster import Roster
 from btard.sim import Outcome
@@ -184,7 +184,7 @@ async def test_a_crime_shown_late_undoes_no_sealed_round(
     def show(roster: tuple[PeerId, ...]) -> None:
         stage = Stage(2, 0, Phase.CONFIRM)
         pair = [hostile.sign(Z, Roster(roster).digest, stage, Confirm(bytes([n]) * 32, ())) for n in (1, 2)]
-        halt = Halt(Position(3, 0, int(Phase.COMMIT), 0), (), (encode(EquivocationProof(*pair)),))
+        halt = Halt(Position(3, 0, int(Phase.COMMIT), 0), (), (encode(hostile.prove(*pair)),))
         hostile.tell(Z, hostile.sign(Z, Roster(roster).digest, Stage(0, 0, Phase.HALT, 0), halt))
 
     async def show_later(roster: tuple[PeerId, ...]) -> None:
@@ -222,7 +222,7 @@ async def test_a_member_one_round_behind_catches_up_before_anybody_leaves(
         await trio.sleep(0.1)
         stage = Stage(3, 0, Phase.CONFIRM)
         pair = [hostile.sign(Z, Roster(roster).digest, stage, Confirm(bytes([n]) * 32, ())) for n in (1, 2)]
-        halt = Halt(Position(3, 0, int(Phase.COMMIT), 0), (), (encode(EquivocationProof(*pair)),))
+        halt = Halt(Position(3, 0, int(Phase.COMMIT), 0), (), (encode(hostile.prove(*pair)),))
         hostile.tell(Z, hostile.sign(Z, Roster(roster).digest, Stage(0, 0, Phase.HALT, 0), halt))
 
     done: list[int] = []

@@ -11,16 +11,16 @@ from btard.net import MAX_CONTROL, Hub, MemoryNetwork, Terms
 from btard.rules.config import RunConfig
 from btard.rules.evidence import Cause, DepartureKind
 from btard.rules.messages import Ballot, Check, Phase, Position, Report, SignedMessage, Stage, View
-from btard.rules.recovery import compute_views_digest
+from btard.rules.recovery import ALL_VIEWS, LARGEST, belongs, compute_largest, compute_views_digest
 from btard.rules.roster import Roster
 from btard.swarm.audit import audit_ledger
-from btard.swarm.broadcast import MAX_ORDINARY_MESSAGE, Broadcast, take_small
+from btard.swarm.broadcast import Broadcast, take_small
 from btard.swarm.conduct import Conduct
 from btard.swarm.events import Event, RoundDone
 from btard.swarm.frames import StageAnswer, StageRequest
 from btard.swarm.ledger import Ledger
 from btard.swarm.settlement import Settlement, open_settlement
-from btard.wire import MAX_MESSAGE, decode, encode, open_message, sign_message
+from btard.wire import decode, encode, open_message, sign_message
 
 Clock = trio.testing.MockClock
 Z = 1
@@ -33,7 +33,7 @@ def test_the_large_message_of_these_tests_is_let_in() -> None:
     identity = Identity.generate()
     stage = Stage(2, 0, Phase.CHECK)
     envelope = sign_message(identity, b"r" * 32, b"o" * 32, stage, b"", LARGE).envelope
-    assert MAX_ORDINARY_MESSAGE * 0.9 < len(envelope) <= MAX_ORDINARY_MESSAGE
+    assert LARGEST * 0.9 < len(envelope) <= LARGEST
 
 
 async def test_two_large_messages_for_one_slot_convict_their_sender(
@@ -89,12 +89,18 @@ def test_a_certificate_that_may_be_told_is_taken() -> None:
         return {message.sender: message for message in sorted(said, key=lambda message: message.sender)}
 
     position = Position(2, 0, int(Phase.CHECK), 0)
-    views = say(View(position, False, (), (bytes(240 * 1024),), (), b"", (), False), Phase.VIEW)
+    views = say(
+        View(position, False, (), (bytes(compute_largest(Phase.VIEW, 4) - 512),), (), b"", (), False), Phase.VIEW
+    )
     votes = say(Ballot((), compute_views_digest(views)), Phase.BALLOT)
     settlement = Settlement(views, (), (), tuple(votes.values()))
     body = encode(settlement.proof)
-    assert MAX_MESSAGE < len(body) <= MAX_CONTROL
+    assert 4 * LARGEST - 4096 < len(body) <= ALL_VIEWS < MAX_CONTROL
     assert open_settlement(config, roster, 0, body) == settlement
+    longer = say(View(position, False, (), (bytes(compute_largest(Phase.VIEW, 4)),), (), b"", (), False), Phase.VIEW)
+    assert not any(belongs(view, roster, stage) for view in longer.values())
+    unfit = Settlement(longer, (), (), tuple(say(Ballot((), compute_views_digest(longer)), Phase.BALLOT).values()))
+    assert open_settlement(config, roster, 0, encode(unfit.proof)) is None
 
 
 def test_small_items_are_taken_first() -> None:

@@ -9,7 +9,7 @@ from tests.swarm.hostile_swarm import HostileSwarm
 
 from btard.identity import Identity
 from btard.net import Hub, Terms
-from btard.rules.evidence import DepartureKind, EquivocationProof
+from btard.rules.evidence import DepartureKind
 from btard.rules.merkle import MerkleTree, compute_leaves
 from btard.rules.messages import Halt, Hello, Phase, Position, Stage
 from btard.rules.roster import Roster
@@ -72,7 +72,7 @@ async def test_two_hellos_are_no_crime(tmp_path: Path, monkeypatch: pytest.Monke
             first, second = (
                 hostile.sign(2, Roster(()).digest, stage, Hello(number, b"s" * 32)) for number in (100, 101)
             )
-            proof = encode(EquivocationProof(first, second))
+            proof = encode(hostile.prove(first, second))
             halt = Halt(Position(2, 0, int(Phase.COMMIT), 0), (), (proof,))
             hostile.tell(0, hostile.sign(0, Roster(event.roster).digest, Stage(0, 0, Phase.HALT, 0), halt))
             for envelope in (first, second):

@@ -1,5 +1,6 @@
 """When marks begin to count: at the same place for members that are a phase apart."""
 
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import trio
 from tests.rules.build import make_config, make_roster
 
 from btard.identity import PeerId
+from btard.rules.disputes import Dispute, DisputeKind
 from btard.rules.marks import Marks, make_pair
 from btard.rules.messages import Phase, SignedMessage, Stage, Transcript
 from btard.rules.seal import Seal
@@ -94,6 +96,17 @@ def test_members_without_a_round_before_judge_halts_as_the_others_do(back: str) 
     again = open_work(CONFIG, record, open_state(record, empty_part(), OPTIMIZER), None)
     assert again.common == work.common
     assert again.common.pairs == {"restarted": {OTHER}, "newcomer": {PAIR}}[back]
+
+
+def test_all_members_write_the_same_place() -> None:
+    """Settled disputes are a set, whose order is another in every process; what a newcomer is handed is not."""
+    work = make_work(3)
+    disputes = [Dispute(DisputeKind.GRADIENT, 2, peer, None, None) for peer in (A, B, C)]
+    said = set()
+    for order in permutations(disputes):
+        work.settled = dict.fromkeys(order)  # type: ignore[assignment]
+        said.add(encode_work(work, 0))
+    assert len(said) == 1
 
 
 def test_marks_end_with_their_members() -> None:

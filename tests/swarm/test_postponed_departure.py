@@ -9,13 +9,13 @@ from tests.swarm.joining_scenes import build, play, require_sound
 from btard.attacks.equivocation import alter
 from btard.identity import Identity, PeerId
 from btard.net import Hub
-from btard.rules.evidence import DepartureKind, EquivocationProof
+from btard.rules.evidence import DepartureKind
 from btard.rules.messages import Halt, Phase, SignedMessage, Stage
 from btard.swarm.conduct import Conduct
 from btard.swarm.events import Stranded
 from btard.swarm.frames import Kind
 from btard.swarm.viewing import make_position
-from btard.wire import encode, sign_message
+from btard.wire import encode, prove_equivocation, sign_message
 
 ROUND = 2
 CHEAT, VICTIM = 1, 3
@@ -45,7 +45,7 @@ class Strands(Conduct):
             ).envelope
 
         other = sign_message(identity, run_id, roster, stage, message.previous, alter(message.payload))
-        proof = encode(EquivocationProof(message.envelope, other.envelope))
+        proof = encode(prove_equivocation(message, other))
         await trio.sleep(0.1)  # virtual seconds
         hub.send(self.victim, Kind.MESSAGE, halt(0, ()))
         await trio.sleep(0.5)

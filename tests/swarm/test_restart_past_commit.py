@@ -8,13 +8,12 @@ from tests.swarm.joining_scenes import build, play, require_sound
 from btard.attacks.equivocation import alter
 from btard.identity import Identity, PeerId
 from btard.net import Hub
-from btard.rules.evidence import EquivocationProof
 from btard.rules.messages import Halt, Phase, SignedMessage, Stage
 from btard.sim import SimulatedSwarm
 from btard.swarm.conduct import Conduct
 from btard.swarm.frames import Kind
 from btard.swarm.viewing import make_position
-from btard.wire import encode, sign_message
+from btard.wire import encode, prove_equivocation, sign_message
 
 ROUND, SIZE, CHEAT = 3, 5, 1
 
@@ -35,7 +34,7 @@ class HaltsThoseWhoComeBack(Conduct):
         check, identity, run_id = self._context
         stage = check.slot.stage
         other = sign_message(identity, run_id, check.roster, stage, check.previous, alter(check.payload))
-        proof = encode(EquivocationProof(check.envelope, other.envelope))
+        proof = encode(prove_equivocation(check, other))
         said = Halt(make_position(stage), (identity.peer_id,), (proof,))
         halt = sign_message(identity, run_id, check.roster, Stage(0, stage.attempt, Phase.HALT, 0), b"", said).envelope
         told = set[PeerId]()

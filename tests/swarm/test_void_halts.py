@@ -8,13 +8,12 @@ from tests.swarm.joining_scenes import build, find, play, require_sound
 
 from btard.identity import Identity, PeerId
 from btard.net import Hub
-from btard.rules.evidence import EquivocationProof
-from btard.rules.messages import Halt, Phase, SignedMessage, Stage, View
+from btard.rules.messages import MAX_EVIDENCE, MAX_SHOWN, Halt, Phase, SignedMessage, Stage
 from btard.swarm.conduct import Conduct
 from btard.swarm.events import Recovered
 from btard.swarm.frames import Kind
 from btard.swarm.viewing import make_position
-from btard.wire import encode, open_message, sign_message
+from btard.wire import open_message, sign_message
 
 ROUND, SIZE, CHEAT, SERIALS = 2, 4, 1, 12
 
@@ -51,13 +50,8 @@ class HaltsForNothing(Conduct):
         stage, me = message.slot.stage, identity.peer_id
         slot = Stage(0, stage.attempt, Phase.HALT, self._next)
         missing, evidence = (me,), ()
-        if self._how == "a proof too large for a view":  # which convicts the cheat itself, if anybody showed it on
-            other = slot._replace(phase=Phase.VIEW, attempt=99)
-            views = (
-                View(make_position(stage), False, (), (item * 147_500,), (), b"", (), False) for item in (b"x", b"y")
-            )
-            pair = [sign_message(identity, self.run_id, message.roster, other, b"", said) for said in views]
-            missing, evidence = (), (encode(EquivocationProof(pair[0].envelope, pair[1].envelope)),)
+        if self._how == "proofs of nothing":
+            missing, evidence = (), (b"x" * MAX_SHOWN,) * MAX_EVIDENCE
         said = Halt(make_position(stage), missing, evidence)
         envelope = sign_message(identity, self.run_id, message.roster, slot, b"", said).envelope
         self._next += 1
@@ -73,7 +67,7 @@ class HaltsForNothing(Conduct):
         return message.envelope
 
 
-@pytest.mark.parametrize("how", ["it names itself", "a proof too large for a view"])
+@pytest.mark.parametrize("how", ["it names itself", "proofs of nothing"])
 def test_nobody_halts_the_swarm_more_often_than_it_has_partners(how: str, tmp_path: Path) -> None:
     """A HALT counts if it may mark or remove somebody."""
     cheat = HaltsForNothing(how)

@@ -14,9 +14,9 @@ from btard.errors import RemoteProtocolError
 from btard.rules.messages import AnyPayload, Attest, Check, Phase, Reveal, Vote
 from btard.swarm.frames import StageRequest
 from btard.wire import MAX_MESSAGE, decode, encode
-from btard.wire.envelope import Body, Envelope
+from btard.wire.envelope import Envelope, Header
 
-KINDS = (Envelope, Body, AnyPayload)
+KINDS = (Envelope, Header, AnyPayload)
 
 
 def assert_contained(data: bytes) -> None:
@@ -111,10 +111,10 @@ def test_what_has_no_place_in_a_message_is_not_built(kind: type, data: bytes) ->
 
 def test_message_of_the_largest_size_is_read_and_one_byte_more_is_not() -> None:
     """The size limit is exact and checked before anything is decoded."""
-    overhead = len(msgpack.packb([b"x" * 70_000, b"s" * 64])) - 70_000
-    fits = msgpack.packb([b"x" * (MAX_MESSAGE - overhead), b"s" * 64])
+    overhead = len(msgpack.packb([b"h", b"s" * 64, b"x" * 70_000])) - 70_000
+    fits = msgpack.packb([b"h", b"s" * 64, b"x" * (MAX_MESSAGE - overhead)])
     assert len(fits) == MAX_MESSAGE
-    assert len(decode(fits, Envelope).body) == MAX_MESSAGE - overhead
+    assert len(decode(fits, Envelope).payload) == MAX_MESSAGE - overhead
     with pytest.raises(RemoteProtocolError, match="longer than"):
         decode(fits + b"\x00", Envelope)
 

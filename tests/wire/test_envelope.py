@@ -9,10 +9,11 @@ from tests.wire.strategies import ALICE, MALLORY, PAYLOADS, ROSTER, RUN, optiona
 from btard.errors import RemoteProtocolError
 from btard.identity import Context, PeerId, digest
 from btard.rules.messages import (
+    MAX_MARKED,
     PAYLOAD_OF_PHASE,
     AnyPayload,
     Check,
-    Confirm,
+    Halt,
     Holding,
     Phase,
     Position,
@@ -21,8 +22,9 @@ from btard.rules.messages import (
     Stage,
     View,
 )
-from btard.wire import MAX_MESSAGE, encode, open_message, sign_message
-from btard.wire.envelope import ENVELOPE_TAG, Body, Envelope
+from btard.rules.recovery import ALL_VIEWS, LARGEST, compute_largest
+from btard.wire import encode, open_header, open_message, prove_equivocation, sign_message, take_header
+from btard.wire.envelope import ENVELOPE_TAG, Envelope, Header
 
 NONCE = b"n" * 32
 STAGE = Stage(7, 2, Phase.REVEAL)
@@ -37,10 +39,17 @@ def open_or_none(data: bytes, run_id: bytes = RUN) -> object:
         return None
 
 
-def sign_body(*fields: object) -> bytes:
-    """An envelope correctly signed by Mallory over any body."""
-    body = msgpack.packb(list(fields))
-    return encode(Envelope(body, MALLORY.sign(ENVELOPE_TAG + body)))
+def sign_fields(*fields: object, said: bytes = b"") -> bytes:
+    """An envelope correctly signed by Mallory over any header."""
+    header = msgpack.packb(list(fields))
+    return encode(Envelope(header, MALLORY.sign(ENVELOPE_TAG + header), said))
+
+
+def list_fields(stage: Stage, payload: AnyPayload) -> tuple[list[object], bytes]:
+    """The fields of a header by Mallory, and the payload that it names."""
+    said = encode(payload)
+    name = digest(Context.PAYLOAD, said)
+    return msgpack.unpackb(encode(Header(RUN, ROSTER, *map(int, stage), MALLORY.peer_id, b"", name))), said
 
 
 @given(statements, optional_digests)
@@ -65,21 +74,30 @@ def test_random_bytes_are_contained(data: bytes) -> None:
 
 @settings(max_examples=60)
 @given(st.lists(plain, max_size=12))
-def test_any_body_signed_by_a_cheat_is_contained(fields: list[object]) -> None:
-    """A valid signature over an arbitrary body buys nothing but a message or RemoteProtocolError."""
-    open_or_none(sign_body(*fields))
+def test_any_header_signed_by_a_cheat_is_contained(fields: list[object]) -> None:
+    """A valid signature over an arbitrary header buys nothing but a message or RemoteProtocolError."""
+    open_or_none(sign_fields(*fields))
 
 
 @settings(max_examples=100)
 @given(statements, st.data())
-def test_body_with_one_field_replaced_and_signed_anew_is_contained(
+def test_header_with_one_field_replaced_and_signed_anew_is_contained(
     statement: tuple[Stage, AnyPayload], data: st.DataObject
 ) -> None:
     """A cheat may sign anything in the place of any field: the outcome is a message or RemoteProtocolError."""
-    stage, payload = statement
-    fields = msgpack.unpackb(encode(Body(RUN, ROSTER, *map(int, stage), MALLORY.peer_id, b"", payload)))
+    fields, said = list_fields(*statement)
     fields[data.draw(st.integers(0, len(fields) - 1))] = data.draw(plain)
-    open_or_none(sign_body(*fields))
+    open_or_none(sign_fields(*fields, said=said))
+
+
+@settings(max_examples=100)
+@given(statements, plain)
+def test_any_payload_signed_by_a_cheat_is_contained(statement: tuple[Stage, AnyPayload], content: object) -> None:
+    """A header may name any bytes as its payload."""
+    fields, _ = list_fields(*statement)
+    said = msgpack.packb(content)
+    fields[-1] = digest(Context.PAYLOAD, said)
+    open_or_none(sign_fields(*fields, said=said))
 
 
 @pytest.mark.parametrize("length", range(len(MESSAGE.envelope)))
@@ -98,10 +116,40 @@ def test_envelope_with_any_single_bit_flipped_is_refused() -> None:
 
 
 def test_trailing_bytes_are_refused() -> None:
-    """One byte after the envelope, or after the body within it, is one too many."""
+    """One byte after the envelope, or after the header or the payload within it, is one too many."""
     assert open_or_none(MESSAGE.envelope + b"\x00") is None
-    body = msgpack.unpackb(MESSAGE.envelope)[0] + b"\x00"
-    assert open_or_none(encode(Envelope(body, ALICE.sign(ENVELOPE_TAG + body)))) is None
+    header, signature, said = msgpack.unpackb(MESSAGE.envelope)
+    assert open_or_none(encode(Envelope(header, signature, said + b"\x00"))) is None
+    header += b"\x00"
+    assert open_or_none(encode(Envelope(header, ALICE.sign(ENVELOPE_TAG + header), said))) is None
+
+
+def test_another_payload_under_a_signed_header_is_refused() -> None:
+    """The header names its payload by digest."""
+    header, signature, _ = msgpack.unpackb(MESSAGE.envelope)
+    with pytest.raises(RemoteProtocolError, match="another payload"):
+        open_message(RUN, encode(Envelope(header, signature, encode(Reveal(NONCE, (1,))))))
+
+
+def test_a_header_alone_proves_its_slot() -> None:
+    """Taken from a message it opens without the payload, to the same slot and digest; changed it does not."""
+    header = take_header(MESSAGE)
+    assert open_header(RUN, header.encoded) == header
+    assert (header.slot, header.digest, header.sender) == (MESSAGE.slot, MESSAGE.digest, ALICE.peer_id)
+    for index in range(len(header.encoded)):
+        changed = bytearray(header.encoded)
+        changed[index] ^= 1
+        with pytest.raises(RemoteProtocolError):
+            open_header(RUN, bytes(changed))
+    with pytest.raises(RemoteProtocolError, match="another run"):
+        open_header(b"\x09" * 32, header.encoded)
+
+
+@given(st.binary(max_size=400))
+def test_random_bytes_are_no_header(data: bytes) -> None:
+    """Random bytes are refused with RemoteProtocolError."""
+    with pytest.raises(RemoteProtocolError):
+        open_header(RUN, data)
 
 
 def test_message_of_another_run_is_refused() -> None:
@@ -121,34 +169,35 @@ def test_payload_of_another_phase_is_refused(phase: Phase) -> None:
             open_message(RUN, message.envelope)
 
 
-def test_body_under_the_signature_of_somebody_else_is_refused() -> None:
-    """Mallory's signature under a body that names Alice does not make it Alice's."""
-    body = msgpack.unpackb(MESSAGE.envelope)[0]
+def test_header_under_the_signature_of_somebody_else_is_refused() -> None:
+    """Mallory's signature under a header that names Alice does not make it Alice's."""
+    header, _, said = msgpack.unpackb(MESSAGE.envelope)
     with pytest.raises(RemoteProtocolError, match="bad signature"):
-        open_message(RUN, encode(Envelope(body, MALLORY.sign(ENVELOPE_TAG + body))))
+        open_message(RUN, encode(Envelope(header, MALLORY.sign(ENVELOPE_TAG + header), said)))
 
 
-def test_bodies_swapped_between_two_envelopes_are_refused() -> None:
-    """A signature belongs to one body."""
+def test_headers_swapped_between_two_envelopes_are_refused() -> None:
+    """A signature belongs to one header."""
     other = sign_message(ALICE, RUN, ROSTER, STAGE, b"", Reveal(b"o" * 32, ()))
-    (body, _), (_, signature) = msgpack.unpackb(MESSAGE.envelope), msgpack.unpackb(other.envelope)
+    (header, _, said), (_, signature, _) = msgpack.unpackb(MESSAGE.envelope), msgpack.unpackb(other.envelope)
     with pytest.raises(RemoteProtocolError, match="bad signature"):
-        open_message(RUN, encode(Envelope(body, signature)))
+        open_message(RUN, encode(Envelope(header, signature, said)))
 
 
 def test_signature_without_the_tag_is_refused() -> None:
     """A signature made for another purpose over the same bytes does not count (attacks C9)."""
-    body = msgpack.unpackb(MESSAGE.envelope)[0]
+    header, _, said = msgpack.unpackb(MESSAGE.envelope)
     with pytest.raises(RemoteProtocolError, match="bad signature"):
-        open_message(RUN, encode(Envelope(body, ALICE.sign(body))))
+        open_message(RUN, encode(Envelope(header, ALICE.sign(header), said)))
 
 
 @pytest.mark.parametrize("sender", [b"\x00" * 32, b"\x01" + b"\x00" * 31, b"\xff" * 32], ids=lambda key: key[:2].hex())
 def test_keys_of_small_order_or_off_the_curve_sign_nothing(sender: bytes) -> None:
     """A sender whose key is no proper Ed25519 key is refused like any bad signature."""
-    body = msgpack.packb([RUN, ROSTER, 7, 2, 3, 0, sender, b"", [3, NONCE, []]])
+    said = encode(Reveal(NONCE, ()))
+    header = msgpack.packb([RUN, ROSTER, 7, 2, 3, 0, sender, b"", digest(Context.PAYLOAD, said)])
     with pytest.raises(RemoteProtocolError, match="bad signature"):
-        open_message(RUN, encode(Envelope(body, sender + b"\x00" * 32)))
+        open_message(RUN, encode(Envelope(header, sender + b"\x00" * 32, said)))
 
 
 @pytest.mark.parametrize("field", ["run_id", "roster", "round", "attempt", "serial", "sender", "previous", "payload"])
@@ -175,22 +224,25 @@ def test_signature_covers_every_field(field: str) -> None:
         "previous": b"t" * 32,
         "payload": Reveal(NONCE, (1, 2)),
     }
-    signature = ALICE.sign(ENVELOPE_TAG + encode(Body(**fields)))
-    changed = encode(Body(**(fields | {"run_id": RUN} | {field: changes[field]})))
+    said = encode(changes["payload"] if field == "payload" else fields["payload"])
+    changes["payload"] = digest(Context.PAYLOAD, said)
+    fields["payload"] = digest(Context.PAYLOAD, encode(fields["payload"]))
+    signature = ALICE.sign(ENVELOPE_TAG + encode(Header(**fields)))
+    changed = encode(Header(**(fields | {"run_id": RUN} | {field: changes[field]})))
     with pytest.raises(RemoteProtocolError, match="bad signature"):
-        open_message(RUN, encode(Envelope(changed, signature)))
+        open_message(RUN, encode(Envelope(changed, signature, said)))
 
 
 def test_refusal_blames_nobody_whose_signature_was_not_verified() -> None:
-    """Anyone can write a body that names Alice, so a bad signature is not held against her."""
-    body = msgpack.unpackb(MESSAGE.envelope)[0]
+    """Anyone can write a header that names Alice, so a bad signature is not held against her."""
+    header, _, said = msgpack.unpackb(MESSAGE.envelope)
     with pytest.raises(RemoteProtocolError) as caught:
-        open_message(RUN, encode(Envelope(body, MALLORY.sign(ENVELOPE_TAG + body))))
+        open_message(RUN, encode(Envelope(header, MALLORY.sign(ENVELOPE_TAG + header), said)))
     assert caught.value.peer is None
 
 
-def test_digest_is_that_of_the_body_not_of_the_signature() -> None:
-    """Two signatures over one body are no equivocation: equivocation means different signed bytes (attacks C9)."""
+def test_digest_is_that_of_the_header_not_of_the_signature() -> None:
+    """Two signatures over one header are no equivocation: equivocation means different signed bytes (attacks C9)."""
     assert MESSAGE.digest == digest(Context.MESSAGE, msgpack.unpackb(MESSAGE.envelope)[0])
 
 
@@ -211,23 +263,23 @@ def test_check_of_64_members_stays_far_below_the_limit() -> None:
     assert len(sign_largest_check(64)) < 7_000
 
 
-def test_view_that_supplies_two_stages_of_64_members_fits() -> None:
-    """The largest honest message, a VIEW with all of CHECK and of CONFIRM, is below MAX_MESSAGE and opens."""
-    confirm = sign_message(ALICE, RUN, ROSTER, Stage(1, 0, Phase.CONFIRM), NONCE, Confirm(NONCE, (NONCE,) * 64))
-    position = Position(2**40, 2**20, 5, 7)
-    view = View(
-        position,
-        True,
-        (Holding(position, (NONCE,) * 64),) * 2,
-        (sign_largest_check(64),) * 64 + (confirm.envelope,) * 64,
-        (MESSAGE.envelope * 2,) * 4,
-        MESSAGE.envelope,
-        tuple(range(1000, 2024)),
-        False,
-    )
+@pytest.mark.parametrize("members", [4, 16, 64, 256])
+def test_the_largest_honest_halt_and_view_count(members: int) -> None:
+    """Whatever a member has to say in a recovery fits into what counts there."""
+    position, ids = Position(2**40, 2**20, 5, 7), tuple(bytes([k % 256]) * 32 for k in range(members))
+    proof = encode(prove_equivocation(MESSAGE, MESSAGE))
+    halt = sign_message(ALICE, RUN, ROSTER, Stage(0, 2**20, Phase.HALT, 7), b"", Halt(position, ids, (proof,) * 4))
+    marks = tuple(range(members**2))[-min(MAX_MARKED, members**2 // 4) :]
+    view = View(position, True, (Holding(position, ids),) * 2, (), (proof,) * 4, halt.envelope, marks, False)
     signed = sign_message(ALICE, RUN, ROSTER, Stage(0, 3, Phase.VIEW), b"", view)
-    assert len(signed.envelope) <= MAX_MESSAGE
+    assert len(halt.envelope) <= compute_largest(Phase.HALT, members)
+    assert len(signed.envelope) <= compute_largest(Phase.VIEW, members) <= LARGEST
     assert open_message(RUN, signed.envelope) == signed
+
+
+def test_all_views_fit_into_one_frame() -> None:
+    """What was settled can be told, whatever up to 56 members put into their views."""
+    assert all(n * compute_largest(Phase.VIEW, n) <= ALL_VIEWS for n in range(1, 57))
 
 
 def test_sender_of_an_opened_message_is_who_signed_it() -> None:

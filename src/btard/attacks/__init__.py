@@ -26,6 +26,7 @@ from btard.attacks.shirking import IdleCandidate, LyingSample, StaleTicket
 from btard.attacks.strangers import SIEGES, besiege
 from btard.attacks.timing import Crash, Flap, LastMoment
 from btard.attacks.values import POISONS, PoisonAggregate, PoisonGradient, PoisonReports
+from btard.attacks.whims import Whims
 from btard.attacks.withholding import Deaf, Withhold, WithholdFrames, WithholdFromOne, WithholdPart, WithholdWord
 from btard.attacks.words import (
     BadSeal,
@@ -37,7 +38,6 @@ from btard.attacks.words import (
     OtherState,
     VoteAgainst,
 )
-from btard.attacks.whims import Whims
 
 __all__ = [
     "ADVERSARIES",

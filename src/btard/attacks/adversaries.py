@@ -31,6 +31,7 @@ from btard.attacks.shirking import (
 )
 from btard.attacks.timing import Crash, Flap, LastMoment
 from btard.attacks.values import PoisonAggregate, PoisonGradient, PoisonReports
+from btard.attacks.whims import Whims
 from btard.attacks.withholding import Deaf, WithholdFrames, WithholdFromOne, WithholdPart, WithholdWord
 from btard.attacks.words import (
     BadSeal,
@@ -42,7 +43,6 @@ from btard.attacks.words import (
     OtherState,
     VoteAgainst,
 )
-from btard.attacks.whims import Whims
 from btard.identity import PeerId
 from btard.rules.config import RunConfig
 from btard.rules.messages import Phase

@@ -14,24 +14,26 @@ from msgspec.structs import replace
 from btard.attacks.attacker import Attacker, choose, prefer
 from btard.attacks.equivocation import sign_another
 from btard.identity import Identity, PeerId
-from btard.rules.evidence import EquivocationProof
 from btard.rules.messages import AnyPayload, Commit, Halt, Holding, Phase, Position, SignedMessage, Stage, View
 from btard.rules.roster import Roster
 from btard.swarm.frames import Kind
-from btard.wire import encode, sign_message
+from btard.wire import encode, open_message, prove_equivocation, sign_message
 
-TELLINGS: Final[Mapping[str, int]] = {"all": 24, "one": 2, "but one": 2, "half": 1, "late": 2, "late to one": 2, "nobody": 1}
+Weights = Mapping[str, int]
+TELLINGS: Final[Weights] = {"all": 24, "one": 2, "but one": 2, "half": 1, "late": 2, "late to one": 2, "nobody": 1}
 """Whom to tell what is due, by how often."""
-HALTS: Final[Mapping[str, int]] = {"none": 24, "proof": 3, "slander": 1, "empty": 1, "bulky": 1, "huge": 1, "two": 1}
+HALTS: Final[Weights] = {"none": 24, "proof": 3, "slander": 1, "empty": 1, "bulky": 1, "huge": 1, "two": 1}
 """What HALT to say beside it, by how often."""
-VIEWS: Final[Mapping[str, int]] = {"true": 3, "blank": 2, "one less": 2, "overdue": 1}
+VIEWS: Final[Weights] = {"true": 3, "blank": 2, "one less": 2, "overdue": 1}
 """What view to show, by how often."""
+LEAVINGS: Final[Weights] = {"stay": 40, "leave": 1}
+"""Whether to say goodbye in a COMMIT."""
 BULK: Final = {"bulky": 1_000, "huge": 160_000, "two": 160_000}
 EDGES: Final = 2
 """The first and the last so many rounds know no calm."""
 
 
-def draw_often(weights: Mapping[str, int], *reasons: object) -> str:
+def draw_often(weights: Weights, *reasons: object) -> str:
     """Return a key, as often as its weight says; the same for equal reasons."""
     return choose([key for key, weight in weights.items() for _ in range(weight)], *reasons)
 
@@ -65,7 +67,7 @@ class Whims(Attacker):
         changed = payload
         if isinstance(payload, View):
             changed = _show(payload, draw_often(VIEWS, *self._reasons(stage, "view")), roster, self._me)
-        elif isinstance(payload, Commit) and draw_often({"stay": 40, "leave": 1}, *self._reasons(stage, "leave")) == "leave":
+        elif isinstance(payload, Commit) and draw_often(LEAVINGS, *self._reasons(stage, "leave")) == "leave":
             changed = replace(payload, goodbye=True)
         if changed != payload:
             self.note_act(self.newest_round)
@@ -145,4 +147,4 @@ def _show(view: View, whim: str, roster: Roster, me: PeerId) -> View:
 
 def _prove_ourselves(message: SignedMessage, identity: Identity, run_id: bytes) -> bytes:
     """Return a proof that we signed two things for the slot of ``message``, which nobody has seen the second of."""
-    return encode(EquivocationProof(message.envelope, sign_another(message, identity, run_id)))
+    return encode(prove_equivocation(message, open_message(run_id, sign_another(message, identity, run_id))))

@@ -30,6 +30,7 @@ class Context(StrEnum):
     BANS = "btard 1 ban list"
     MARKS = "btard 1 marked pairs"
     RELAYS = "btard 1 draw of relays"
+    PAYLOAD = "btard 1 payload"
     MESSAGE = "btard 1 message"
     TRANSCRIPT = "btard 1 transcript"
     NONCE = "btard 1 nonce commitment"

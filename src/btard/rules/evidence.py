@@ -6,18 +6,39 @@ with its proofs. Evidence by majority shows the signed votes of more than half o
 audit says which is which. Envelopes are kept as the very bytes that were signed.
 """
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from btard.rules.messages import MAX_ROSTER, Bytes32, Count, OptionalDigest, Peers
+from btard.identity import PeerId
+from btard.rules.messages import MAX_HEADER, MAX_ROSTER, Bytes32, Count, OptionalDigest, Peers, Slot
 
 MAX_ENVELOPE = 768 * 1024
 """Whatever fits on the wire can become evidence: this is the largest message there."""
 Envelope = Annotated[bytes, Meta(max_length=MAX_ENVELOPE)]
+Header = Annotated[bytes, Meta(max_length=MAX_HEADER + 72)]
+"""A header with its signature."""
 Envelopes = Annotated[tuple[Envelope, ...], Meta(max_length=MAX_ROSTER)]
 Pairs = Annotated[tuple[tuple[Bytes32, Bytes32], ...], Meta(max_length=MAX_ROSTER * MAX_ROSTER // 2)]
+
+
+@dataclass(frozen=True)
+class SignedHeader:
+    """What a signature covers, verified: a slot, and a digest of what was said in it; ``encoded`` with the signature.
+
+    It proves who filled the slot, and with what, in a few hundred bytes whatever was said.
+    """
+
+    slot: Slot
+    digest: bytes
+    encoded: bytes
+
+    @property
+    def sender(self) -> PeerId:
+        """Whoever signed it."""
+        return self.slot.sender
 
 
 class DepartureKind(StrEnum):
@@ -51,10 +72,10 @@ class Proof(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
 
 
 class EquivocationProof(Proof, frozen=True, tag=0):
-    """Self-contained: two messages of one sender for one slot, different bytes."""
+    """Self-contained: the signed headers of two messages of one sender for one slot, different bytes."""
 
-    first: Envelope
-    second: Envelope
+    first: Header
+    second: Header
 
 
 class RevealProof(Proof, frozen=True, tag=1):

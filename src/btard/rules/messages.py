@@ -22,6 +22,10 @@ from btard.identity import Context, JoinTicket, PeerId, digest, short
 MAX_ROSTER = 256
 MAX_PROJECTIONS = 64
 MAX_EVIDENCE = 4
+MAX_HEADER = 224
+"""Bytes that a signature covers: five digests and four numbers."""
+MAX_SHOWN = 2 * (MAX_HEADER + 72) + 8
+"""Bytes of a proof of equivocation: two headers with their signatures, however long the messages are."""
 MAX_SUPPLIED = 2 * MAX_ROSTER
 MAX_MARKED = 1024
 """Pairs that a VIEW calls marked, the lowest ones: f members with f partners each are no more at 64 members."""
@@ -247,12 +251,15 @@ class Position(Struct, frozen=True, array_like=True, forbid_unknown_fields=True)
         return Stage(self.round, self.attempt, Phase(self.phase), self.serial)
 
 
+Shown = Annotated[bytes, Meta(max_length=MAX_SHOWN)]
+
+
 class Halt(Payload, frozen=True, tag=10):
     """The round cannot go on: these senders' messages of a stage are missing, or here is evidence."""
 
     position: Position
     missing: Peers
-    evidence: Annotated[tuple[bytes, ...], Meta(max_length=MAX_EVIDENCE)]
+    evidence: Annotated[tuple[Shown, ...], Meta(max_length=MAX_EVIDENCE)]
 
 
 class Holding(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -273,7 +280,7 @@ class View(Payload, frozen=True, tag=11):
     overdue: bool
     holdings: Annotated[tuple[Holding, ...], Meta(max_length=2)]
     supplied: Annotated[tuple[Envelope, ...], Meta(max_length=MAX_SUPPLIED)]
-    evidence: Annotated[tuple[bytes, ...], Meta(max_length=MAX_EVIDENCE)]
+    evidence: Annotated[tuple[Shown, ...], Meta(max_length=MAX_EVIDENCE)]
     halt: Envelope
     marks: PairNumbers
     resumed: bool
@@ -337,7 +344,7 @@ PAYLOAD_OF_PHASE: dict[Phase, type[Payload]] = {
 
 @dataclass(frozen=True)
 class SignedMessage:
-    """A message whose signature has been verified, with the very bytes that were signed; ``sender`` is its slot's."""
+    """A message whose signature has been verified, with the very bytes that came; ``sender`` is its slot's."""
 
     slot: Slot
     roster: bytes

@@ -14,9 +14,28 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from btard.identity import Context, PeerId, digest
+from btard.rules.evidence import SignedHeader
 from btard.rules.marks import Marks, Pair, make_pair, sort_pairs
-from btard.rules.messages import MAX_MARKED, Ballot, Halt, Holding, Phase, SignedMessage, Stage, View
+from btard.rules.messages import (
+    MAX_EVIDENCE,
+    MAX_MARKED,
+    MAX_SHOWN,
+    Ballot,
+    Halt,
+    Holding,
+    Phase,
+    SignedMessage,
+    Stage,
+    View,
+)
 from btard.rules.roster import Roster
+
+LARGEST = 128 * 1024
+"""Bytes of the largest message of any phase: an ATTEST of 256 members about 256 complaints, with room."""
+LARGEST_VIEW, ALL_VIEWS = LARGEST, (1 << 20) - LARGEST
+"""Bytes of one view, and of all views of a settlement: with the votes they fit into one frame, up to 60 members."""
+ID_COST, NUMBER_COST, SLACK = 34, 5, 768
+"""Bytes of a digest or a key, of a pair's number, and of all else in a message."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +71,8 @@ class Decision:
 class Equivocation:
     """Two messages with different bytes for one slot: their sender is a cheat, whoever looks."""
 
-    first: SignedMessage
-    second: SignedMessage
+    first: SignedHeader
+    second: SignedHeader
 
     @property
     def culprit(self) -> PeerId:
@@ -71,17 +90,35 @@ class Equivocation:
         return self.stage.round == 0, self.stage
 
 
-def is_equivocation(first: SignedMessage, second: SignedMessage) -> bool:
-    """Return whether two verified messages fill one slot with different signed bytes.
+def is_equivocation(first: SignedHeader | SignedMessage, second: SignedHeader | SignedMessage) -> bool:
+    """Return whether two verified messages, or their headers, fill one slot with different signed bytes.
 
     HELLO aside: it belongs to no ledger, and whoever starts twice before genesis says it twice.
     """
     return first.slot == second.slot and first.digest != second.digest and first.slot.stage.phase is not Phase.HELLO
 
 
+def compute_largest(phase: Phase, members: int) -> int:
+    """Return the bytes of the largest message that counts in a phase of a recovery among so many members.
+
+    A HALT has room for all of them and for its proofs; a VIEW for a HALT, its own proofs and what is held, and no more
+    than lets all views be told together: nobody's bulk keeps what was settled from being told.
+    """
+    proofs = MAX_EVIDENCE * (MAX_SHOWN + 3)
+    halt = ID_COST * members + proofs + SLACK
+    if phase is Phase.HALT:
+        return halt
+    least = halt + 2 * ID_COST * members + proofs + NUMBER_COST * min(MAX_MARKED, members**2 // 4) + SLACK
+    return max(least, min(LARGEST_VIEW, ALL_VIEWS // max(1, members))) if phase is Phase.VIEW else LARGEST
+
+
 def belongs(message: SignedMessage, roster: Roster, stage: Stage) -> bool:
-    """Return whether a member said this in a stage of a recovery and to this roster: no other attempt's word counts."""
-    return message.slot.stage == stage and message.sender in roster and message.roster == roster.digest
+    """Return whether a member said this in a stage of a recovery and to this roster: no other attempt's word counts.
+
+    Nor does what is longer than anything that has to be said there.
+    """
+    is_ours = message.slot.stage == stage and message.sender in roster and message.roster == roster.digest
+    return is_ours and len(message.envelope) <= compute_largest(stage.phase, len(roster))
 
 
 def compute_views_digest(views: Mapping[PeerId, SignedMessage]) -> bytes:

@@ -184,7 +184,7 @@ def _draw_crashes(plan: Scenario, streams: dict[Fault, Random]) -> tuple[Crash, 
 
 
 def _draw_blackout(plan: Scenario, dice: Random | None) -> tuple[Crash, ...]:
-    """All honest members at about one moment, wherever each happens to be; they are back together, or one after another."""
+    """All honest members at about one moment; they are back together, or one after another."""
     if dice is None:
         return ()
     number, moment, count = _round(plan, dice), dice.choice(tuple(Moment)), dice.choice((1, 2, 5, 20, 60, 150, 300))

@@ -16,6 +16,7 @@ import trio
 from btard.identity import Context, PeerId, digest
 from btard.rules.messages import Phase, SignedMessage, Slot, Stage
 from btard.rules.recovery import Equivocation, find_later, is_equivocation
+from btard.wire import take_header
 
 RECOVERY_PHASES = frozenset({Phase.HALT, Phase.VIEW, Phase.BALLOT, Phase.CONCLUDE, Phase.RESUME})
 ROUNDS_KEPT = 2
@@ -36,7 +37,7 @@ class Board:
 
     def __init__(self) -> None:
         self._messages: dict[Stage, dict[PeerId, SignedMessage]] = {}
-        self._equivocations: dict[Slot, Equivocation] = {}
+        self._second: dict[Slot, SignedMessage] = {}
         self._bytes: defaultdict[PeerId, int] = defaultdict(int)
         self._digests: dict[Stage, bytes] = {}
         self._later: dict[Stage, tuple[Stage, ...]] = {}
@@ -66,10 +67,10 @@ class Board:
         elif (
             known is not None
             and is_equivocation(known, message)
-            and slot not in self._equivocations
-            and (has_room or all(other.sender != sender for other in self._equivocations))
+            and slot not in self._second
+            and (has_room or all(other.sender != sender for other in self._second))
         ):
-            self._equivocations[slot] = Equivocation(known, message)
+            self._second[slot] = message
         else:
             return
         self._bytes[sender] = spent
@@ -89,14 +90,12 @@ class Board:
 
     def versions(self, slot: Slot) -> tuple[SignedMessage, ...]:
         """The messages held of a slot: none, one, or the two by which its owner is convicted."""
-        if slot in self._equivocations:
-            return self._equivocations[slot].first, self._equivocations[slot].second
-        message = self.of(slot.stage).get(slot.sender)
-        return () if message is None else (message,)
+        held = (self.of(slot.stage).get(slot.sender), self._second.get(slot))
+        return tuple(message for message in held if message is not None)
 
     def candidates(self, stage: Stage) -> list[Mapping[PeerId, SignedMessage]]:
         """The messages held of a stage, by sender, and behind them the second ones of those who filled a slot twice."""
-        second = {slot.sender: item.second for slot, item in self._equivocations.items() if slot.stage == stage}
+        second = {slot.sender: message for slot, message in self._second.items() if slot.stage == stage}
         return [self.of(stage), second] if second else [self.of(stage)]
 
     def compute_digest(self, stage: Stage) -> bytes:
@@ -112,8 +111,10 @@ class Board:
     def equivocations(self) -> tuple[Equivocation, ...]:
         """What is proven so far, the earliest slot of each culprit, in order of culprit."""
         first: dict[PeerId, Equivocation] = {}
-        for item in sorted(self._equivocations.values(), key=lambda item: item.order):
-            first.setdefault(item.culprit, item)
+        for slot in self._second:
+            item = Equivocation(*map(take_header, self.versions(slot)))
+            if slot.sender not in first or item.order < first[slot.sender].order:
+                first[slot.sender] = item
         return tuple(first[peer] for peer in sorted(first))
 
     def stages_of(self, peer: PeerId) -> tuple[Stage, ...]:
@@ -159,8 +160,8 @@ class Board:
                 self._bytes[sender] -= _compute_cost(message)
             self._digests.pop(stage, None)
         self._later.clear()
-        for slot in [slot for slot in self._equivocations if slot.stage not in self._messages]:
-            self._bytes[slot.sender] -= _compute_cost(self._equivocations.pop(slot).second)
+        for slot in [slot for slot in self._second if slot.stage not in self._messages]:
+            self._bytes[slot.sender] -= _compute_cost(self._second.pop(slot))
 
 
 def _compute_cost(message: SignedMessage) -> int:

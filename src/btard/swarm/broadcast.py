@@ -17,6 +17,7 @@ from btard.identity import Identity, PeerId, short
 from btard.net import MAX_CONTROL, Hub
 from btard.rules.config import RunConfig
 from btard.rules.messages import AnyPayload, Phase, Position, SignedMessage, Slot, Stage, Transcript
+from btard.rules.recovery import LARGEST
 from btard.rules.roster import Roster
 from btard.swarm.board import RECOVERY_PHASES, Board, is_in_window
 from btard.swarm.conduct import Conduct
@@ -25,27 +26,15 @@ from btard.swarm.genesis import SignedSeal, check_genesis
 from btard.swarm.joining.turnstile import Turnstile
 from btard.swarm.ledger import Ledger
 from btard.swarm.place import Expectation, Place
-from btard.wire import MAX_MESSAGE, Cast, decode, encode, open_message, sign_message
+from btard.wire import Cast, decode, encode, open_message, sign_message
 
 log = structlog.get_logger(__name__)
-
-MAX_ORDINARY_MESSAGE = 128 * 1024
-"""Largest envelope but for HALT and VIEW: an ATTEST of 256 members about 256 complaints, with room."""
-
-MAX_PROOFS = 2 * MAX_ORDINARY_MESSAGE + 32 * 1024
-"""Largest evidence in one HALT or VIEW: two messages of any size prove an equivocation."""
 
 FIRST = Stage(1, 0, Phase.COMMIT)
 """What a member says first; those who do not know the roster yet keep it, and nothing else."""
 
 ITEM_COST = 8
 """Bytes that an item costs in a list beside its own."""
-
-MAX_HALT = MAX_PROOFS + 32 * 1024
-LIMITS = {Phase.HALT: MAX_HALT, Phase.VIEW: MAX_MESSAGE}
-
-MAX_SUPPLY = MAX_MESSAGE - MAX_PROOFS - MAX_HALT - 32 * 1024
-"""Bytes left in a VIEW for the messages that HALTs name, beside a HALT, evidence and the digests of two stages."""
 
 MAX_STAGE_ANSWER = MAX_CONTROL - 32 * 1024
 """Bytes of messages in one answer about a stage: the largest message fits; the rest is asked for in further pages."""
@@ -271,10 +260,8 @@ class Broadcast:
             RemoteProtocolError: it is none of this run, or longer than any of its phase.
         """
         message = open_message(self._run_id, envelope)
-        if len(envelope) > MAX_ORDINARY_MESSAGE:
-            phase = message.slot.stage.phase
-            if len(envelope) > LIMITS.get(phase, 0):
-                raise RemoteProtocolError(f"a {phase.name} of {len(envelope)} bytes", message.sender)
+        if len(envelope) > LARGEST:
+            raise RemoteProtocolError(f"a {message.slot.stage.phase.name} of {len(envelope)} bytes", message.sender)
         self.take(message)
         return message.sender
 

@@ -16,7 +16,6 @@ from btard.rules.messages import Halt, Phase, SignedMessage, Stage
 from btard.rules.recovery import Equivocation, belongs
 from btard.swarm.broadcast import Broadcast
 from btard.swarm.settlement import Messages, open_evidence
-from btard.swarm.viewing import is_showable
 
 
 class Calls:
@@ -67,7 +66,7 @@ class Calls:
         self._opened = {
             item.digest: known[item.digest]
             if item.digest in known
-            else open_evidence(self._config, filter(is_showable, item.payload.evidence))
+            else open_evidence(self._config, item.payload.evidence)
             for item in halts.values()
             if isinstance(item.payload, Halt)
         }

@@ -21,8 +21,6 @@ from btard.swarm.broadcast import Broadcast
 from btard.swarm.place import Expectation
 from btard.swarm.recovery import Recovery
 from btard.swarm.state import Work
-from btard.swarm.viewing import is_showable, make_proof
-from btard.wire import encode
 
 Spawn = Callable[..., None]
 
@@ -202,7 +200,7 @@ class Exchange:
                 await self._wait(expectation, patience)
 
     def _find_untold(self, expectation: Expectation) -> tuple[Equivocation, ...]:
-        """What is proven against members, in a way that others can show on, and was not told yet in the next recovery.
+        """What is proven against members and was not told yet in the next recovery.
 
         A HALT over anything else would be empty, and there is only one in a recovery.
         """
@@ -210,7 +208,7 @@ class Exchange:
         is_told = self._told_in == (place.attempt, place.serial)
         told = self._told if is_told else ()
         found = (item for item in self.board.equivocations() if item.culprit in expectation.roster.everyone)
-        return tuple(item for item in found if item.culprit not in told and is_showable(encode(make_proof(item))))
+        return tuple(item for item in found if item.culprit not in told)
 
     def _tell(self, expectation: Expectation, evidence: tuple[Equivocation, ...]) -> None:
         """Halt with the proofs; where our HALT is signed already, without them, the others get what they consist of."""
@@ -220,7 +218,7 @@ class Exchange:
         self._told.update(item.culprit for item in evidence)
         self._recovery.halt(expectation, (), evidence)
         if not self._recovery.is_pending:
-            for message in (version for item in evidence for version in (item.first, item.second)):
+            for message in (version for item in evidence for version in self.board.versions(item.first.slot)):
                 self._broadcast.relay(message)
 
     def _patience(self, wait_s: float) -> Patience:

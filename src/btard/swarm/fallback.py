@@ -12,7 +12,8 @@ import trio
 
 from btard.identity import PeerId
 from btard.rules.dolev_strong import MAX_VALUES, Extraction, find_split, find_step, find_vector
-from btard.rules.messages import Ballot, Phase, Slot, Stage
+from btard.rules.messages import Ballot, Phase, SignedMessage, Slot, Stage
+from btard.rules.recovery import belongs
 from btard.rules.roster import Roster
 from btard.swarm.broadcast import Broadcast
 from btard.swarm.frames import Kind
@@ -36,21 +37,23 @@ class Fallback:
             slots = (Slot(self._stage._replace(phase=phase), sender) for phase in (Phase.VIEW, Phase.BALLOT))
             pairs = product(*(self._broadcast.board.versions(slot) for slot in slots))
             for view, ballot in list(pairs)[:MAX_VALUES]:
-                if view.roster == ballot.roster == self._roster.digest:
-                    self._take(Cast(view, ballot), 1)
+                self._take(Cast(view, ballot), 1)
         self._has_begun = True
         for cast in list(self._casts.values()):
             self._pass_on(cast)
 
     def receive(self, cast: Cast) -> None:
         """Take a chain if it is of this recovery and came in its step."""
-        is_ours = cast.ballot.slot.stage == self._stage._replace(phase=Phase.BALLOT)
-        if is_ours and cast.ballot.roster == self._roster.digest:
-            step = find_step(trio.current_time() - self._entered, self._delay_s)
-            if self._take(cast, step) and self._has_begun:
-                self._pass_on(cast)
+        step = find_step(trio.current_time() - self._entered, self._delay_s)
+        if self._take(cast, step) and self._has_begun:
+            self._pass_on(cast)
+
+    def _is_ours(self, message: SignedMessage, phase: Phase) -> bool:
+        return belongs(message, self._roster, self._stage._replace(phase=phase))
 
     def _take(self, cast: Cast, step: int) -> bool:
+        if not (self._is_ours(cast.view, Phase.VIEW) and self._is_ours(cast.ballot, Phase.BALLOT)):
+            return False
         extraction = self._extractions.get(cast.sender, Extraction())
         known = self._casts.get(cast.value)
         if known is not None:

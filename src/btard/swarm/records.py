@@ -104,7 +104,7 @@ def encode_work(work: Work, serial: int) -> bytes:
         work.reason,
         work.sealed,
         tuple(work.signatures),
-        tuple(_record_dispute(dispute) for dispute in work.settled),
+        tuple(sorted(map(_record_dispute, work.settled), key=encode)),
         tuple(work.reopen),
         sort_pairs(work.marks.pairs),
         sort_pairs(work.later_pairs),

@@ -29,7 +29,7 @@ from btard.rules.recovery import (
     is_first_try,
 )
 from btard.rules.roster import Roster
-from btard.wire import decode, open_message
+from btard.wire import decode, open_header, open_message
 
 log = structlog.get_logger(__name__)
 
@@ -177,7 +177,7 @@ def open_evidence(config: RunConfig, proofs: Iterable[bytes]) -> list[Equivocati
     for proof in proofs:
         with suppress(RemoteProtocolError):
             pair: EquivocationProof = decode(proof, EquivocationProof)
-            first, second = (open_message(config.run_id, item) for item in (pair.first, pair.second))
+            first, second = (open_header(config.run_id, item) for item in (pair.first, pair.second))
             if is_equivocation(first, second):
                 opened.append(Equivocation(first, second))
     return opened

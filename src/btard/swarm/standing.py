@@ -7,6 +7,7 @@ was sent (attacks A7): nothing is signed with it. A seal without us means that w
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Annotated
 
 import structlog
@@ -33,6 +34,8 @@ MAX_SEALS = 4
 """Seals in one answer: whoever is out is missing in the first or second after its own newest."""
 MAX_HELD = 256
 """Positions in one answer: twice what one member says in two rounds of some attempts."""
+MAX_SHOWN = 8
+"""Messages of ours that one member has to show: a single one tells that our ledger is old."""
 
 
 class Question(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -86,15 +89,17 @@ class Standing:
             reply = await self._hub.request(peer, Kind.STANDING, body, timeout_s=timeout_s)
             answer: Answer = decode(reply.head, Answer)
             seals = [(decode_seal(item.seal), item.signatures) for item in answer.seals]
-            for stage in {item.stage for item in answer.held}:
-                if self._ledger.stored_message(stage) is None:
-                    await self._broadcast.pull(stage, (peer,), timeout_s)
+            held = {item.stage for item in answer.held}
         except (NetworkError, RemoteProtocolError, ValueError) as error:
             log.debug("no answer about our standing", peer=short(peer), reason=str(error))
             return
         departure = find_departure(self._config, base, seals, self._broadcast.me)
         if departure is not None:
             raise departure
+        unknown = (stage for stage in sorted(held, reverse=True) if self._ledger.stored_message(stage) is None)
+        async with trio.open_nursery() as nursery:
+            for stage in islice(unknown, MAX_SHOWN):
+                nursery.start_soon(self._broadcast.pull, stage, (peer,), timeout_s)
 
 
 def find_departure(

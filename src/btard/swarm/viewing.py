@@ -1,16 +1,33 @@
 """What a member shows in a recovery: its view, with the messages that others call missing and the proofs it holds."""
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
+
+from msgspec.structs import replace
 
 from btard.errors import LocalProtocolError
 from btard.identity import Context, PeerId, digest
 from btard.rules.evidence import EquivocationProof
 from btard.rules.marks import Marks
-from btard.rules.messages import MAX_EVIDENCE, Halt, Holding, Phase, Position, Resume, SignedMessage, Stage, View
-from btard.rules.recovery import Equivocation, number_pairs
-from btard.swarm.broadcast import MAX_PROOFS, MAX_SUPPLY, Broadcast, take_small
+from btard.rules.messages import (
+    MAX_EVIDENCE,
+    MAX_HEADER,
+    Halt,
+    Holding,
+    Phase,
+    Position,
+    Resume,
+    SignedMessage,
+    Stage,
+    View,
+)
+from btard.rules.recovery import Equivocation, compute_largest, number_pairs
+from btard.swarm.broadcast import Broadcast, take_small
 from btard.swarm.place import Expectation
 from btard.wire import encode
+
+ENVELOPE_COST = MAX_HEADER + 96
+"""Bytes of an envelope beside its payload, and of the head of a list in it."""
 
 NOT_DUE = digest(Context.HELD, b"nothing")
 """What is held of a stage from a member that was none yet."""
@@ -33,16 +50,18 @@ def build_view(
     stages = [item for item in (place.last, place.current) if item is not None]
     if not stages:
         raise LocalProtocolError("a recovery before the first round")
-    return View(
+    view = View(
         make_position(stages[-1].stage),
         place.overdue,
         (*(_build_holding(broadcast, item) for item in stages), *_find_said_later(broadcast)),
-        _find_supply(broadcast, calls, stages),
+        (),
         encode_proofs(evidence),
         halt,
         number_pairs(place.roster, marks),
         resumed,
     )
+    room = compute_largest(Phase.VIEW, len(place.roster)) - len(encode(view)) - ENVELOPE_COST
+    return replace(view, supplied=_find_supply(broadcast, calls, stages, room))
 
 
 def _build_holding(broadcast: Broadcast, expectation: Expectation) -> Holding:
@@ -66,9 +85,9 @@ def _find_said_later(broadcast: Broadcast) -> tuple[Holding, ...]:
 
 
 def _find_supply(
-    broadcast: Broadcast, calls: Sequence[SignedMessage], stages: Sequence[Expectation]
+    broadcast: Broadcast, calls: Sequence[SignedMessage], stages: Sequence[Expectation], room: int
 ) -> tuple[bytes, ...]:
-    """The bytes of whatever is called missing and we hold."""
+    """The bytes of whatever is called missing and we hold, as far as there is room, the small ones first."""
     supplied = set()
     for call in calls:
         assert isinstance(call.payload, Halt | Resume)
@@ -76,7 +95,7 @@ def _find_supply(
             if expectation.stage == call.payload.position.stage:
                 accepted = broadcast.accepted(expectation)
                 supplied |= {accepted[PeerId(p)].envelope for p in call.payload.missing if p in accepted}
-    return tuple(sorted(take_small(supplied, MAX_SUPPLY)))
+    return tuple(sorted(take_small(supplied, room)))
 
 
 def make_position(stage: Stage) -> Position:
@@ -86,15 +105,9 @@ def make_position(stage: Stage) -> Position:
 
 def make_proof(item: Equivocation) -> EquivocationProof:
     """Return an equivocation as evidence."""
-    return EquivocationProof(item.first.envelope, item.second.envelope)
-
-
-def is_showable(proof: bytes) -> bool:
-    """Return whether a view has room for a proof: a HALT over one that nobody can show on would remove nobody."""
-    return bool(take_small([proof], MAX_PROOFS))
+    return EquivocationProof(item.first.encoded, item.second.encoded)
 
 
 def encode_proofs(evidence: Iterable[Equivocation]) -> tuple[bytes, ...]:
     """Return as many proofs as a message may hold; the others follow in the next recovery."""
-    proofs = [encode(make_proof(item)) for item in evidence]
-    return tuple(take_small(proofs, MAX_PROOFS)[:MAX_EVIDENCE])
+    return tuple(encode(make_proof(item)) for item in islice(evidence, MAX_EVIDENCE))

@@ -1,5 +1,6 @@
 """The views that members voted for: whoever voted for them holds them in full, and serves those who did not."""
 
+from contextlib import suppress
 from typing import Annotated
 
 import trio
@@ -8,7 +9,7 @@ from msgspec import Meta, Struct
 from btard.errors import NetworkError, RemoteProtocolError
 from btard.identity import PeerId
 from btard.rules.messages import MAX_ROSTER, Ballot, Bytes32, Position, SignedMessage, Stage
-from btard.rules.recovery import compute_views_digest
+from btard.rules.recovery import belongs, compute_views_digest
 from btard.swarm.broadcast import Broadcast
 from btard.swarm.frames import Kind
 from btard.swarm.settlement import Messages
@@ -38,9 +39,11 @@ class Voted:
         self._ours = (stage, ballot, held) if compute_views_digest(views) == ballot.views else None
 
     async def find(self, stage: Stage, ballot: Ballot, voters: list[PeerId], wait_s: float) -> Messages | None:
-        """Return the views of a ballot: our own, or those that one of its voters serves within ``wait_s`` seconds."""
+        """Return the views of a ballot: those held here, or what a voter serves within ``wait_s`` seconds."""
         if self._ours and self._ours[:2] == (stage, ballot):
             return {view.sender: view for view in self._ours[2]}
+        if held := self._find_held(stage, ballot):
+            return held
         found: list[Messages] = []
         with trio.move_on_after(wait_s):
             async with trio.open_nursery() as nursery:
@@ -55,19 +58,27 @@ class Voted:
                     nursery.start_soon(ask, voter)
         return found[0] if found else None
 
+    def _find_held(self, stage: Stage, ballot: Ballot) -> Messages | None:
+        """The views that a ballot names where all of them came here, if later than we voted."""
+        roster, held = self._broadcast.place.roster, self._broadcast.board.of(stage)
+        views = {p: v for p, v in held.items() if p not in ballot.silent and belongs(v, roster, stage)}
+        return views if compute_views_digest(views) == ballot.views else None
+
     async def _pull(self, stage: Stage, ballot: Ballot, voter: PeerId, wait_s: float) -> Messages | None:
-        roster = self._broadcast.place.roster
-        count = sum(peer not in ballot.silent for peer in roster.members)
-        views: dict[PeerId, SignedMessage] = {}
-        try:
-            for index in range(count):
-                request = encode(VotedRequest(make_position(stage), ballot.views, index))
+        """Ask one voter for all views at once: one after another, the way there and back would count for each."""
+        roster, views = self._broadcast.place.roster, dict[PeerId, SignedMessage]()
+
+        async def pull_one(index: int) -> None:
+            request = encode(VotedRequest(make_position(stage), ballot.views, index))
+            with suppress(NetworkError, RemoteProtocolError):
                 answer = await self._broadcast.hub.request(voter, Kind.PULL_VOTED, request, timeout_s=wait_s)
                 view = open_message(self._run_id, answer.head)
-                if view.slot.stage == stage and view.roster == roster.digest and view.sender in roster:
+                if belongs(view, roster, stage):
                     views[view.sender] = view
-        except (NetworkError, RemoteProtocolError):
-            return None
+
+        async with trio.open_nursery() as nursery:
+            for index in range(sum(peer not in ballot.silent for peer in roster.members)):
+                nursery.start_soon(pull_one, index)
         return views if compute_views_digest(views) == ballot.views else None
 
     async def _serve(self, peer: PeerId, body: bytes) -> tuple[bytes, None]:

@@ -2,7 +2,7 @@
 
 from btard.wire.chains import MAX_CHAIN, Cast, open_chain
 from btard.wire.codec import MAX_MESSAGE, decode, encode
-from btard.wire.envelope import open_message, sign_message
+from btard.wire.envelope import open_header, open_message, prove_equivocation, sign_message, take_header
 from btard.wire.seals import (
     compute_seal_digest,
     decode_seal,
@@ -31,8 +31,11 @@ __all__ = [
     "format_ticket",
     "is_seal_signed_by",
     "open_chain",
+    "open_header",
     "open_message",
     "parse_ticket",
+    "prove_equivocation",
     "sign_message",
     "sign_seal",
+    "take_header",
 ]

@@ -1,9 +1,10 @@
 """
-Signed envelopes: body bytes and one Ed25519 signature.
+Signed envelopes: a header, one Ed25519 signature over it, and the payload that it names by its digest.
 
-The signature covers a tag, the run, the roster, round, attempt, phase, serial, sender, the previous
-transcript's digest and the payload, so no message can be replayed in another place. The bytes that
-were signed are kept: they are what evidence consists of, and nothing is ever encoded again.
+The header covers a tag, the run, the roster, round, attempt, phase, serial, sender, the previous transcript's digest
+and the payload's, so no message can be replayed in another place. Header and signature alone prove that somebody
+filled a slot: two of them convict a double-signer in a few hundred bytes, however long the messages are. The bytes
+that were signed are kept: they are what evidence consists of, and nothing is ever encoded again.
 """
 
 from typing import Annotated
@@ -12,7 +13,9 @@ from msgspec import Meta, Struct
 
 from btard.errors import RemoteProtocolError
 from btard.identity import Context, Identity, PeerId, digest, is_signed_by
+from btard.rules.evidence import EquivocationProof, SignedHeader
 from btard.rules.messages import (
+    MAX_HEADER,
     AnyPayload,
     Bytes32,
     Count,
@@ -27,15 +30,25 @@ from btard.wire.codec import MAX_MESSAGE, decode, encode
 
 ENVELOPE_TAG = b"btard 1 envelope\x00"
 
+HeaderBytes = Annotated[bytes, Meta(max_length=MAX_HEADER)]
+
 
 class Envelope(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """The outer layer: signed bytes and signature."""
+    """The outer layer: signed bytes, signature, and the payload."""
 
-    body: Annotated[bytes, Meta(max_length=MAX_MESSAGE)]
+    header: HeaderBytes
+    signature: Signature
+    payload: Annotated[bytes, Meta(max_length=MAX_MESSAGE)]
+
+
+class Seen(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """An envelope without its payload."""
+
+    header: HeaderBytes
     signature: Signature
 
 
-class Body(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class Header(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """Everything a signature covers."""
 
     run_id: Bytes32
@@ -46,21 +59,19 @@ class Body(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     serial: Count
     sender: Bytes32
     previous: OptionalDigest
-    payload: AnyPayload
+    payload: Bytes32
 
 
 def sign_message(
     identity: Identity, run_id: bytes, roster: bytes, stage: Stage, previous: bytes, payload: AnyPayload
 ) -> SignedMessage:
     """Return the payload signed for its slot. Whether that slot may be signed is the ledger's business."""
-    body = encode(Body(run_id, roster, *_stage_fields(stage), identity.peer_id, previous, payload))
-    envelope = encode(Envelope(body, identity.sign(ENVELOPE_TAG + body)))
+    said = encode(payload)
+    place = stage.round, stage.attempt, int(stage.phase), stage.serial
+    header = encode(Header(run_id, roster, *place, identity.peer_id, previous, digest(Context.PAYLOAD, said)))
+    envelope = encode(Envelope(header, identity.sign(ENVELOPE_TAG + header), said))
     slot = Slot(stage, identity.peer_id)
-    return SignedMessage(slot, roster, previous, payload, envelope, digest(Context.MESSAGE, body))
-
-
-def _stage_fields(stage: Stage) -> tuple[int, int, int, int]:
-    return stage.round, stage.attempt, int(stage.phase), stage.serial
+    return SignedMessage(slot, roster, previous, payload, envelope, digest(Context.MESSAGE, header))
 
 
 def open_message(run_id: bytes, envelope: bytes) -> SignedMessage:
@@ -71,16 +82,45 @@ def open_message(run_id: bytes, envelope: bytes) -> SignedMessage:
             names no peer, for until the signature is verified anybody may have written the sender.
     """
     outer: Envelope = decode(envelope, Envelope)
-    body: Body = decode(outer.body, Body)
-    if body.run_id != run_id:
+    header: Header = decode(outer.header, Header)
+    if header.run_id != run_id:
         raise RemoteProtocolError("a message of another run")
-    phase = Phase(body.phase)
-    if type(body.payload).__struct_config__.tag != int(phase):
+    if digest(Context.PAYLOAD, outer.payload) != header.payload:
+        raise RemoteProtocolError("a message with another payload than its header names")
+    payload: AnyPayload = decode(outer.payload, AnyPayload)  # type: ignore[arg-type]
+    if type(payload).__struct_config__.tag != header.phase:
         raise RemoteProtocolError("a message whose payload belongs to another phase")
-    if not is_signed_by(PeerId(body.sender), ENVELOPE_TAG + outer.body, outer.signature):
+    slot = _verify(header, outer.header, outer.signature)
+    message = digest(Context.MESSAGE, outer.header)
+    return SignedMessage(slot, header.roster, header.previous, payload, bytes(envelope), message)
+
+
+def open_header(run_id: bytes, data: bytes) -> SignedHeader:
+    """Return the header of a message that is not shown, its signature verified.
+
+    Raises:
+        RemoteProtocolError: malformed, of another run, or badly signed.
+    """
+    outer: Seen = decode(data, Seen)
+    header: Header = decode(outer.header, Header)
+    if header.run_id != run_id:
+        raise RemoteProtocolError("a header of another run")
+    slot = _verify(header, outer.header, outer.signature)
+    return SignedHeader(slot, digest(Context.MESSAGE, outer.header), bytes(data))
+
+
+def take_header(message: SignedMessage) -> SignedHeader:
+    """Return the header of a message with its signature, as evidence shows it."""
+    outer: Envelope = decode(message.envelope, Envelope)
+    return SignedHeader(message.slot, message.digest, encode(Seen(outer.header, outer.signature)))
+
+
+def prove_equivocation(first: SignedMessage, second: SignedMessage) -> EquivocationProof:
+    """Return the evidence that two messages are; whether they fill one slot is the caller's business."""
+    return EquivocationProof(*(take_header(message).encoded for message in (first, second)))
+
+
+def _verify(header: Header, signed: bytes, signature: bytes) -> Slot:
+    if not is_signed_by(PeerId(header.sender), ENVELOPE_TAG + signed, signature):
         raise RemoteProtocolError("a message with a bad signature")
-    stage = Stage(body.round, body.attempt, phase, body.serial)
-    slot = Slot(stage, PeerId(body.sender))
-    return SignedMessage(
-        slot, body.roster, body.previous, body.payload, bytes(envelope), digest(Context.MESSAGE, outer.body)
-    )
+    return Slot(Stage(header.round, header.attempt, Phase(header.phase), header.serial), PeerId(header.sender))

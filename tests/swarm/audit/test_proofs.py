@@ -17,13 +17,12 @@ from btard.rules.evidence import (
     CertificateProof,
     Departure,
     DepartureKind,
-    EquivocationProof,
     MarksProof,
     StateProof,
 )
 from btard.rules.marks import Marks, compute_marks_digest, make_pair, sort_pairs
 from btard.rules.messages import Agree, Phase, Reveal
-from btard.wire import MAX_MESSAGE, open_message, sign_message
+from btard.wire import MAX_MESSAGE, open_message, prove_equivocation, sign_message
 
 BAN, REMOVAL = DepartureKind.BAN, DepartureKind.REMOVAL
 Play = Callable[[Any], Departure]
@@ -54,10 +53,10 @@ def test_messages_of_another_run_convict_nobody(make_world: Any) -> None:
     world = make_world()
     culprit = world.keys[last(world)]
     pair = [
-        sign_message(culprit, b"o" * 32, b"r" * 32, world.stage(Phase.REVEAL), b"", Reveal(nonce, ())).envelope
+        sign_message(culprit, b"o" * 32, b"r" * 32, world.stage(Phase.REVEAL), b"", Reveal(nonce, ()))
         for nonce in (b"1" * 32, b"2" * 32)
     ]
-    world.depart(last(world), BAN, Cause.EQUIVOCATION, EquivocationProof(*pair))
+    world.depart(last(world), BAN, Cause.EQUIVOCATION, prove_equivocation(*pair))
     expect(world, "another run")
 
 

@@ -41,7 +41,7 @@ from btard.rules.roster import Roster
 from btard.rules.seal import Seal, SealSignature
 from btard.swarm.audit import audit_ledger
 from btard.swarm.ledger import Ledger
-from btard.wire import compute_seal_digest, sign_message, sign_seal
+from btard.wire import compute_seal_digest, prove_equivocation, sign_message, sign_seal
 
 MEMBERS = 14
 CHUNK = 20_000
@@ -168,7 +168,7 @@ class World:
     def equivocate(self, peer: PeerId) -> EquivocationProof:
         """Two COMMITs of one peer for this round."""
         messages = [self.say(peer, Phase.COMMIT, self.commit(peer, bytes([n]) * 32)) for n in (1, 2)]
-        return EquivocationProof(messages[0].envelope, messages[1].envelope)
+        return prove_equivocation(*messages)
 
     def nonce(self, peer: PeerId, phase: Phase) -> bytes:
         """A peer's nonce for the draw that ``phase`` reveals."""

@@ -5,7 +5,7 @@ from btard.rules.evidence import Departure, EquivocationProof, RevealProof
 from btard.rules.messages import Aggregate, Check, Confirm, Phase, Reveal
 from btard.rules.recovery import is_equivocation
 from btard.swarm.audit.chain import Chain
-from btard.swarm.audit.opening import open_envelope, require
+from btard.swarm.audit.opening import open_envelope, open_signed, require
 
 PROMISES = {Phase.REVEAL: Phase.AGGREGATE, Phase.CONFIRM: Phase.CHECK}
 """Where the nonce that a phase reveals was committed to."""
@@ -17,7 +17,7 @@ def check_equivocation(chain: Chain, departure: Departure, proof: EquivocationPr
     Raises:
         Unproven: it did not.
     """
-    first, second = open_envelope(chain, proof.first), open_envelope(chain, proof.second)
+    first, second = open_signed(chain, proof.first), open_signed(chain, proof.second)
     require(first.sender == departure.peer, "the messages are somebody else's")
     require(is_equivocation(first, second), "the two messages do not contradict each other")
 

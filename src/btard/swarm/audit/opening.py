@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 from btard.errors import RemoteProtocolError
 from btard.identity import PeerId, short
+from btard.rules.evidence import SignedHeader
 from btard.rules.marks import Marks, make_pair
 from btard.rules.messages import Commit, Phase, SignedMessage, Stage, Transcript
 from btard.rules.parts import Part, cut_parts
 from btard.rules.roster import Roster
 from btard.swarm.audit.chain import Chain
-from btard.wire import open_message
+from btard.wire import open_header, open_message
 
 
 class Unproven(Exception):
@@ -34,6 +35,18 @@ def open_envelope(chain: Chain, envelope: bytes) -> SignedMessage:
     """
     try:
         return open_message(chain.config.run_id, envelope)
+    except RemoteProtocolError as error:
+        raise Unproven(f"its evidence holds {error}") from None
+
+
+def open_signed(chain: Chain, header: bytes) -> SignedHeader:
+    """Return a signed header of this run.
+
+    Raises:
+        Unproven: malformed, of another run, or badly signed.
+    """
+    try:
+        return open_header(chain.config.run_id, header)
     except RemoteProtocolError as error:
         raise Unproven(f"its evidence holds {error}") from None
 
