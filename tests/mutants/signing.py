@@ -222,4 +222,20 @@ SIGNING = (
         "stage",
         "tests/swarm/test_returning.py",
     ),
+    mutant(
+        "write a file under its name at once",
+        "design 3",
+        "durable.py",
+        "partial = path.with_name(path.name + PARTIAL)",
+        "partial = path",
+        "tests/test_durable.py",
+    ),
+    mutant(
+        "let what kills leave of checkpoints fill the disk",
+        "design 3",
+        "swarm/ledger_files.py",
+        ', f"{CHECKPOINT_DIRECTORY}/round-*")',
+        ")",
+        "tests/swarm/test_ledger.py",
+    ),
 )

@@ -210,13 +210,15 @@ def test_evidence_under_a_wrong_name_is_refused(ledger: Ledger) -> None:
     assert list(ledger.departures()) == []
 
 
-def test_half_written_evidence_is_removed_at_start(tmp_path: Path) -> None:
-    """What a crash left in the evidence directory does not stay."""
-    leftover = tmp_path / EVIDENCE_DIRECTORY / "00.bin.partial"
-    leftover.parent.mkdir()
-    leftover.write_bytes(b"half")
+def test_what_is_half_written_is_removed_at_start(tmp_path: Path) -> None:
+    """What kills left among evidence, updates and checkpoints does not stay; what is not ours does."""
+    half = ("evidence/00.bin.partial", "updates/7.bin.partial", "checkpoints/round-000016.safetensors.partial")
+    theirs = ("checkpoints/film.partial", "downloads/round-1.partial")
+    for path in (tmp_path / name for name in half + theirs):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"half")
     Ledger.create(tmp_path, CONFIG, ME.peer_id).close()
-    assert not leftover.exists()
+    assert [name for name in half + theirs if (tmp_path / name).exists()] == [*theirs]
 
 
 def test_a_commit_waits_for_the_disk(ledger: Ledger) -> None:

@@ -1,7 +1,6 @@
 """Checkpoints: whole or absent, and refused when damaged."""
 
 import os
-import stat
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,6 @@ import safetensors.torch
 import torch
 
 from btard.errors import ConfigError
-from btard.training import checkpoints
 from btard.training.checkpoints import CheckpointSnapshots, load_checkpoint, newest_checkpoint, save_checkpoint
 from btard.training.optimizer import OptimizerState
 from btard.training.tasks import draw_uniform
@@ -96,26 +94,11 @@ def test_a_crash_before_the_rename_leaves_the_old_file(tmp_path: Path, monkeypat
     def fail(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoints.os, "fsync", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(ConfigError, match=r"No space left.*free space"):
         save_checkpoint(tmp_path, 12, X + 1, STATE, {})
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_file_and_directory_reach_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The content is flushed before it gets its name, the name after."""
-    seen: list[tuple[bool, bool]] = []
-    final = tmp_path / "round-000012.safetensors"
-    real = os.fsync
-
-    def record(descriptor: int) -> None:
-        seen.append((stat.S_ISDIR(os.fstat(descriptor).st_mode), final.exists()))
-        real(descriptor)
-
-    monkeypatch.setattr(checkpoints.os, "fsync", record)
-    save(tmp_path)
-    assert seen == [(False, False), (True, True)]
 
 
 def test_unwritable_directories_are_explained(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from btard.durable import write_durably
 from btard.errors import ConfigError
 from btard.rules.config import RunConfig, format_run_file, parse_run_file
 
@@ -25,12 +26,12 @@ def read_run_file(path: Path) -> RunConfig:
 
 
 def write_run_file(config: RunConfig, path: Path) -> None:
-    """Write a configuration.
+    """Write a configuration; the file is whole or as it was before.
 
     Raises:
         ConfigError: the file cannot be written.
     """
     try:
-        path.write_text(format_run_file(config), encoding="utf-8")
+        write_durably(path.resolve(), format_run_file(config).encode())
     except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}; choose another path") from None
+        raise ConfigError(f"cannot write {path}: {error.strerror}; free space or choose another path") from None

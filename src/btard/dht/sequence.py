@@ -1,10 +1,10 @@
 """The sequence number of our contact record: higher every time, also across restarts."""
 
 import logging
-import os
 from collections.abc import Callable
 from pathlib import Path
 
+from btard.durable import write_durably
 from btard.errors import ConfigError
 
 MAX_SEQUENCE = 2**62
@@ -59,12 +59,8 @@ def _read(path: Path) -> int:
 
 def _write(path: Path, number: int) -> None:
     """Replace ``path`` in one step, so that a crash leaves the old or the new number."""
-    fresh = path.with_name(path.name + ".new")
     try:
-        with fresh.open("wb") as file:
-            file.write(b"%d\n" % number)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
+        write_durably(path, b"%d\n" % number)
     except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}; choose a writable directory") from None
+        advice = "free space or choose a writable directory"
+        raise ConfigError(f"cannot write {path}: {error.strerror}; {advice}") from None

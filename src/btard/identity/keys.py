@@ -8,6 +8,7 @@ from nacl.bindings import crypto_sign, crypto_sign_seed_keypair
 from nacl.exceptions import BadSignatureError
 from nacl.signing import VerifyKey
 
+from btard.durable import create_secret
 from btard.errors import ConfigError
 
 PeerId = NewType("PeerId", bytes)
@@ -59,21 +60,18 @@ def short(peer: bytes) -> str:
 
 
 def save_identity(identity: Identity, path: Path) -> None:
-    """Write the key to ``path``, readable by its owner only; never overwrites a key.
+    """Write the key to ``path``, readable by its owner only; never overwrites a key, and leaves no part of one.
 
     Raises:
         ConfigError: the file exists or the directory cannot be written.
     """
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        create_secret(path, KEY_FILE_HEADER + identity.seed.hex().encode() + b"\n")
     except FileExistsError:
         raise ConfigError(f"{path} exists already; a key is never overwritten: choose another path") from None
     except OSError as error:
-        raise ConfigError(f"cannot write a key to {path}: {error.strerror}; choose a writable directory") from None
-    with os.fdopen(handle, "wb") as file:
-        file.write(KEY_FILE_HEADER + identity.seed.hex().encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+        advice = "free space or choose a writable directory"
+        raise ConfigError(f"cannot write a key to {path}: {error.strerror}; {advice}") from None
 
 
 def load_identity(path: Path) -> Identity:

@@ -12,6 +12,7 @@ from itertools import chain, count
 from pathlib import Path
 from types import TracebackType
 
+from btard.durable import PARTIAL, replacing, sync, write_durably
 from btard.errors import ConfigError
 from btard.identity import PeerId, short
 from btard.rules.config import RunConfig, format_run_file
@@ -20,6 +21,9 @@ LEDGER_FILE = "ledger.sqlite3"
 LOCK_FILE = "lock"
 EVIDENCE_DIRECTORY = "evidence"
 UPDATES_DIRECTORY = "updates"
+CHECKPOINT_DIRECTORY = "checkpoints"
+LEFTOVERS = (f"{EVIDENCE_DIRECTORY}/*.bin", f"{UPDATES_DIRECTORY}/*.bin", f"{CHECKPOINT_DIRECTORY}/round-*")
+"""Files that may have been half written when a process died; nothing that somebody else may keep there."""
 FORMAT = b"btard ledger 6"
 TABLES = {
     "meta": "CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT",
@@ -157,14 +161,8 @@ def write_file(directory: Path, name: str, data: bytes | memoryview) -> None:
     """Write a file, or replace it, so that after a power loss it is there in full or as it was before."""
     if not directory.exists():
         directory.mkdir(mode=0o700)
-        _sync_directory(directory.parent)
-    partial = directory / f"{name}.partial"
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(directory / name)
-    _sync_directory(directory)
+        sync(directory.parent)
+    write_durably(directory / name, data)
 
 
 def map_file(path: Path) -> memoryview | None:
@@ -176,18 +174,10 @@ def map_file(path: Path) -> memoryview | None:
         return None
 
 
-def _sync_directory(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def remove_leftovers(directory: Path) -> None:
-    """Remove what a crash left half written in the directories of a ledger."""
-    for name in (EVIDENCE_DIRECTORY, UPDATES_DIRECTORY):
-        for partial in (directory / name).glob("*.bin.partial"):
+    """Remove what a crash left half written in the directories of a ledger, and among the checkpoints."""
+    for pattern in LEFTOVERS:
+        for partial in directory.glob(pattern + PARTIAL):
             partial.unlink(missing_ok=True)
 
 
@@ -207,14 +197,9 @@ def copy_aside(database: sqlite3.Connection, directory: Path, newest: int) -> No
     """
     names = (f"ledger-until-round-{newest}{again}.sqlite3" for again in chain([""], (f"-{n}" for n in count(2))))
     path = next(path for path in map(directory.joinpath, names) if not path.exists())
-    partial = path.with_name(f"{path.name}.partial")
     try:
-        partial.unlink(missing_ok=True)
-        database.execute("VACUUM INTO ?", (str(partial),))
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        partial.rename(path)
-        _sync_directory(directory)
+        with replacing(path) as partial:
+            database.execute("VACUUM INTO ?", (str(partial),))
     except (sqlite3.Error, OSError) as error:
         advice = "free space on its disk and start again"
         raise ConfigError(f"cannot put the old ledger in {directory} aside: {error}; {advice}") from None

@@ -1,12 +1,10 @@
 """
 Checkpoints: what the user came for, as safetensors files that are either whole or absent.
 
-A file is written beside its final name, flushed to the disk, renamed, and the rename flushed. Its
-metadata hold a digest of everything else in it, so a damaged file is refused, not trained from.
+A file's metadata hold a digest of everything else in it, so a damaged one is refused, not trained from.
 """
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ import structlog
 import torch
 from torch import Tensor
 
+from btard.durable import replacing
 from btard.errors import ConfigError
 from btard.identity import Context, digest
 from btard.swarm.ledger_files import map_file
@@ -65,7 +64,8 @@ def save_checkpoint(
     path = directory / f"round-{round:06d}.safetensors"
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        _write_whole(path, tensors, {**metadata, HEADER: json.dumps(header)})
+        with replacing(path) as partial:
+            safetensors.torch.save_file(tensors, partial, metadata={**metadata, HEADER: json.dumps(header)})
         for old in _list_checkpoints(directory)[: -max(1, keep)]:
             old.unlink(missing_ok=True)
     except (OSError, safetensors.SafetensorError) as error:
@@ -165,27 +165,6 @@ def _list_checkpoints(directory: Path) -> list[Path]:
         return []
     rounds = {int(match[1]): path for path in directory.iterdir() if (match := _match(path))}
     return [path for _, path in sorted(rounds.items())]
-
-
-def _write_whole(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write ``path`` so that it exists whole or, after a crash at any instant, as it was before."""
-    partial = path.with_suffix(".partial")
-    try:
-        safetensors.torch.save_file(dict(tensors), partial, metadata=dict(metadata))
-        _flush(partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    _flush(path.parent)
-
-
-def _flush(path: Path) -> None:
-    """Have a file, or the names in a directory, on the disk before returning."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _compute_digest(at: int, step: int, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:

@@ -31,6 +31,7 @@ from btard.swarm.conduct import Conduct
 from btard.swarm.events import Event, GradientOverflow, Resumed, RoundDone, RunStarted
 from btard.swarm.goodbye import Goodbye
 from btard.swarm.joining.stranger import Stranger
+from btard.swarm.ledger_files import CHECKPOINT_DIRECTORY
 from btard.swarm.peer import Membership, find_cause, run_peer
 from btard.swarm.state import State
 from btard.swarm.workload import Workload
@@ -46,7 +47,6 @@ from btard.training.progress import Continued, Ready, Reporter, TrainingObserver
 from btard.training.tasks import Evaluation
 from btard.training.workload import load_workload
 
-CHECKPOINT_DIRECTORY = "checkpoints"
 ASIDE = 4
 """Things worked out beside the training at the same time: an evaluation, a candidate's gradient, a ticket, hashes."""
 RUN_FILE_KEY = "run_file"
