@@ -1,10 +1,10 @@
-"""Who is cut off after it has heard all closing COMMITs does not take that for the end of the run."""
+"""Who is cut off after it has heard all closing COMMITs does not take that for the end of the run, nor later."""
 
 from pathlib import Path
 
 import msgspec
 import trio
-from tests.swarm.joining_scenes import build, play
+from tests.swarm.joining_scenes import SETTINGS, build, find, play, slowly
 
 from btard.errors import Undecided
 from btard.identity import PeerId
@@ -12,8 +12,9 @@ from btard.net import Hub, Message
 from btard.rules.messages import AnyPayload, Holding, Phase, Stage, View
 from btard.rules.roster import Roster
 from btard.rules.seal import Seal
-from btard.sim import SimulatedSwarm
+from btard.sim import LinearTask, SimulatedSwarm
 from btard.swarm.conduct import Conduct
+from btard.swarm.events import Event, Resumed, RoundDone
 from btard.swarm.frames import Kind
 from btard.swarm.ledger import Ledger
 from btard.wire import open_message
@@ -43,7 +44,10 @@ class ShowsNothing(Conduct):
 
 
 def test_who_is_cut_off_at_the_end_does_not_end_with_a_state_of_its_own(tmp_path: Path) -> None:
-    """The others go back to the last round without it; it stops as undecided, and keeps no signatures."""
+    """The others go back to the last round without it; it stops as undecided, now and when it is started again alone.
+
+    It keeps no signatures.
+    """
     cheat = ShowsNothing()
     cut = [False]
 
@@ -70,3 +74,33 @@ def test_who_is_cut_off_at_the_end_does_not_end_with_a_state_of_its_own(tmp_path
     assert len(signed) == 1
     assert {peer.index: type(peer.error) for peer in outcome.honest if peer.error} == {LOST: Undecided}
     assert len(outcome.state_roots) == 1
+    again = play(build(tmp_path, {}, {CHEAT: Conduct()}, rounds=ROUNDS, genesis_size=SIZE))
+    assert find(again, LOST, Resumed)
+    assert {peer.index: type(peer.error) for peer in again.honest if peer.error} == {LOST: Undecided}
+    assert "btard-peer evaluate" in str(again.peers[LOST].error)
+    assert again.state_roots == outcome.state_roots
+
+
+def test_who_is_back_when_the_others_are_gone_does_not_end_with_a_state_of_its_own(tmp_path: Path) -> None:
+    """Whoever dies after its last round may have been removed since, and nobody is there to tell."""
+
+    def watch(index: int, event: Event) -> None:
+        if index == LOST and isinstance(event, RoundDone) and event.round == ROUNDS:
+            swarm.crash(LOST, 300.0)
+
+    settings = {**SETTINGS, "rounds": ROUNDS, "genesis_size": SIZE}
+    swarm = SimulatedSwarm(settings, LinearTask, tmp_path, delivery=slowly, watch=watch)
+    outcome = play(swarm)
+    assert {peer.index: type(peer.error) for peer in outcome.peers if peer.error} == {LOST: Undecided}
+
+
+def test_who_has_the_last_signatures_ends_well_alone(tmp_path: Path) -> None:
+    """They are kept when it is settled that all others end with that state, and nobody need be there to say so."""
+    first = build(tmp_path, {}, rounds=ROUNDS, genesis_size=SIZE)
+    before = play(first)
+    with Ledger.create(first.data_dir(LOST), first.config, first.identities[LOST].peer_id) as ledger:
+        ledger._database.execute("DELETE FROM endings")
+    after = play(build(tmp_path, {}, rounds=ROUNDS, genesis_size=SIZE))
+    assert find(after, LOST, Resumed)
+    assert [peer.error for peer in after.peers] == [None] * SIZE
+    assert after.state_roots == before.state_roots

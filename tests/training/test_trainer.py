@@ -1,8 +1,9 @@
 """The trainer: real peers in one program, over TCP and UDP on loopback."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,13 +11,14 @@ import pytest
 import torch
 import trio
 
-from btard.errors import ConfigError, Refused, Unreachable
+from btard.errors import ConfigError, Refused, Undecided, Unreachable
 from btard.identity import Identity, PeerId
 from btard.net import Address, Hub, TcpTransport, Terms, open_tcp
 from btard.robust import compute_chunk_size
 from btard.rules.config import RunConfig, parse_run_file
 from btard.swarm.events import RunStarted
 from btard.swarm.frames import Kind
+from btard.swarm.ledger_files import LEDGER_FILE
 from btard.training import (
     RUN_FILE_KEY,
     Endpoint,
@@ -149,6 +151,20 @@ async def test_two_trainers_end_with_one_model(make, config):
         assert torch.equal(saved.parameters, result.parameters)
         assert parse_run_file(saved.metadata[RUN_FILE_KEY]) == config
         assert (result.checkpoint.parent / "round-000002.safetensors").exists()
+
+
+async def test_a_state_that_nobody_confirms_is_kept(make, monkeypatch):
+    """Alone after the last round a peer cannot know how the others ended; what it came to is there to be looked at."""
+    results = await run_two(make, Watch())
+    last = next(item for item in results if MEMBER.peer_id.hex()[:8] in item.checkpoint.parts)
+    last.checkpoint.unlink()
+    with closing(sqlite3.connect(last.checkpoint.parent.parent / LEDGER_FILE)) as ledger, ledger:
+        ledger.execute("DELETE FROM endings")
+        ledger.execute("DELETE FROM signatures WHERE round = 3")
+    monkeypatch.setattr("btard.swarm.rounds.WARM_UP_S", 0.1)
+    with trio.fail_after(100), pytest.raises(Undecided, match="confirmed by nobody"):
+        await make(MEMBER).run()
+    assert torch.equal(load_checkpoint(last.checkpoint).parameters, last.parameters)
 
 
 async def test_events_come_in_order_and_evaluated_where_due(make):

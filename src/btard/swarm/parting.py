@@ -31,9 +31,16 @@ async def see_off(services: Services, work: Work) -> bool:
             await services.exchange.agree(work, services.deadlines.check)
             return True
         if 1 + len(services.broadcast.hub.connected & others) < work.roster.majority:
-            raise Undecided(
-                f"round {work.round - 1} was the last, and more than half of the members are gone or out of reach: "
-                "whether they ended with the same state is not known; start again where they are, or compare with one"
-            )
+            raise make_doubt(work.round - 1)
     log.warning("the end of the run is not settled, and too few are left for that: it ends here all the same")
     return False
+
+
+def make_doubt(last_round: int) -> Undecided:
+    """Return what ends whoever is alone after the last round: the others may have gone back to it, and on elsewhere."""
+    return Undecided(
+        f"round {last_round} was the last, and more than half of the members are gone or out of reach: whether they "
+        "ended with the same state is not known; start again where they are. If they are gone for good: the state in "
+        "DATA_DIR/checkpoints is this peer's own, confirmed by nobody; compare the state that btard-peer status shows "
+        "with another's, or look how good it is: btard-peer evaluate DATA_DIR/checkpoints"
+    )

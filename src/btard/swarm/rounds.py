@@ -16,6 +16,7 @@ from btard.swarm.joining.reception import Reception
 from btard.swarm.ledger import Ledger
 from btard.swarm.links import PATIENCE_S, Directory, Links
 from btard.swarm.membership import Membership
+from btard.swarm.parting import make_doubt
 from btard.swarm.records import encode_work
 from btard.swarm.recovery import Recovery
 from btard.swarm.restoring import Start
@@ -103,9 +104,10 @@ class Rounds:
 
         Raises:
             Unreachable: after a restart, not even half of the members can be reached.
+            Undecided: the same after the last round, while nobody has signed for us how it ended.
         """
         if not await self._find_company():
-            log.warning("nobody is there any more: the last rounds may lack the others' signatures")
+            log.info("nobody is there any more, and the last seal is signed: the run is over")
             return self._work.state
         if self._is_restart:
             await recall(self._services, self._work, self._remembered)
@@ -118,7 +120,7 @@ class Rounds:
         return await self._run_rounds()
 
     async def _find_company(self) -> bool:
-        """Wait for links: to all before round 1, to more than half after a restart; False where the run is over."""
+        """Wait for links: to all before round 1, to more than half after a restart; False if it is over for certain."""
         others, limit_s = self._broadcast.others, WARM_UP_S
         if self._is_entry:  # more than half handed over our place a moment ago
             return True
@@ -133,6 +135,8 @@ class Rounds:
                 await trio.sleep(self._config.delay_s / 8)
         if scope.cancelled_caught and not is_over:
             raise Unreachable(f"{len(others)} other members, and less than half answer; join again when they are back")
+        if scope.cancelled_caught and not self._ledger.signatures(self._work.round - 1):
+            raise make_doubt(self._work.round - 1)
         with trio.move_on_after(2 * self._config.delay_s):
             await self._hub.wait_connected(others)
         return not scope.cancelled_caught
