@@ -112,6 +112,14 @@ SETTLING = (
         "tests/rules/test_complaints.py",
     ),
     mutant(
+        "give slices to whoever asks",
+        "attacks C13",
+        "swarm/scatter.py",
+        "if not self._admits(peer):\n            return b",
+        "if not peer:\n            return b",
+        "tests/swarm/test_scatter.py",
+    ),
+    mutant(
         "let somebody leave by a transcript that not all hold",
         "design 5, AGREE",
         "swarm/aggregation.py",

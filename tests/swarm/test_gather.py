@@ -16,7 +16,7 @@ from btard.swarm.gather import Parts
 from btard.swarm.state import as_bytes
 from btard.wire import encode
 
-ME, OTHER, THIRD = (Identity(letter * 32).peer_id for letter in (b"m", b"o", b"t"))
+ME, OTHER, THIRD, STRANGER = (Identity(letter * 32).peer_id for letter in (b"m", b"o", b"t", b"s"))
 CONFIG = RunConfig(founder=ME.hex(), genesis_size=3, elements=24, chunk_size=8)
 MINE, THEIRS, LAST = (
     Part(number, peer, range(number, number + 1), 8 * number, 8 * number + 8, 1.0, 1.0)
@@ -61,7 +61,7 @@ def sent() -> list[tuple[PeerId, int]]:
 def parts(sent: list[tuple[PeerId, int]]) -> Parts:
     """The parts of a peer in attempt 1 of round 3, whose own it has reduced."""
     hub: Any = SimpleNamespace(bulk={}, serve={}, offer_bulk=lambda peer, kind, *_: sent.append((peer, kind)))
-    parts = Parts(CONFIG, hub, lambda: None, lambda _peer: True)
+    parts = Parts(CONFIG, hub, lambda: None, lambda peer: peer in (ME, OTHER, THIRD))
     parts.begin_attempt(3, 1, 3)
     parts.expect(3, 1, (MINE, THEIRS, LAST))
     return parts
@@ -144,3 +144,11 @@ def test_what_counts_as_zeros_leaves_the_committed_bytes_alone(parts: Parts) -> 
     counted = [cut(MINE), torch.zeros(8), cut(LAST)]
     assert torch.equal(parts.merge(counted), torch.cat(counted))
     assert torch.equal(merge(parts), TRUE)
+
+
+async def test_members_alone_are_served(parts: Parts) -> None:
+    """A member gets the aggregate that it asks for, a stranger nothing."""
+    parts.keep_own(3, 1, MINE, cut(MINE))
+    request = encode(PartHead(3, 1, MINE.index))
+    assert await parts._serve(OTHER, request) == (request, as_bytes(cut(MINE)))
+    assert await parts._serve(STRANGER, request) == (b"", None)

@@ -147,6 +147,9 @@ class Parts:
             self._hub.offer_bulk(peer, Kind.PART, head, payload, patience_s)
 
     async def _serve(self, peer: PeerId, body: bytes) -> tuple[bytes, memoryview | None]:
+        """Answer a member; newcomers ask for updates instead, at a pace."""
+        if not self._admits(peer):
+            return b"", None
         request = decode(body, PartHead)
         values = self._proven.get((request.round, request.attempt, request.part))
         return (b"", None) if values is None else (body, as_bytes(values))

@@ -171,6 +171,9 @@ class Slices:
                 self._hub.offer_bulk(peer, Kind.SLICE, encode(head), as_bytes(piece.values), self._patience_s)
 
     async def _serve(self, peer: PeerId, body: bytes) -> tuple[bytes, memoryview | None]:
+        """Answer a member; strangers have no business here, and nothing bounds what all of them ask for."""
+        if not self._admits(peer):
+            return b"", None
         request = decode(body, SliceRequest)
         chunks = range(request.first, request.stop)
         if self._count_bytes(chunks) < 0:

@@ -82,8 +82,9 @@ class Voted:
         return views if compute_views_digest(views) == ballot.views else None
 
     async def _serve(self, peer: PeerId, body: bytes) -> tuple[bytes, None]:
+        """Answer a member of the recovery, and nobody else."""
         request: VotedRequest = decode(body, VotedRequest)
-        if self._ours is None:
+        if self._ours is None or not self._broadcast.is_member(peer):
             return b"", None
         stage, ballot, views = self._ours
         is_known = (request.position.stage, request.views) == (stage, ballot.views) and request.index < len(views)
