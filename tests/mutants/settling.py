@@ -120,6 +120,14 @@ SETTLING = (
         "tests/swarm/test_scatter.py",
     ),
     mutant(
+        "hear worthless aggregates without end",
+        "attacks C13",
+        "swarm/gather.py",
+        "if key in self._proven or peer in self._liars.get(key, ()):",
+        "if key in self._proven:",
+        "tests/swarm/test_gather.py",
+    ),
+    mutant(
         "let somebody leave by a transcript that not all hold",
         "design 5, AGREE",
         "swarm/aggregation.py",

@@ -123,17 +123,33 @@ def test_nothing_written_later_reaches_what_is_proven(parts: Parts) -> None:
 
 
 def test_a_place_is_given_once(parts: Parts) -> None:
-    """A lie in the place of a part is not read, and neither the truth nor another lie is written over it."""
+    """A lie in the place of a part is not read, and the truth, which another passes on, is not written over it."""
     parts.keep_own(3, 1, MINE, cut(MINE))
     send(parts, THIRD, LAST, cut(LAST))
+    place = send(parts, OTHER, THEIRS, LIE)
+    assert get(parts, THEIRS) is None
+    send(parts, THIRD, THEIRS, cut(THEIRS))
+    assert torch.equal(merge(parts), TRUE)
+    assert bytes(place) == bytes(as_bytes(LIE))
+
+
+def test_one_worthless_part_is_the_last_of_its_sender(parts: Parts) -> None:
+    """Whoever sent something else than was committed to is not heard on that part again, others and others' are."""
     send(parts, OTHER, THEIRS, LIE)
     assert get(parts, THEIRS) is None
-    send(parts, OTHER, THEIRS, cut(THEIRS))
-    whole = merge(parts)
-    send(parts, OTHER, THEIRS, LIE)
+    assert parts.sink(OTHER, encode(PartHead(3, 1, THEIRS.index)), 32) is None
+    send(parts, OTHER, LAST, cut(LAST))
+    send(parts, THIRD, THEIRS, cut(THEIRS))
+    assert get(parts, LAST) is not None
     assert get(parts, THEIRS) is not None
-    assert torch.equal(whole, TRUE)
-    assert torch.equal(merge(parts), TRUE)
+
+
+def test_what_is_proven_is_not_received_again(parts: Parts) -> None:
+    """Nobody has members wake for what they hold."""
+    send(parts, OTHER, THEIRS, cut(THEIRS))
+    assert get(parts, THEIRS) is not None
+    for sender in (OTHER, THIRD):
+        assert parts.sink(sender, encode(PartHead(3, 1, THEIRS.index)), 32) is None
 
 
 def test_what_counts_as_zeros_leaves_the_committed_bytes_alone(parts: Parts) -> None:

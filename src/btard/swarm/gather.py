@@ -67,6 +67,7 @@ class Parts:
         self._layout = Layout(config.elements, config.chunk_size)
         self._held: dict[tuple[int, int, int], dict[PeerId, Tensor]] = {}
         self._proven: dict[tuple[int, int, int], Tensor] = {}
+        self._liars: dict[tuple[int, int, int], set[PeerId]] = {}
         self._round, self._attempt, self._largest = 0, 0, 4 * config.elements
         self._whole = Whole(0, 0, ())
         hub.bulk[Kind.PART] = self
@@ -77,7 +78,7 @@ class Parts:
         self._round, self._attempt = number, attempt
         chunks = max(1, -(-2 * self._layout.chunks // max(1, members - 1)))
         self._largest = 4 * chunks * self._config.chunk_size
-        for table in (self._held, self._proven):
+        for table in (self._held, self._proven, self._liars):
             for key in [key for key in table if key[0] < number - 1]:
                 del table[key]
 
@@ -86,15 +87,19 @@ class Parts:
         self._whole = Whole(number, attempt, parts)
 
     def sink(self, peer: PeerId, head: bytes, size: int) -> memoryview | None:
-        """Memory for a part of this or the next attempt; two per sender and attempt, its own and one it passes on."""
+        """Memory for a part of this or the next attempt; two per sender and attempt, its own and one it passes on.
+
+        What is proven already, or comes from somebody whose first try was worthless, would only wake all who wait.
+        """
         if not self._admits(peer) or not 0 < size <= self._largest or size % 4:
             return None
         part = decode(head, PartHead)
+        key = (part.round, part.attempt, part.part)
+        if key in self._proven or peer in self._liars.get(key, ()):
+            return None
         near = self._round <= part.round <= self._round + 1 and self._attempt <= part.attempt <= self._attempt + 1
-        waiting = [
-            key for key, senders in self._held.items() if key[:2] == (part.round, part.attempt) and peer in senders
-        ]
-        if not near or len(waiting) >= UNPROVEN_PER_SENDER or (part.round, part.attempt, part.part) in waiting:
+        waiting = [item for item, senders in self._held.items() if item[:2] == key[:2] and peer in senders]
+        if not near or len(waiting) >= UNPROVEN_PER_SENDER or key in waiting:
             return None
         place = self._whole.give_place(peer, part, size)
         return as_bytes(empty_vector(size // 4) if place is None else place)
@@ -120,8 +125,12 @@ class Parts:
         key = (number, attempt, part.index)
         if key in self._held:
             for sender, values in self._held.pop(key).items():
-                if key not in self._proven and self._is_committed(values, part, root, sender):
+                if key in self._proven:
+                    continue
+                if self._is_committed(values, part, root, sender):
                     self._proven[key] = values
+                else:
+                    self._liars.setdefault(key, set()).add(sender)
         return self._proven.get(key)
 
     def merge(self, pieces: Sequence[Tensor]) -> Tensor:
