@@ -4,6 +4,22 @@ from tests.mutants.mutant import mutant
 
 NEWCOMERS = (
     mutant(
+        "tell a newcomer where it begins once, whether there is a link or not",
+        "design section 6",
+        "swarm/rounds.py",
+        "        self._reception.remind(peer)\n",
+        "",
+        "tests/swarm/test_entry_without_link.py",
+    ),
+    mutant(
+        "forget by a restart who is a newcomer",
+        "design section 6",
+        "swarm/rounds.py",
+        "if start.is_restart:\n            self._reception",
+        "if False:\n            self._reception",
+        "tests/swarm/test_entry_without_link.py",
+    ),
+    mutant(
         "show a ticket again that got us a place",
         "design section 6",
         "swarm/joining/candidacy.py",

@@ -6,6 +6,7 @@ import structlog
 import trio
 
 from btard.errors import Banned, LocalProtocolError, Removed, Undecided, Unreachable
+from btard.identity import PeerId
 from btard.net import Hub
 from btard.rules.roster import Roster
 from btard.rules.seal import Seal
@@ -95,7 +96,9 @@ class Rounds:
         self._begin_round()
         self._broadcast.place.serial = start.serial
         self._broadcast.on_signing = self._note_place
-        hub.on_connected, hub.on_lost = self._broadcast.resend, self._broadcast.lost.add
+        hub.on_connected, hub.on_lost = self._greet, self._broadcast.lost.add
+        if start.is_restart:
+            self._reception.take_in(self._work, self._work.state.newcomers)
         for task in (self._recovery.run, stalls.run, links.run):
             nursery.start_soon(task)
 
@@ -261,6 +264,11 @@ class Rounds:
         self._broadcast.arriving = frozenset(work.awaited)
         self._reception.begin_round(work.state)
         self._links.follow()
+
+    def _greet(self, peer: PeerId) -> None:
+        """Say again what a peer whose link was made anew may have missed."""
+        self._reception.remind(peer)
+        self._broadcast.resend(peer)
 
     def _note_place(self) -> None:
         """Have our place in the run on disk with the message that is signed there."""

@@ -70,7 +70,7 @@ class Reception:
         self._charged: set[CandidateWork] = set()
         self._findings: dict[Check, Finding] = {}
         self._updates = UpdateTeller(config, hub, updates, aside, self.is_guest)
-        self._place = b""
+        self._place, self._entries = b"", dict[PeerId, bytes]()
         hub.serve[Kind.JOIN_TICKET] = self._serve_ticket
         hub.serve[Kind.PLACE] = self._serve_place
         hub.on_control[Kind.SAMPLE] = self._receive_sample
@@ -84,6 +84,7 @@ class Reception:
         """Move on to a round, and redo beside it what we are drawn to check."""
         self._round = state.round
         self._outlooks.clear()
+        self._entries.clear()
         self._updates.begin_round(state.round)
         guests = frozenset(item.peer for item in state.seal.candidates) | state.newcomers
         self._dismissed, self._guests = self._guests - guests - frozenset(state.roster.members), guests
@@ -137,20 +138,25 @@ class Reception:
             return
         self._updates.finish_round(before.round, Update(before.aggregate, before.is_update_due))
         place = self._place = encode_work(work, 0)
-        name = name_place(place)
+        self._entries, name = dict.fromkeys(work.state.newcomers, place), name_place(place)
         for peer in map(PeerId, sorted(guests)):
             is_whole = peer in work.state.newcomers or self._me in draw_tellers(work.state.q, peer, work.roster)
             self._hub.send(peer, *((Kind.HANDOVER, place) if is_whole else (Kind.PLACE, name)))
 
     async def _serve_place(self, peer: PeerId, _body: bytes) -> tuple[bytes, None]:
-        """Answer a candidate that only heard the digest of where we said that the round begins."""
+        """Answer a candidate that only heard the digest of where we said that the round, or its entry, begins."""
         await trio.lowlevel.checkpoint()
-        return self._place if self.is_guest(peer) else b"", None
+        return self._entries.get(peer, self._place if self.is_guest(peer) else b""), None
 
     def take_in(self, work: Work, joined: Collection[PeerId]) -> None:
-        """Tell newcomers that they are members now, and in which attempt."""
-        place = encode_work(work, 0)
+        """Tell newcomers that they are members now, and in which attempt; or, after a restart, where we are."""
+        self._entries |= dict.fromkeys(joined, encode_work(work, 0))
         for peer in joined:
+            self.remind(peer)
+
+    def remind(self, peer: PeerId) -> None:
+        """Tell a newcomer again where it begins: without a link it did not hear it, and all of us may be needed."""
+        if place := self._entries.get(peer):
             self._hub.send(peer, Kind.HANDOVER, place)
 
     async def _serve_ticket(self, peer: PeerId, body: bytes) -> tuple[bytes, None]:
