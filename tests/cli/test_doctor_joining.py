@@ -17,6 +17,7 @@ from btard.cli.doctor_measures import measure_work
 from btard.cli.doctor_visit import Errand, ask_for_news, knock_at_all, talk_to_all
 from btard.identity import Identity
 from btard.net import Address, Hub, Terms, open_tcp
+from btard.rules.admission import MAX_BANNED
 from btard.rules.seal import Candidate, Seal
 from btard.swarm.joining.telling_lineage import LineTeller
 from btard.training.checkup import CheckUps, Stage
@@ -78,6 +79,7 @@ def test_no_history_before_genesis():
         (CONFIG, News(seal(round=70)), FAST, "warn", "only 30 rounds are left"),
         (CONFIG, News(seal(round=100)), FAST, "fail", "the run is over"),
         (replace(CONFIG, admission="closed"), News(seal()), FAST, "fail", "admits nobody after its genesis"),
+        (CONFIG, News(seal(banned=(b"b" * 32,) * MAX_BANNED)), FAST, "fail", "it has banned 2048 peers"),
     ],
 )
 def test_work(config, news, rate, verdict, words):

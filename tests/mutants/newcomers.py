@@ -4,6 +4,38 @@ from tests.mutants.mutant import mutant
 
 NEWCOMERS = (
     mutant(
+        "admit newcomers until no seal can be read",
+        "record 20",
+        "rules/admission.py",
+        "len(seal.banned) >= MAX_BANNED",
+        "len(seal.banned) > MAX_BANNED",
+        "tests/rules/test_admission.py",
+    ),
+    mutant(
+        "wait for ever at a run that has closed",
+        "record 20",
+        "swarm/joining/candidacy.py",
+        "        if closure and self._me",
+        "        if False and self._me",
+        "tests/swarm/test_many_bans.py",
+    ),
+    mutant(
+        "let a question end us whose answer is too long",
+        "attacks C13",
+        "net/session.py",
+        '            head, payload = encode_answer(number, b""), None\n',
+        "",
+        "tests/net/test_long_answers.py",
+    ),
+    mutant(
+        "show four seals of any length",
+        "attacks C13",
+        "swarm/standing.py",
+        " and size < MAX_PAGE",
+        "",
+        "tests/swarm/test_many_bans.py",
+    ),
+    mutant(
         "tell a newcomer where it begins once, whether there is a link or not",
         "design section 6",
         "swarm/rounds.py",

@@ -6,10 +6,12 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace as replace_seal
 from tests.rules.build import make_config, make_peers, make_roster, make_transcript
 
 from btard.identity import JoinTicket, PeerId
 from btard.rules.admission import (
+    MAX_BANNED,
     Work,
     choose_quoted,
     compute_skipping_odds,
@@ -17,6 +19,7 @@ from btard.rules.admission import (
     count_places,
     decide_admission,
     draw_checks,
+    find_closure,
     find_works,
     is_open,
     rank_ticket,
@@ -137,6 +140,18 @@ def test_a_closed_run_admits_nobody():
     assert not is_open(closed, seal())
     found = decide_admission(closed, seal(), quote_tickets(16, ticket(ADA)), ROSTER, (), ())
     assert (found.candidates, found.promoted) == ((), ())
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+def test_a_run_that_has_banned_very_many_admits_nobody(is_full):
+    """Whoever is on probation by then may become a member: a seal has room for them, should all be banned."""
+    bans = (EVE,) * (MAX_BANNED - 1 + is_full)
+    before = replace_seal(seal(candidates=[Candidate(BOB, 19, 2)]), banned=bans)
+    found = decide(before, quote_tickets(16, ticket(ADA)), [work(BOB)])
+    assert is_open(CONFIG, before) is not is_full
+    assert bool(find_closure(CONFIG, before)) is is_full
+    assert [item.peer for item in found.candidates] == ([] if is_full else [ADA])
+    assert found.promoted == (BOB,)
 
 
 @pytest.mark.parametrize(

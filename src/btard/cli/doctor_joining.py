@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from btard.cli.doctor_findings import Finding, failed, passed, warned
 from btard.cli.solving import format_duration
-from btard.rules.admission import count_admissions, count_places, is_open
+from btard.rules.admission import count_admissions, count_places, find_closure, is_open
 from btard.rules.config import MAX_MEMBERS, RunConfig
 from btard.rules.seal import Seal
 from btard.rules.succession import roster_of
@@ -52,8 +52,9 @@ def judge_line(news: News | None) -> Finding | None:
 def judge_work(config: RunConfig, news: News, rate: Rate | None) -> Finding:
     """Return what a stranger has to do, as far as we know; ``rate`` is None where it could not be measured."""
     seal = news.seal
-    if config.admission != "open":
-        return failed("joining", "this run admits nobody after its genesis", "ask for the ticket of another run")
+    closure = find_closure(config, seal)
+    if closure:
+        return failed("joining", closure, "ask for the ticket of another run")
     if seal is not None and seal.round >= config.rounds:
         return failed("joining", "the run is over: nothing is left to join", "ask for the ticket of another run")
     bits = seal.ticket_bits if seal is not None else config.ticket_bits

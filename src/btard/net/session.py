@@ -18,7 +18,7 @@ from btard.errors import ConnectionLost, LocalProtocolError, RemoteProtocolError
 from btard.identity import PeerId, short
 from btard.net.address import find_origin
 from btard.net.handlers import BulkHandler, Handlers
-from btard.net.link import MAX_CONTROL, Link, Message, Target
+from btard.net.link import MAX_CONTROL, MAX_HEADER, Link, Message, Target
 from btard.net.outbox import BulkItem, Outbox, Writer
 from btard.net.pace import Pace
 from btard.net.requests import (
@@ -340,6 +340,9 @@ class Session:
             return
         answer, payload = await handler(self.peer, body)
         head = encode_answer(number, answer)
+        if len(head) > (MAX_CONTROL if payload is None else MAX_HEADER):
+            log.warning("an answer is too long: it is left empty", peer=short(self.peer), kind=kind, size=len(head))
+            head, payload = encode_answer(number, b""), None
         if payload is None:
             self.send(ANSWER, head)
         else:

@@ -13,6 +13,7 @@ Rules of this file
 3. A candidate worked in a round if more than f members quote one and the same sample of it. Whoever has worked
    T rounds, the last one among them, is a member from the next round on; one at a time.
 4. Whoever has not made it in twice that time, and an epoch, lapses.
+5. A run that has banned very many admits nobody any more: ban lists only grow, and every seal carries them.
 """
 
 from collections import Counter
@@ -57,6 +58,11 @@ class Admission:
     ticket_bits: int
 
 
+MAX_BANNED = 2048
+"""Bans at which a run closes. Whoever is a member or candidate then may still be banned, fewer than 2 ``MAX_ROSTER``: a
+seal with so many bans more, of 34 bytes each, fits what carries it; so does a place, with three lists and all marks."""
+
+
 def count_places(roster: Roster) -> int:
     """Return how many may be on probation at the same time: all of them could become members."""
     return max(0, min(-(-len(roster) // 4), MAX_MEMBERS - len(roster)))
@@ -67,12 +73,21 @@ def count_admissions(roster: Roster) -> int:
     return max(1, len(roster) // 16)
 
 
+def find_closure(config: RunConfig, seal: Seal | None) -> str:
+    """Return why a run admits nobody after a seal, now or ever; empty if it may. Without a seal it has just begun."""
+    if config.admission != "open":
+        return "this run admits nobody after its genesis"
+    if seal is not None and len(seal.banned) >= MAX_BANNED:
+        return f"this run admits nobody any more: it has banned {len(seal.banned)} peers"
+    return ""
+
+
 def is_open(config: RunConfig, seal: Seal) -> bool:
     """Return whether the round after a seal admits anybody: only then are tickets quoted."""
     roster = Roster(tuple(PeerId(peer) for peer in seal.roster))
     admitted = 0 if _begins_epoch(config, seal.round + 1) else seal.admitted
     free = len(seal.candidates) < count_places(roster) and admitted < count_admissions(roster)
-    return config.admission == "open" and free
+    return free and not find_closure(config, seal)
 
 
 def _begins_epoch(config: RunConfig, round_number: int) -> bool:
@@ -141,7 +156,7 @@ def decide_admission(
     candidates = [item for item in staying if item not in promoted]
     tickets = _admit(config, seal, commits, roster, {*gone, *roster.members, *(item.peer for item in staying)})
     free = max(0, min(count_places(roster) - len(candidates), places - admitted))
-    new = [Candidate(ticket.peer, number, 0) for ticket in tickets[:free]] if config.admission == "open" else []
+    new = [Candidate(ticket.peer, number, 0) for ticket in tickets[:free]] if not find_closure(config, seal) else []
     return Admission(
         tuple(sorted([*candidates, *new], key=lambda item: item.peer)),
         tuple(PeerId(item.peer) for item in promoted),

@@ -23,7 +23,7 @@ from btard.rules.seal import Seal, SealSignature
 from btard.rules.succession import find_objection
 from btard.swarm.broadcast import Broadcast
 from btard.swarm.frames import Kind, SignedTuple
-from btard.swarm.joining.lineage import find_signers
+from btard.swarm.joining.lineage import MAX_PAGE, find_signers
 from btard.swarm.joining.turnstile import Turnstile
 from btard.swarm.ledger import Ledger
 from btard.wire import compute_seal_digest, decode, decode_seal, encode, encode_seal
@@ -31,7 +31,7 @@ from btard.wire import compute_seal_digest, decode, decode_seal, encode, encode_
 log = structlog.get_logger(__name__)
 
 MAX_SEALS = 4
-"""Seals in one answer: whoever is out is missing in the first or second after its own newest."""
+"""Seals in one answer, fewer if they are large: whoever is out is missing in the first or second after its newest."""
 MAX_HELD = 256
 """Positions in one answer: twice what one member says in two rounds of some attempts."""
 MAX_SHOWN = 8
@@ -66,9 +66,11 @@ class Standing:
         return encode(Answer(held[-MAX_HELD:], tuple(self._find_sealed(question.first)))), None
 
     def _find_sealed(self, first: int) -> Iterable[SignedTuple]:
+        size = 0
         for seal in self._ledger.seals_from(first, MAX_SEALS):
-            if signatures := self._ledger.signatures(seal.round):
-                yield SignedTuple(encode_seal(seal), signatures)
+            if (signatures := self._ledger.signatures(seal.round)) and size < MAX_PAGE:
+                yield (item := SignedTuple(encode_seal(seal), signatures))
+                size += len(item.seal) + 128 * len(signatures)
 
     async def ask(self, base: Seal, timeout_s: float) -> None:
         """Ask every member that there is a link to; what they show of ours is on the board, or known as unknown.

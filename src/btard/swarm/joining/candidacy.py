@@ -14,6 +14,7 @@ import trio
 from btard.errors import Banned, NetworkError, Refused, RemoteProtocolError, Removed
 from btard.identity import JoinTicket, PeerId, short
 from btard.net import Hub
+from btard.rules.admission import find_closure
 from btard.rules.seal import Seal
 from btard.rules.succession import roster_of
 from btard.swarm.events import Admitted, Promoted, Sampled
@@ -136,10 +137,11 @@ class Candidacy:
             Refused: the run admits nobody, or is over.
             Unreachable: nobody is there any more.
         """
-        if self._config.admission != "open":
-            raise Refused(explain(Reply.CLOSED))
+        if closure := find_closure(self._config, None):
+            raise Refused(closure)
         while True:
             seal = await self._application.find_seal()
+            self._require_open(seal)
             ticket = self._member.conduct.ticket(await self._application.make_ticket(seal))
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._show_to_all, ticket)
@@ -159,10 +161,21 @@ class Candidacy:
             seal = await self._application.find_seal()
             if seal.round >= self._config.rounds:
                 raise Refused(OVER)
+            self._require_open(seal)
             self._handovers.trust(roster_of(seal))
             self._follow_roster()
             round_s = (trio.current_time() - since) / max(1, seal.round - before)
             pause_s = max(self._config.delay_s, round_s * (last - seal.round))
+
+    def _require_open(self, seal: Seal) -> None:
+        """Return while we may still be admitted, or have been.
+
+        Raises:
+            Refused: nobody is any more.
+        """
+        closure = find_closure(self._config, seal)
+        if closure and self._me not in {*seal.roster, *(item.peer for item in seal.candidates)}:
+            raise Refused(closure)
 
     async def _show_to_all(self, ticket: JoinTicket) -> None:
         """Show a ticket to every member that there is a link to, again to those that did not take it, ever less often.

@@ -14,7 +14,7 @@ import trio
 from btard.errors import RemoteProtocolError
 from btard.identity import JoinTicket, PeerId
 from btard.net import Hub
-from btard.rules.admission import Check, choose_quoted, is_open, rank_ticket
+from btard.rules.admission import Check, choose_quoted, find_closure, is_open, rank_ticket
 from btard.rules.admission import Work as CandidateWork
 from btard.rules.config import RunConfig
 from btard.rules.messages import MAX_TICKETS, Finding, Quotes, Report, Sample
@@ -63,7 +63,7 @@ class Reception:
         self._past = Past()
         self._guests: frozenset[bytes] = frozenset()
         self._dismissed: frozenset[bytes] = frozenset()
-        self._round = 0
+        self._round, self._is_closed = 0, bool(find_closure(config, None))
         self._samples: dict[tuple[int, PeerId], tuple[int, Report]] = {}
         self._began: dict[int, int] = {}
         self._outlooks: dict[int, Outlook] = {}
@@ -82,7 +82,7 @@ class Reception:
 
     def begin_round(self, state: State) -> None:
         """Move on to a round, and redo beside it what we are drawn to check."""
-        self._round = state.round
+        self._round, self._is_closed = state.round, bool(find_closure(self._config, state.seal))
         self._outlooks.clear()
         self._entries.clear()
         self._updates.begin_round(state.round)
@@ -163,8 +163,7 @@ class Reception:
         """Look at a ticket, and say why if it is refused."""
         ticket: JoinTicket = decode(body, JoinTicket, limit=MAX_TICKET_BYTES)
         await trio.lowlevel.checkpoint()
-        is_closed = self._config.admission == "closed"
-        reply = Reply.CLOSED if is_closed else self._look_at(peer, ticket)
+        reply = Reply.CLOSED if self._is_closed else self._look_at(peer, ticket)
         if self._desk.is_shut(peer):
             self._hub.close(peer, "it showed too many false tickets")
         return encode(Receipt(int(reply))), None

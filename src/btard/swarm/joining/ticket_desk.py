@@ -64,7 +64,7 @@ _WORDS = {
     Reply.TAKEN: "the ticket waits; places are drawn among all that do",
     Reply.FOREIGN: "it is another key's",
     Reply.BUSY: "too many tickets are waiting: wait a little, or ask another member",
-    Reply.CLOSED: "this run admits nobody after its genesis",
+    Reply.CLOSED: "this run admits nobody, or nobody any more",
     Reply.SHUT: f"{MAX_FALSE} false tickets came from your key: nobody listens for {SHUT_SECONDS / 60:.0f} minutes",
 }
 
