@@ -12,7 +12,7 @@ from btard.errors import (
     RequestTimedOut,
 )
 from btard.identity import Identity
-from btard.net import Hub, Limits
+from btard.net import Hub, Limits, Loan
 from btard.net.memory import HOST
 
 MIB = 1 << 20
@@ -74,7 +74,7 @@ async def test_requests_are_answered(open_hub):
         return body * 2, None
 
     async def fetch(peer, body):
-        return b"here", memoryview(body * 1000)
+        return b"here", Loan(memoryview(body * 1000), trio.CancelScope())
 
     two.serve[1], two.serve[2] = double, fetch
 
@@ -133,7 +133,7 @@ async def test_a_refused_answer_is_no_answer(open_hub):
     one, two = await open_pair(open_hub)
 
     async def fetch(peer, body):
-        return b"", memoryview(bytes(MIB))
+        return b"", Loan(memoryview(bytes(MIB)), trio.CancelScope())
 
     two.serve[1] = fetch
     with pytest.raises(RequestTimedOut, match="refused"):
@@ -147,7 +147,7 @@ async def test_an_answer_after_the_deadline_leaves_the_memory_alone(open_hub):
     memory, begun = bytearray(64 * MIB), trio.Event()
 
     async def fetch(peer, body):
-        return b"", memoryview(b"\1" * (64 * MIB))
+        return b"", Loan(memoryview(b"\1" * (64 * MIB)), trio.CancelScope())
 
     def sink(head, size):
         begun.set()
@@ -176,7 +176,7 @@ async def test_an_answer_with_an_unwanted_payload_ends_the_link(open_hub):
     one, two = await open_pair(open_hub)
 
     async def fetch(peer, body):
-        return b"", memoryview(b"x")
+        return b"", Loan(memoryview(b"x"), trio.CancelScope())
 
     two.serve[1] = fetch
     with pytest.raises(ConnectionLost, match="not asked for"):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from btard.identity import Identity, PeerId
+from btard.net import Loan
 from btard.rules.config import RunConfig
 from btard.rules.merkle import compute_root
 from btard.rules.parts import Part
@@ -81,6 +82,23 @@ def test_an_aggregate_that_a_restart_lost_is_not_sent(parts: Parts, sent: list[t
     parts.keep_own(3, 1, MINE, torch.ones(8))
     parts.send(3, 1, MINE, [OTHER])
     assert sent == [(OTHER, Kind.PART)]
+
+
+async def test_what_is_lent_is_taken_back_when_the_second_round_after_it_begins() -> None:
+    """Whoever has not read a part by then, offered or asked for, reads no more of it; that of the next round stays."""
+    lent: list[Loan] = []
+    hub: Any = SimpleNamespace(bulk={}, serve={}, offer_bulk=lambda peer, kind, head, loan: lent.append(loan))
+    parts = Parts(CONFIG, hub, lambda: None, lambda _peer: True)
+    for number in (3, 4):
+        parts.begin_attempt(number, 1, 3)
+        parts.keep_own(number, 1, MINE, cut(MINE))
+        parts.send(number, 1, MINE, [OTHER])
+        _, loan = await hub.serve[Kind.PULL_PART](OTHER, encode(PartHead(number, 1, MINE.index)))
+        lent.append(loan)
+    parts.begin_attempt(4, 2, 3)
+    assert [loan.scope.cancel_called for loan in lent] == [False] * 4
+    parts.begin_attempt(5, 1, 3)
+    assert [loan.scope.cancel_called for loan in lent] == [True, True, False, False]
 
 
 def assert_nothing_is_copied(parts: Parts) -> None:

@@ -11,7 +11,7 @@ from tests.swarm.joining_scenes import MEMBERS, SECOND, STRANGER, Idle, build, f
 
 from btard.attacks import Equivocate, WrongAggregate
 from btard.identity import JoinTicket, PeerId
-from btard.net import Hub
+from btard.net import Hub, Loan
 from btard.rules.evidence import Cause, DepartureKind
 from btard.rules.messages import AnyPayload, Commit, Phase, Report, Stage
 from btard.rules.roster import Roster
@@ -166,9 +166,9 @@ class ForgesPlaces(Meddler):
     def say(self, hub: Hub) -> None:
         """Serve zeros in place of every aggregate."""
 
-        async def lie(peer: PeerId, body: bytes) -> tuple[bytes, memoryview | None]:
+        async def lie(peer: PeerId, body: bytes) -> tuple[bytes, Loan | None]:
             await trio.lowlevel.checkpoint()
-            return encode(UpdateHead(is_applied=True)), memoryview(bytes(4 * self.elements))
+            return encode(UpdateHead(is_applied=True)), Loan(memoryview(bytes(4 * self.elements)), trio.CancelScope())
 
         hub.serve[Kind.UPDATE] = lie
 

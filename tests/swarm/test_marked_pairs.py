@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from tests.swarm.hostile_swarm import HostileSwarm, alter_said
 
 from btard.identity import PeerId
+from btard.net import Loan
 from btard.rules.evidence import Cause, DepartureKind
 from btard.rules.marks import Marks
 from btard.rules.messages import Aggregate, AnyPayload, Phase, Reveal, Stage
@@ -254,7 +255,7 @@ async def test_relay_that_claims_to_deliver_is_marked_with_the_victim_alone(
         if not swallows(self, peer, root):
             forward(self, number, root, chunks, peer)
 
-    async def serve_not(self: Slices, peer: PeerId, body: bytes) -> tuple[bytes, memoryview | None]:
+    async def serve_not(self: Slices, peer: PeerId, body: bytes) -> tuple[bytes, Loan | None]:
         return (b"", None) if swallows(self, peer, decode(body, SliceRequest).root) else await serve(self, peer, body)
 
     monkeypatch.setattr(Slices, "forward", forward_not)

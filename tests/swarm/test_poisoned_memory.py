@@ -8,7 +8,7 @@ from tests.swarm.joining_scenes import MEMBERS, SETTINGS, STRANGER, find, play, 
 from torch import Tensor
 
 from btard.identity import PeerId
-from btard.net import Hub
+from btard.net import Hub, Loan
 from btard.rules.evidence import DepartureKind
 from btard.sim import LinearTask, SimulatedSwarm
 from btard.swarm.conduct import Conduct
@@ -69,15 +69,15 @@ class Poisons(Conduct):
             await trio.sleep(0.1)
         give, name = hub.serve[Kind.UPDATE], hub.serve[Kind.NAMES]
 
-        async def lie(peer: PeerId, body: bytes) -> tuple[bytes, memoryview | None]:
+        async def lie(peer: PeerId, body: bytes) -> tuple[bytes, Loan | None]:
             other = self._forge(decode(body, UpdateRequest).round)
             if other is None:
                 return await give(peer, body)
             await trio.lowlevel.checkpoint()
             self.served += 1
-            return encode(UpdateHead(True)), as_bytes(other)
+            return encode(UpdateHead(True)), Loan(as_bytes(other), trio.CancelScope())
 
-        async def name_other(peer: PeerId, body: bytes) -> tuple[bytes, memoryview | None]:
+        async def name_other(peer: PeerId, body: bytes) -> tuple[bytes, Loan | None]:
             other = self._forge(decode(body, RoundsQuestion).last)
             if other is None:
                 return await name(peer, body)

@@ -10,7 +10,7 @@ from tests.swarm.joining_scenes import COMES_S, MEMBERS, STRANGER, build, find, 
 from btard.attacks import Deaf
 from btard.errors import Unreachable
 from btard.identity import PeerId
-from btard.net import Hub, Message
+from btard.net import Hub, Loan, Message
 from btard.sim.clocks import SkewedClock, skewed, true_time
 from btard.sim.joining import KeptStates
 from btard.swarm.conduct import Conduct
@@ -103,7 +103,7 @@ class KeepsHistory(Conduct):
             await trio.sleep(0.01)
         tell = hub.serve[Kind.LINEAGE]
 
-        async def wait(peer: PeerId, body: bytes) -> tuple[bytes, memoryview | None]:
+        async def wait(peer: PeerId, body: bytes) -> tuple[bytes, Loan | None]:
             if (left_s := self._tells_at - trio.current_time()) > 0:
                 await trio.sleep(left_s)
             return await tell(peer, body)

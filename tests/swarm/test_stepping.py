@@ -181,3 +181,23 @@ async def test_a_member_names_what_it_holds_to_its_guests(autojump_clock: Clock)
     assert await ask(stranger) == ()
     answers = [await ask(guest) for _ in range(MAX_NAMINGS)]
     assert (answers[-2], answers[-1]) == (answers[0], ())
+
+
+async def test_a_guest_keeps_one_aggregate_in_memory(autojump_clock: Clock) -> None:
+    """Whoever reads slowly is lent the newest of the round that it asked last, and files; others are lent their own."""
+    hub = Hub(MemoryNetwork().transport(Identity(b"m" * 32), Terms(bytes(32))), ME)
+    teller = UpdateTeller(CONFIG, hub, Disk(), InlineCompute(), lambda peer: True)  # type: ignore[arg-type]
+    guest, other = MEMBERS.members[:2]
+
+    async def lend(peer: PeerId, number: int) -> trio.CancelScope:
+        _, loan = await hub.serve[Kind.UPDATE](peer, encode(UpdateRequest(number)))
+        assert loan is not None
+        return loan.scope
+
+    teller.finish_round(ROUND, Update(OTHER, True))
+    scopes = [await lend(guest, ROUND), await lend(guest, ROUND - 1), await lend(other, ROUND)]
+    teller.begin_round(ROUND + 2)
+    teller.finish_round(ROUND + 1, Update(OTHER, True))
+    scopes.append(await lend(guest, ROUND + 1))
+    assert [scope.cancel_called for scope in scopes] == [True, False, False, False]
+    assert max(scope.relative_deadline for scope in scopes) < float("inf")

@@ -10,7 +10,7 @@ from btard.attacks.coalition import Coalition
 from btard.attacks.withholding import WithholdFrames
 from btard.attacks.words import Rephrase
 from btard.identity import Context, Identity, PeerId, digest
-from btard.net import Hub
+from btard.net import Hub, Loan
 from btard.rules.dolev_strong import OPENING, STEP
 from btard.rules.messages import AnyPayload, Conclude, Phase, SignedMessage, Stage
 from btard.rules.roster import Roster
@@ -96,7 +96,7 @@ class LateChains(WithholdFrames):
         """Answer nobody who asks for views or ballots, ours among them."""
         serve = hub.serve[Kind.PULL_STAGE]
 
-        async def serve_others(peer: PeerId, body: bytes) -> tuple[bytes, memoryview | None]:
+        async def serve_others(peer: PeerId, body: bytes) -> tuple[bytes, Loan | None]:
             request: StageRequest = decode(body, StageRequest)
             if request.position.stage.phase in self.SHOWN and self.is_due(self.newest_round):
                 await trio.sleep_forever()

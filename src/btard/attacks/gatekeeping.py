@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from btard.attacks.attacker import Attacker, choose
 from btard.identity import JoinTicket, PeerId
-from btard.net import Hub
+from btard.net import Hub, Loan
 from btard.rules.messages import AnyPayload, Commit, Stage
 from btard.rules.roster import Roster
 from btard.swarm.frames import Kind, Receipt, UpdateHead
@@ -93,9 +93,9 @@ class ForgePlaces(Attacker):
         def send_other(peer: PeerId, kind: int, head: bytes) -> None:
             send(peer, kind, self._forge(peer, head) if kind == Kind.HANDOVER else head)
 
-        async def lie(_peer: PeerId, _body: bytes) -> tuple[bytes, memoryview | None]:
+        async def lie(_peer: PeerId, _body: bytes) -> tuple[bytes, Loan | None]:
             await trio.lowlevel.checkpoint()
-            return encode(UpdateHead(is_applied=True)), memoryview(self._zeros)
+            return encode(UpdateHead(is_applied=True)), Loan(memoryview(self._zeros), trio.CancelScope())
 
         hub.send = send_other  # type: ignore[method-assign]
         async with trio.open_nursery() as nursery:

@@ -6,7 +6,7 @@ import trio
 
 from btard.attacks.attacker import Attacker, choose, prefer
 from btard.identity import PeerId
-from btard.net import Hub
+from btard.net import Hub, Loan
 from btard.rules.messages import AnyPayload, Phase, Stage
 from btard.rules.roster import Roster
 from btard.swarm.frames import Kind
@@ -105,7 +105,7 @@ class Deaf(Attacker):
             self.hub.serve.update(dict.fromkeys(self.hub.serve, self._hear_nothing))
         return payload
 
-    async def _hear_nothing(self, peer: PeerId, body: bytes) -> tuple[bytes, memoryview | None]:
+    async def _hear_nothing(self, peer: PeerId, body: bytes) -> tuple[bytes, Loan | None]:
         self.note_act(self.newest_round)
         await trio.sleep_forever()
 

@@ -2,7 +2,7 @@
 
 from btard.net.address import Address, find_block, find_origin
 from btard.net.dialling import connect_to_any
-from btard.net.handlers import BulkHandler, ControlHandler, RequestHandler
+from btard.net.handlers import BulkHandler, ControlHandler, Loan, RequestHandler
 from btard.net.hub import Hub
 from btard.net.link import (
     MAX_BULK,
@@ -39,6 +39,7 @@ __all__ = [
     "Hub",
     "Limits",
     "Link",
+    "Loan",
     "MemoryNetwork",
     "MemoryTransport",
     "Message",

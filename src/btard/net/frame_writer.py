@@ -25,12 +25,13 @@ _NOTHING = memoryview(b"")
 class _Outgoing:
     """A payload being sent; its frames are written up to ``position``."""
 
-    payload: memoryview
+    payload: memoryview  # not ours any more, and perhaps gone, once its sending was cancelled
+    size: int
     position: int = 0
 
     @property
     def missing(self) -> int:
-        return len(self.payload) - self.position
+        return self.size - self.position
 
 
 class FrameWriter:
@@ -57,8 +58,8 @@ class FrameWriter:
     async def send_bulk(self, kind: int, head: bytes, payload: memoryview) -> None:
         """Write a bulk message; cancelled, have the peer forget it."""
         async with hold(self._bulk_turn):
-            await self.write([(FrameType.BULK, encode_bulk_start(kind, head, len(payload)))])
-            outgoing = _Outgoing(payload)
+            outgoing = _Outgoing(payload, len(payload))
+            await self.write([(FrameType.BULK, encode_bulk_start(kind, head, outgoing.size))])
             try:
                 while outgoing.missing:
                     await self._write_data(outgoing)
@@ -127,18 +128,22 @@ class FrameWriter:
     def _seal_and_send(
         self, outgoing: _Outgoing, send: Callable[[memoryview], int], check: Callable[[], None], most: int
     ) -> memoryview:
-        limit = min(len(outgoing.payload), outgoing.position + most)
+        limit = min(outgoing.size, outgoing.position + most)
         while outgoing.position < limit:
             with self._sealing:
                 check()
-                plain = outgoing.payload[outgoing.position : outgoing.position + MAX_PLAIN]
-                frame = self._key.seal(FrameType.DATA, plain, self._frame)
-            outgoing.position += len(plain)
+                frame = self._seal_next(outgoing)
             if rest := frame[send(frame) :]:
                 return rest
             if self._turns_wanted:
                 break
         return _NOTHING
+
+    def _seal_next(self, outgoing: _Outgoing) -> memoryview:
+        """Seal a frame of a payload; no view of it is left while the frame is written."""
+        plain = outgoing.payload[outgoing.position : outgoing.position + MAX_PLAIN]
+        outgoing.position += len(plain)
+        return self._key.seal(FrameType.DATA, plain, self._frame)
 
     async def _push(self, rest: memoryview) -> None:
         """Write the rest of a frame; a cancellation waits until it is written."""

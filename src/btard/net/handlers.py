@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import trio
 
@@ -28,8 +28,18 @@ class BulkHandler(Protocol):
         """Take the complete payload."""
 
 
+class Loan(NamedTuple):
+    """A payload for one peer, who may take its time: its owner has it back when ``scope`` is cancelled or too late.
+
+    Nothing refers to the payload then, though its peer read a part of it only and the link goes on.
+    """
+
+    payload: memoryview
+    scope: trio.CancelScope
+
+
 ControlHandler = Callable[[PeerId, bytes], None]
-RequestHandler = Callable[[PeerId, bytes], Awaitable[tuple[bytes, memoryview | None]]]
+RequestHandler = Callable[[PeerId, bytes], Awaitable[tuple[bytes, Loan | None]]]
 
 
 class RequestHandlers(dict[int, RequestHandler]):

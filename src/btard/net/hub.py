@@ -9,7 +9,7 @@ import trio
 from btard.errors import ConnectionLost, LocalProtocolError, Unreachable
 from btard.identity import PeerId, short
 from btard.net.address import Address, find_busiest
-from btard.net.handlers import BulkHandler, ControlHandler, Handlers, RequestHandler
+from btard.net.handlers import BulkHandler, ControlHandler, Handlers, Loan, RequestHandler
 from btard.net.link import Link, Message, Transport, check_message
 from btard.net.requests import AnswerSink
 from btard.net.session import REQUEST, Limits, Session
@@ -55,7 +55,7 @@ class Hub:
 
     @property
     def serve(self) -> dict[int, RequestHandler]:
-        """Handlers of requests, called as (peer, body), each in a task of its own; they return (body, payload).
+        """Handlers of requests, called as (peer, body), each in a task of its own; they return (body, loan).
 
         A request that comes a little earlier than its handler waits for it.
         """
@@ -229,20 +229,14 @@ class Hub:
         if session is not None:
             await session.send_bulk(kind, head, payload)
 
-    def offer_bulk(self, peer: PeerId, kind: int, head: bytes, payload: memoryview, patience_s: float) -> None:
-        """Be ``send_bulk`` for at most ``patience_s`` seconds, and let nobody wait; ``payload`` is not reused."""
+    def offer_bulk(self, peer: PeerId, kind: int, head: bytes, loan: Loan) -> None:
+        """Be ``send_bulk`` until the loan is over, and let nobody wait; what is lent is not reused."""
         _check_kind(kind)
-        check_message(kind, head, payload)
+        check_message(kind, head, loan.payload)
         session = self._sessions.get(peer)
-        if session is None or session.send_bulk_now(kind, head, payload) or self._nursery is None:
+        if session is None or session.send_bulk_now(kind, head, loan.payload) or self._nursery is None:
             return
-        self._nursery.start_soon(self._send_patiently, session, kind, head, payload, patience_s)
-
-    async def _send_patiently(
-        self, session: Session, kind: int, head: bytes, payload: memoryview, patience_s: float
-    ) -> None:
-        with trio.move_on_after(patience_s):
-            await session.send_bulk(kind, head, payload)
+        self._nursery.start_soon(session.lend_bulk, kind, head, loan)
 
     def drop_bulk(self, peer: PeerId, target: memoryview) -> None:
         """Let no more byte of ``peer`` into ``target``, which a sink gave: the memory is its owner's again."""

@@ -169,8 +169,9 @@ class MemoryLink:
     async def send(self, kind: int, head: bytes, payload: memoryview | None = None) -> None:
         """See ``Link.send``."""
         check_message(kind, head, payload)
-        await trio.lowlevel.checkpoint_if_cancelled()
         await self._outgoing.wait_room()
+        # Room may come together with the cancellation, after which a payload is not ours to read.
+        await trio.lowlevel.checkpoint_if_cancelled()
         if not self.send_now(kind, head, payload):
             raise ConnectionLost(f"the link to {short(self.peer)} is closed")
 

@@ -17,7 +17,7 @@ import trio
 from btard.errors import ConnectionLost, LocalProtocolError, RemoteProtocolError, RequestTimedOut
 from btard.identity import PeerId, short
 from btard.net.address import find_origin
-from btard.net.handlers import BulkHandler, Handlers
+from btard.net.handlers import BulkHandler, Handlers, Loan
 from btard.net.link import MAX_CONTROL, MAX_HEADER, Link, Message, Target
 from btard.net.outbox import BulkItem, Outbox, Writer
 from btard.net.pace import Pace
@@ -229,7 +229,7 @@ class Session:
         async with hold(self._bulk_slots):
             if self._ended.is_set():
                 return
-            item = BulkItem(kind, head, payload)
+            item = BulkItem(kind, head, memoryview(payload))
             self._outbox.push_bulk(item)
             try:
                 await item.done.wait()
@@ -237,6 +237,12 @@ class Session:
                 self._outbox.withdraw(item)
                 for lane in self._lanes:
                     lane.link.settle()
+                item.payload.release()  # a link may take long to end a frame, and keeps no memory by it
+
+    async def lend_bulk(self, kind: int, head: bytes, loan: Loan) -> None:
+        """Be ``send_bulk`` until the loan is over."""
+        with loan.scope:
+            await self.send_bulk(kind, head, loan.payload)
 
     async def flush(self) -> None:
         """Return once all control messages were written or the session ended."""
@@ -338,15 +344,15 @@ class Session:
         if handler is None:
             log.debug("a request of unknown kind was dropped", peer=short(self.peer), kind=kind)
             return
-        answer, payload = await handler(self.peer, body)
+        answer, loan = await handler(self.peer, body)
         head = encode_answer(number, answer)
-        if len(head) > (MAX_CONTROL if payload is None else MAX_HEADER):
+        if len(head) > (MAX_CONTROL if loan is None else MAX_HEADER):
             log.warning("an answer is too long: it is left empty", peer=short(self.peer), kind=kind, size=len(head))
-            head, payload = encode_answer(number, b""), None
-        if payload is None:
+            head, loan = encode_answer(number, b""), None
+        if loan is None:
             self.send(ANSWER, head)
         else:
-            await self.send_bulk(ANSWER, head, payload)
+            await self.lend_bulk(ANSWER, head, loan)
 
     async def give_up_answers(self) -> None:
         """Return once what the peer asked so far is being answered no more; what it asks meanwhile waits for nobody."""

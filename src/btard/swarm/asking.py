@@ -1,19 +1,10 @@
-"""Asking members for data, one after another without waiting for the silent ones; and how long to offer it."""
+"""Asking members for data, one after another without waiting for the silent ones."""
 
 from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
 from btard.identity import PeerId
-from btard.rules.config import RunConfig
-
-PATIENCE = 4
-"""Transfers of the whole vector that one message may take: its receiver has long pulled it from somebody by then."""
-
-
-def compute_send_patience(config: RunConfig) -> float:
-    """Return the seconds after which a transfer is given up, lest slow readers make us keep every round."""
-    return PATIENCE * (config.delay_s + 4 * config.elements / config.min_bandwidth)
 
 
 async def ask_in_turn(

@@ -11,13 +11,14 @@ from torch import Tensor
 
 from btard.errors import NetworkError, RemoteProtocolError
 from btard.identity import PeerId, short
-from btard.net import Hub
+from btard.net import Hub, Loan
 from btard.robust import Layout
 from btard.rules.config import RunConfig
 from btard.rules.merkle import compute_root
 from btard.rules.parts import Part
-from btard.swarm.asking import ask_in_turn, compute_send_patience
+from btard.swarm.asking import ask_in_turn
 from btard.swarm.frames import Kind, PartHead
+from btard.swarm.lending import Lender
 from btard.swarm.memory import empty_vector
 from btard.swarm.state import as_bytes, read_values
 from btard.wire import decode, encode
@@ -64,7 +65,7 @@ class Parts:
         self, config: RunConfig, hub: Hub, notify: Callable[[], None], admits: Callable[[PeerId], bool]
     ) -> None:
         self._config, self._hub, self._notify, self._admits = config, hub, notify, admits
-        self._layout = Layout(config.elements, config.chunk_size)
+        self._layout, self._lender = Layout(config.elements, config.chunk_size), Lender(config)
         self._held: dict[tuple[int, int, int], dict[PeerId, Tensor]] = {}
         self._proven: dict[tuple[int, int, int], Tensor] = {}
         self._liars: dict[tuple[int, int, int], set[PeerId]] = {}
@@ -74,8 +75,9 @@ class Parts:
         hub.serve[Kind.PULL_PART] = self._serve
 
     def begin_attempt(self, number: int, attempt: int, members: int) -> None:
-        """Move the window; what is older than the round before is dropped."""
+        """Move the window; what is older than the round before is dropped, also what is lent of it."""
         self._round, self._attempt = number, attempt
+        self._lender.begin_round(number)
         chunks = max(1, -(-2 * self._layout.chunks // max(1, members - 1)))
         self._largest = 4 * chunks * self._config.chunk_size
         for table in (self._held, self._proven, self._liars):
@@ -150,18 +152,17 @@ class Parts:
         if aggregate is None:
             log.warning("an aggregate that was lost in a restart is not sent", round=number, part=part.index)
             return
-        head, patience_s = encode(PartHead(number, attempt, part.index)), compute_send_patience(self._config)
-        payload = as_bytes(aggregate)
+        head, payload = encode(PartHead(number, attempt, part.index)), as_bytes(aggregate)
         for peer in peers:
-            self._hub.offer_bulk(peer, Kind.PART, head, payload, patience_s)
+            self._hub.offer_bulk(peer, Kind.PART, head, self._lender.lend(number, payload))
 
-    async def _serve(self, peer: PeerId, body: bytes) -> tuple[bytes, memoryview | None]:
+    async def _serve(self, peer: PeerId, body: bytes) -> tuple[bytes, Loan | None]:
         """Answer a member; newcomers ask for updates instead, at a pace."""
         if not self._admits(peer):
             return b"", None
         request = decode(body, PartHead)
         values = self._proven.get((request.round, request.attempt, request.part))
-        return (b"", None) if values is None else (body, as_bytes(values))
+        return (b"", None) if values is None else (body, self._lender.lend(request.round, as_bytes(values)))
 
     async def pull(
         self, number: int, attempt: int, part: Part, root: bytes, sources: Sequence[PeerId], timeout_s: float

@@ -14,12 +14,13 @@ from torch import Tensor
 
 from btard.errors import NetworkError, RemoteProtocolError
 from btard.identity import PeerId, short
-from btard.net import Hub
+from btard.net import Hub, Loan
 from btard.robust import Layout
 from btard.rules.config import RunConfig
 from btard.rules.merkle import compute_leaves, is_in_tree
-from btard.swarm.asking import ask_in_turn, compute_send_patience
+from btard.swarm.asking import ask_in_turn
 from btard.swarm.frames import Kind, SliceHead, SliceRequest
+from btard.swarm.lending import Lender
 from btard.swarm.memory import empty_vector
 from btard.swarm.state import Gradient, as_bytes, empty_part, read_values
 from btard.wire import decode, encode
@@ -51,7 +52,7 @@ class Slices:
         admits: Callable[[PeerId], bool],
     ) -> None:
         self._hub, self._notify, self._offers, self._admits = hub, notify, offers, admits
-        self._spread_s, self._patience_s = config.delay_s, compute_send_patience(config)
+        self._spread_s, self._lender = config.delay_s, Lender(config)
         self._layout = Layout(config.elements, config.chunk_size)
         self._pieces: dict[tuple[int, bytes], list[Piece]] = {}
         self._own: dict[tuple[int, bytes], Gradient] = {}
@@ -62,9 +63,10 @@ class Slices:
         hub.serve[Kind.PULL_SLICE] = self._serve
 
     def begin_round(self, number: int, members: int) -> None:
-        """Move the window of rounds; what is older than the round before is dropped."""
+        """Move the window of rounds; what is older than the round before is dropped, also what is lent of it."""
         self._round = number
         self.begin_attempt(members)
+        self._lender.begin_round(number)
         for table in (self._pieces, self._own, self._sent, self._received):
             for key in [key for key in table if key[0] < number - 1]:
                 del table[key]  # type: ignore[arg-type]
@@ -160,7 +162,7 @@ class Slices:
             head = SliceHead(number, gradient.tree.root, run.start, run.stop, gradient.tree.prove(run))
             sent.update(run)
             values = gradient.values[self._layout.elements_of(run)]
-            self._hub.offer_bulk(peer, Kind.SLICE, encode(head), as_bytes(values), self._patience_s)
+            self._hub.offer_bulk(peer, Kind.SLICE, encode(head), self._lender.lend(number, as_bytes(values)))
 
     def forward(self, number: int, root: bytes, chunks: range, peer: PeerId) -> None:
         """Send somebody chunks of another's gradient that we hold, in one piece if we can, each with its proof."""
@@ -168,9 +170,9 @@ class Slices:
         for piece in [exact] if exact else self._pieces.get((number, root), ()):
             if piece.chunks.start < chunks.stop and chunks.start < piece.chunks.stop:
                 head = SliceHead(number, root, piece.chunks.start, piece.chunks.stop, piece.proof)
-                self._hub.offer_bulk(peer, Kind.SLICE, encode(head), as_bytes(piece.values), self._patience_s)
+                self._hub.offer_bulk(peer, Kind.SLICE, encode(head), self._lender.lend(number, as_bytes(piece.values)))
 
-    async def _serve(self, peer: PeerId, body: bytes) -> tuple[bytes, memoryview | None]:
+    async def _serve(self, peer: PeerId, body: bytes) -> tuple[bytes, Loan | None]:
         """Answer a member; strangers have no business here, and nothing bounds what all of them ask for."""
         if not self._admits(peer):
             return b"", None
@@ -182,7 +184,7 @@ class Slices:
         if piece is None or not self._offers(request.round, peer):
             return b"", None
         head = SliceHead(request.round, request.root, request.first, request.stop, piece.proof)
-        return encode(head), as_bytes(piece.values)
+        return encode(head), self._lender.lend(request.round, as_bytes(piece.values))
 
     async def pull(self, number: int, root: bytes, chunks: range, sources: Sequence[PeerId], timeout_s: float) -> bool:
         """Ask sources in turn for published chunks, for at most ``timeout_s``; return whether they are held now."""

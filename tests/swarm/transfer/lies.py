@@ -7,7 +7,7 @@ import trio
 from tests.swarm.transfer.scenes import Scene
 
 from btard.identity import PeerId
-from btard.net import Hub
+from btard.net import Hub, Loan
 from btard.swarm.frames import Kind
 from btard.swarm.joining.transfer_frames import ChunksAnswer, Claims, Outline, RangeQuestion, Status
 from btard.wire import decode, encode
@@ -56,9 +56,9 @@ def false_leaves(scene: Scene, hub: Hub) -> None:
     """Give leaf digests of nothing."""
     honest = hub.serve[Kind.LEAVES]
 
-    async def serve(peer: PeerId, body: bytes) -> tuple[bytes, memoryview | None]:
-        answer, payload = await honest(peer, body)
-        return answer, memoryview(bytes(len(payload or b"")))
+    async def serve(peer: PeerId, body: bytes) -> tuple[bytes, Loan | None]:
+        answer, loan = await honest(peer, body)
+        return answer, loan and loan._replace(payload=memoryview(bytes(len(loan.payload))))
 
     hub.serve[Kind.LEAVES] = serve
 
@@ -134,7 +134,7 @@ def be_slow(scene: Scene, hub: Hub) -> None:
     """Take seven seconds for every piece."""
     honest = hub.serve[Kind.CHUNKS]
 
-    async def serve(peer: PeerId, body: bytes) -> tuple[bytes, memoryview | None]:
+    async def serve(peer: PeerId, body: bytes) -> tuple[bytes, Loan | None]:
         await trio.sleep(7)
         return await honest(peer, body)
 

@@ -19,7 +19,7 @@ import structlog
 import trio
 
 from btard.identity import PeerId
-from btard.net import Hub, RequestHandler, hold
+from btard.net import Hub, Loan, RequestHandler, hold
 from btard.rules.config import RunConfig
 from btard.rules.merkle import MerkleTree, compute_leaves
 from btard.swarm.compute import Compute
@@ -123,7 +123,7 @@ class StateTeller:
     def _serve(self, kind: Kind, answer: RequestHandler) -> None:
         """Answer questions of a kind, each in its turn."""
 
-        async def serve(peer: PeerId, body: bytes) -> tuple[bytes, memoryview | None]:
+        async def serve(peer: PeerId, body: bytes) -> tuple[bytes, Loan | None]:
             await self._turnstile.enter(peer)
             return await answer(peer, body)
 
@@ -252,12 +252,13 @@ class StateTeller:
         aggregate = await self._hash_aggregate(number)
         return (None, aggregate) if aggregate and aggregate.root == root else None
 
-    async def _serve_leaves(self, peer: PeerId, body: bytes) -> tuple[bytes, memoryview | None]:
+    async def _serve_leaves(self, peer: PeerId, body: bytes) -> tuple[bytes, Loan | None]:
         question: RangeQuestion = decode(body, RangeQuestion, limit=MAX_QUESTION)
         found = await self._find_vector(question.round, question.root)
         if found is None or question.stop - question.first > MAX_LEAVES:
             return b"", None
-        return b"", memoryview(found[1].leaves)[32 * question.first : 32 * question.stop]
+        leaves = memoryview(found[1].leaves)[32 * question.first : 32 * question.stop]
+        return b"", Loan(leaves, trio.move_on_after(self._compute_patience(len(leaves))))
 
     async def _serve_chunks(self, peer: PeerId, body: bytes) -> tuple[bytes, None]:
         question: RangeQuestion = decode(body, RangeQuestion, limit=MAX_QUESTION)

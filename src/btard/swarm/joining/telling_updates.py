@@ -2,21 +2,24 @@
 A member gives candidates the aggregates of past rounds, and names them: no seal does, so more than f must name one.
 
 Only candidates and newcomers are answered, a bounded number of times while a round lasts. An aggregate is hashed
-once, in a thread beside the round, and not before somebody asks.
+once, in a thread beside the round, and not before somebody asks. A guest that reads slowly keeps one aggregate in
+memory, the last that it was given from there; the others are files, mapped.
 """
 
 from collections import Counter
 from collections.abc import Callable
+from weakref import WeakValueDictionary
 
 import trio
 
 from btard.identity import PeerId
-from btard.net import Hub, hold
+from btard.net import Hub, Loan, hold
 from btard.rules.config import RunConfig
 from btard.swarm.compute import Compute
 from btard.swarm.frames import Kind, UpdateHead, UpdateRequest
 from btard.swarm.joining.telling_state import hash_vector
 from btard.swarm.joining.transfer_frames import MAX_CLAIMS, MAX_QUESTION, Claim, Claims, RoundsQuestion
+from btard.swarm.lending import compute_send_patience
 from btard.swarm.state import as_bytes
 from btard.swarm.updates import Update, Updates
 from btard.wire import decode, encode
@@ -34,6 +37,7 @@ class UpdateTeller:
         self._config, self._stored, self._aside, self._is_guest = config, stored, aside, is_guest
         self._newest: tuple[int, Update] | None = None
         self._given, self._named = Counter[PeerId](), Counter[PeerId]()
+        self._reading = WeakValueDictionary[PeerId, trio.CancelScope]()
         self._most_given = 3 * config.state_interval + 1  # more are not on disk
         self._claims: dict[int, Claim] = {}
         self._hashing = trio.Lock()
@@ -51,7 +55,7 @@ class UpdateTeller:
         """Have the aggregate of the round before the one in progress ready."""
         self._newest = number, update
 
-    async def _serve_update(self, peer: PeerId, body: bytes) -> tuple[bytes, memoryview | None]:
+    async def _serve_update(self, peer: PeerId, body: bytes) -> tuple[bytes, Loan | None]:
         """Answer a candidate with the aggregate of a round: the newest, or one that is on disk.
 
         While a round lasts it is given as many as may be on disk: each once.
@@ -62,7 +66,18 @@ class UpdateTeller:
             return b"", None
         self._given[peer] += 1
         held = self._find(request.round)
-        return (b"", None) if held is None else (encode(UpdateHead(held[0])), held[1])
+        if held is None:
+            return b"", None
+        return encode(UpdateHead(held[0])), Loan(held[1], self._open_scope(peer, request.round))
+
+    def _open_scope(self, peer: PeerId, number: int) -> trio.CancelScope:
+        """Return how long a guest may read an aggregate; of those in memory it reads the last only."""
+        scope = trio.move_on_after(compute_send_patience(self._config))
+        if self._newest is not None and self._newest[0] == number:
+            if (before := self._reading.get(peer)) is not None:
+                before.cancel()
+            self._reading[peer] = scope
+        return scope
 
     def _find(self, number: int) -> tuple[bool, memoryview] | None:
         """Whether x moved by the aggregate of a round, and its bytes, if we hold it."""
