@@ -206,6 +206,14 @@ RECOVERING = (
         "tests/attacks/test_resuming.py",
     ),
     mutant(
+        "forget with a crash what settled an attempt",
+        "design 5",
+        "swarm/adopting.py",
+        "self._ledger.record_settlement(settlement.stage.attempt, told)",
+        "pass",
+        "tests/swarm/test_restart_past_agree.py",
+    ),
+    mutant(
         "answer the RESUMEs of a past attempt without end",
         "attacks C13",
         "swarm/halting.py",

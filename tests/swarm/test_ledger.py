@@ -19,7 +19,8 @@ from btard.rules.config import RunConfig, format_run_file
 from btard.rules.evidence import Cause, CertificateProof, ChargeProof, Departure, DepartureKind
 from btard.rules.messages import Phase, Reveal, SignedMessage, Stage
 from btard.rules.seal import Seal, SealSignature
-from btard.swarm.ledger import MAX_DEPARTURE, SMALL_BLOB, Ledger, evidence_file_name
+from btard.swarm.departures import MAX_DEPARTURE
+from btard.swarm.ledger import SETTLEMENTS, SMALL_BLOB, Ledger, evidence_file_name
 from btard.swarm.ledger_files import EVIDENCE_DIRECTORY, LEDGER_FILE, TABLES, was_put_aside
 from btard.wire import MAX_MESSAGE, sign_message, sign_seal
 
@@ -182,7 +183,7 @@ def test_departure_that_could_not_be_read_is_refused(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, size: int, limit: int
 ) -> None:
     """A message larger than the wire carries, or a departure above the limit, is not written."""
-    monkeypatch.setattr("btard.swarm.ledger.MAX_DEPARTURE", limit)
+    monkeypatch.setattr("btard.swarm.departures.MAX_DEPARTURE", limit)
     with pytest.raises(LocalProtocolError, match="cannot be stored"):
         ledger.record_departure(make_departure(proof=CertificateProof((), (bytes(size),))))
     assert list(ledger.departures()) == []
@@ -269,6 +270,23 @@ def test_directory_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="choose another --data-dir"):
         Ledger.create(tmp_path / "file" / "data", CONFIG, ME.peer_id)
+
+
+def test_a_settlement_is_on_disk_with_the_next_message(tmp_path: Path) -> None:
+    """A crash before takes it back; the newest are kept, and of an attempt the last one."""
+    with pytest.raises(KeyError), Ledger.create(tmp_path, CONFIG, ME.peer_id) as ledger:
+        ledger.record_settlement(1, b"first")
+        ledger.record_settlement(1, b"again")
+        ledger.record_message(make_reveal(STAGE))
+        ledger.record_settlement(SETTLEMENTS, b"lost")
+        assert ledger.find_settlement(SETTLEMENTS) == b"lost"
+        raise KeyError
+    with Ledger.create(tmp_path, CONFIG, ME.peer_id) as ledger:
+        assert [ledger.find_settlement(attempt) for attempt in (0, 1, SETTLEMENTS)] == [b"", b"again", b""]
+        ledger.record_settlement(SETTLEMENTS, b"last")
+        assert ledger.find_settlement(1) == b"again"
+        ledger.record_settlement(SETTLEMENTS + 1, b"next")
+        assert [ledger.find_settlement(attempt) for attempt in (1, SETTLEMENTS)] == [b"", b"last"]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

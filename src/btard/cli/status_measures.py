@@ -16,8 +16,8 @@ from btard.rules.config import RunConfig, parse_run_file
 from btard.rules.evidence import Departure
 from btard.rules.seal import Seal, has_quorum
 from btard.rules.succession import roster_of
+from btard.swarm.departures import decode_departure
 from btard.swarm.joining.fetching_state import TRANSFER_DIRECTORY
-from btard.swarm.ledger import decode_departure
 from btard.swarm.ledger_files import FORMAT, LEDGER_FILE
 from btard.swarm.peer import find_cause
 from btard.training.address_book import ADDRESS_FILE, read_addresses

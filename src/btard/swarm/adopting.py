@@ -12,7 +12,7 @@ import trio
 from btard.identity import PeerId
 from btard.net import MAX_CONTROL
 from btard.rules.config import RunConfig
-from btard.rules.evidence import AnyProof, Cause, CertificateProof, ConclusionProof, Departure, DepartureKind
+from btard.rules.evidence import AnyProof, Cause, Departure, DepartureKind
 from btard.rules.messages import View
 from btard.rules.recovery import Decision
 from btard.swarm.broadcast import Broadcast
@@ -33,7 +33,6 @@ class Adopting:
         self._decided_by = b""
         self._relayed: Settlement | None = None
         self._known: tuple[int, int] | None = None
-        self._newest: tuple[int, bytes] = (-1, b"")
         broadcast.on_certificate = self._receive
         broadcast.hub.serve[Kind.PULL_SETTLED] = self._serve
 
@@ -54,20 +53,14 @@ class Adopting:
         return relayed if is_ours else None
 
     def find_proof(self, attempt: int) -> bytes:
-        """The settlement of an attempt as we keep it, after a restart only if somebody left by it; or nothing."""
-        if self._newest[0] == attempt:
-            return self._newest[1]
-        for departure in self._ledger.departures():
-            if departure.attempt == attempt and isinstance(departure.proof, CertificateProof | ConclusionProof):
-                return encode(departure.proof)
-        return b""
+        """What settled an attempt, as far as we keep it; or nothing."""
+        return self._ledger.find_settlement(attempt)
 
     async def _serve(self, peer: PeerId, body: bytes) -> tuple[bytes, None]:
         """Answer a member that was away while others settled something."""
         await trio.lowlevel.checkpoint()
         request: SettledRequest = decode(body, SettledRequest)
-        proof = self.find_proof(request.attempt) if peer in self._broadcast.place.roster else b""
-        return proof if len(proof) <= MAX_CONTROL else b"", None
+        return self.find_proof(request.attempt) if peer in self._broadcast.place.roster else b"", None
 
     def _receive(self, body: bytes) -> None:
         """Keep a settlement that another member has come to, if it holds and belongs to our attempt."""
@@ -96,8 +89,10 @@ class Adopting:
         decision = self.draw(settlement)
         views = [view.payload for view in settlement.views.values() if isinstance(view.payload, View)]
         self.lay_aside(settlement)
-        self._newest = settlement.stage.attempt, encode(settlement.proof)
-        self._tell(settlement, self._newest[1])
+        told = encode(settlement.proof)
+        if len(told) <= MAX_CONTROL:  # else it fits into no message
+            self._ledger.record_settlement(settlement.stage.attempt, told)
+        self._tell(settlement, told)
         ours = {item.culprit: item for item in self._broadcast.board.equivocations()}
         proofs = ours | {item.culprit: item for item in find_equivocations(self._config, views)}
         for peer in decision.banned:

@@ -19,12 +19,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from btard.errors import LocalProtocolError, RemoteProtocolError
-from btard.identity import Context, PeerId, digest, short
+from btard.errors import LocalProtocolError
+from btard.identity import Context, PeerId, digest
 from btard.rules.config import RunConfig
 from btard.rules.evidence import ChargeProof, Departure
 from btard.rules.messages import SignedMessage, Stage
 from btard.rules.seal import Seal, SealSignature
+from btard.swarm.departures import decode_departure, encode_departure
 from btard.swarm.frames import SignedTuple
 from btard.swarm.ledger_files import (
     EVIDENCE_DIRECTORY,
@@ -41,10 +42,11 @@ from btard.wire import decode, decode_seal, encode, encode_seal
 
 SMALL_BLOB = 64 * 1024
 """Largest evidence, in bytes, that is kept inside the database; beyond it a file is faster."""
-MAX_DEPARTURE = 256 * 1024 * 1024
-"""Largest departure, in bytes: 256 members' VIEWs and BALLOTs, each as large as the wire carries it, fit."""
 MAX_HEARD = 512 * 1024 * 1024
 """Largest row of what was heard, in bytes: 256 members' messages of two stages, each as large as there is."""
+SETTLEMENTS = 64
+"""Attempts whose settlements are kept. Nobody is removed for being away where others are banned: a member may be as
+many attempts behind as there are cheats, of 64 less than half. Whoever is further behind is out, as a seal says."""
 _FIND_MESSAGE = "SELECT envelope FROM messages WHERE round = ? AND attempt = ? AND phase = ? AND serial = ?"
 
 
@@ -185,7 +187,7 @@ class Ledger:
                 self._forget_sealed_departures(seal.round)
                 self._database.execute("REPLACE INTO seals VALUES (?, ?)", row)
             for departure in departures:
-                self._insert_departure(departure, _encode_departure(departure))
+                self._insert_departure(departure, encode_departure(departure))
 
     def _forget_sealed_departures(self, round_number: int) -> None:
         """Take back those that came with the seal of a round that was run again; all others began an attempt."""
@@ -225,7 +227,7 @@ class Ledger:
         Raises:
             LocalProtocolError: a blob's name is not its digest, or the departure could not be read back.
         """
-        record = _encode_departure(departure)
+        record = encode_departure(departure)
         contents = {name: bytes(data) for name, data in (blobs or {}).items()}
         for name, data in contents.items():
             if digest(Context.EVIDENCE, data) != name:
@@ -342,6 +344,17 @@ class Ledger:
         for (envelope,) in self._database.execute(query, (first_round, attempt)).fetchall():
             yield bytes(envelope)
 
+    def record_settlement(self, attempt: int, proof: bytes) -> None:
+        """Store what settled an attempt, with the next message: no later than the first of the attempt after it."""
+        with self._lazily:
+            self._database.execute("INSERT OR REPLACE INTO settlements VALUES (?, ?)", (attempt, proof))
+            self._database.execute("DELETE FROM settlements WHERE attempt <= ?", (attempt - SETTLEMENTS,))
+
+    def find_settlement(self, attempt: int) -> bytes:
+        """What settled an attempt last, or nothing."""
+        row = self._database.execute("SELECT proof FROM settlements WHERE attempt = ?", (attempt,)).fetchone()
+        return bytes(row[0]) if row else b""
+
     def record_update(self, round_number: int, aggregate: bytes | None, *, is_applied: bool) -> None:
         """Store a round's aggregate with the next message; ``None`` where it lies in a file of its own."""
         with self._lazily:
@@ -374,25 +387,3 @@ class Ledger:
         """How our part in this run ended, as (kind, reason), or ``None`` while it goes on."""
         row = self._database.execute("SELECT kind, reason FROM endings LIMIT 1").fetchone()
         return row and (str(row[0]), str(row[1]))
-
-
-def decode_departure(data: bytes) -> Departure:
-    """Return a departure as it is stored.
-
-    Raises:
-        RemoteProtocolError: the bytes are none.
-    """
-    departure: Departure = decode(data, Departure, limit=MAX_DEPARTURE)
-    return departure
-
-
-def _encode_departure(departure: Departure) -> bytes:
-    """The bytes to store; what could not be read back would be a loss of evidence that nobody notices."""
-    data = encode(departure)
-    try:
-        is_same = decode_departure(data) == departure
-    except RemoteProtocolError as error:
-        raise LocalProtocolError(f"the departure of {short(departure.peer)} cannot be stored: {error}") from None
-    if not is_same:
-        raise LocalProtocolError(f"the departure of {short(departure.peer)} would be read back as another one")
-    return data

@@ -24,7 +24,7 @@ UPDATES_DIRECTORY = "updates"
 CHECKPOINT_DIRECTORY = "checkpoints"
 LEFTOVERS = (f"{EVIDENCE_DIRECTORY}/*.bin", f"{UPDATES_DIRECTORY}/*.bin", f"{CHECKPOINT_DIRECTORY}/round-*")
 """Files that may have been half written when a process died; nothing that somebody else may keep there."""
-FORMAT = b"btard ledger 6"
+FORMAT = b"btard ledger 7"
 TABLES = {
     "meta": "CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT",
     "messages": (
@@ -45,6 +45,7 @@ TABLES = {
     "works": (
         "CREATE TABLE works (attempt INTEGER, round INTEGER, record BLOB NOT NULL, PRIMARY KEY (attempt, round)) STRICT"
     ),
+    "settlements": "CREATE TABLE settlements (attempt INTEGER PRIMARY KEY, proof BLOB NOT NULL) STRICT",
     "heard": "CREATE TABLE heard (round INTEGER NOT NULL, envelopes BLOB NOT NULL) STRICT",
     "updates": ("CREATE TABLE updates (round INTEGER PRIMARY KEY, is_applied INTEGER NOT NULL, aggregate BLOB) STRICT"),
     "endings": "CREATE TABLE endings (kind TEXT PRIMARY KEY, reason TEXT NOT NULL) STRICT",

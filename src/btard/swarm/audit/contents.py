@@ -19,7 +19,8 @@ from btard.rules.config import RunConfig, format_run_file, parse_run_file
 from btard.rules.evidence import Departure
 from btard.rules.messages import Phase, Stage
 from btard.rules.seal import Seal, SealSignature
-from btard.swarm.ledger import SMALL_BLOB, decode_departure, evidence_file_name
+from btard.swarm.departures import decode_departure
+from btard.swarm.ledger import SMALL_BLOB, evidence_file_name
 from btard.swarm.ledger_files import EVIDENCE_DIRECTORY, FORMAT, LEDGER_FILE, TABLES
 from btard.wire import decode_seal
 
