@@ -7,8 +7,6 @@ down, told to all, and waits for the round to take it up.
 
 from statistics import median_low
 
-import trio
-
 from btard.identity import PeerId
 from btard.net import MAX_CONTROL
 from btard.rules.config import RunConfig
@@ -18,6 +16,7 @@ from btard.rules.recovery import Decision
 from btard.swarm.broadcast import Broadcast
 from btard.swarm.events import Departed, Observer
 from btard.swarm.frames import Kind, SettledRequest
+from btard.swarm.joining.turnstile import Turnstile
 from btard.swarm.ledger import Ledger
 from btard.swarm.settlement import Settlement, draw_decision, find_equivocations, open_settlement, open_supplied
 from btard.swarm.viewing import make_proof
@@ -33,6 +32,7 @@ class Adopting:
         self._decided_by = b""
         self._relayed: Settlement | None = None
         self._known: tuple[int, int] | None = None
+        self._turnstile = Turnstile(broadcast.hub)
         broadcast.on_certificate = self._receive
         broadcast.hub.serve[Kind.PULL_SETTLED] = self._serve
 
@@ -58,8 +58,8 @@ class Adopting:
 
     async def _serve(self, peer: PeerId, body: bytes) -> tuple[bytes, None]:
         """Answer a member that was away while others settled something."""
-        await trio.lowlevel.checkpoint()
         request: SettledRequest = decode(body, SettledRequest)
+        await self._turnstile.enter(peer)
         return self.find_proof(request.attempt) if peer in self._broadcast.place.roster else b"", None
 
     def _receive(self, body: bytes) -> None:

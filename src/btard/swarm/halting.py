@@ -54,7 +54,7 @@ class Resuming:
         self._config, self._broadcast, self._ledger, self._fail = config, broadcast, ledger, fail
         self._find_proof = find_proof
         self._newest: dict[PeerId, SignedMessage] = {}
-        self._answered: dict[PeerId, float] = {}
+        self._turns: dict[PeerId, float] = {}
         broadcast.hub.on_control[Kind.RESUME] = self._receive
         broadcast.hub.on_control[Kind.SEAL] = self._receive_seal
 
@@ -101,15 +101,16 @@ class Resuming:
         place = self._broadcast.place
         if len(envelope) > MAX_RESUME:
             raise RemoteProtocolError("a RESUME longer than any", peer)
-        if peer not in place.roster and not self._may_answer(peer):
-            return
+        is_stranger = peer not in place.roster
+        if is_stranger and not (self._ledger.has_departed(peer) and self._take_turn(peer)):
+            return  # before its signature costs anything
         message = open_message(self._config.run_id, envelope)
         if not isinstance(message.payload, Resume):
             raise RemoteProtocolError("something else than a RESUME", peer)
         if (message.roster, message.slot.stage.attempt) == (place.roster.digest, place.attempt):
             self._keep(message)
         elif message.sender == peer and message.slot.stage.attempt < place.attempt:
-            self._answer(peer, message.slot.stage.attempt, message.payload.position.round)
+            self._answer(peer, message.slot.stage.attempt, message.payload.position.round, is_their_turn=is_stranger)
 
     def _keep(self, message: SignedMessage) -> None:
         known = self._newest.get(message.sender)
@@ -119,17 +120,19 @@ class Resuming:
             self._newest[message.sender] = message
             self._broadcast.board.call()
 
-    def _may_answer(self, peer: PeerId) -> bool:
-        """Whether it is long enough since we answered a stranger; all of them cost at most so much."""
+    def _take_turn(self, peer: PeerId) -> bool:
+        """Whether it is long enough since somebody had a turn, which begins now; all of them cost at most so much."""
         now = trio.current_time()
-        self._answered = {item: due for item, due in self._answered.items() if due > now}
-        return peer not in self._answered and len(self._answered) < 2 * MAX_ROSTER
+        self._turns = {item: due for item, due in self._turns.items() if due > now}
+        if peer in self._turns or len(self._turns) >= 2 * MAX_ROSTER:
+            return False
+        self._turns[peer] = now + 2 * self._config.delay_s
+        return True
 
-    def _answer(self, peer: PeerId, attempt: int, round_number: int) -> None:
+    def _answer(self, peer: PeerId, attempt: int, round_number: int, *, is_their_turn: bool) -> None:
         """Tell a member of an earlier roster, or one that is behind, how its attempt ended."""
-        if not self._may_answer(peer):
+        if not is_their_turn and not self._take_turn(peer):
             return
-        self._answered[peer] = trio.current_time() + 2 * self._config.delay_s
         for kind, body in ((Kind.CERTIFICATE, self._find_proof(attempt)), (Kind.SEAL, self._find_seal(round_number))):
             if body and len(body) <= MAX_CONTROL:
                 log.info("a member is behind", peer=short(peer), attempt=attempt, answer=kind.name)

@@ -77,6 +77,7 @@ class Ledger:
         # The database is asked about rounds up to this; what we have signed in later ones is remembered.
         self._asked_up_to: int = database.execute("SELECT coalesce(max(round), 0) FROM messages").fetchone()[0]
         self._mine: dict[Stage, bytes] = {}
+        self._departed = {peer for (peer,) in database.execute("SELECT peer FROM departures")}
 
     @classmethod
     def create(cls, directory: Path, config: RunConfig, me: PeerId) -> "Ledger":
@@ -240,6 +241,7 @@ class Ledger:
     def _insert_departure(self, departure: Departure, record: bytes) -> None:
         row = (departure.round, departure.peer, departure.kind.value, record)
         self._database.execute("INSERT OR IGNORE INTO departures VALUES (?, ?, ?, ?)", row)
+        self._departed.add(departure.peer)
 
     def _store_blob(self, name: bytes, data: bytes) -> None:
         if len(data) > SMALL_BLOB:
@@ -307,6 +309,10 @@ class Ledger:
         query = "SELECT departure FROM departures ORDER BY round, rowid"
         for (data,) in self._database.execute(query).fetchall():
             yield decode_departure(data)
+
+    def has_departed(self, peer: PeerId) -> bool:
+        """Whether somebody has ever left, as far as this ledger goes back."""
+        return peer in self._departed
 
     # --- what a restart needs ---
 
