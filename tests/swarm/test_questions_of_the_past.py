@@ -8,21 +8,22 @@ import pytest
 import trio
 from tests.rules.build import make_config
 
+from btard.errors import Removed
 from btard.identity import Identity, PeerId
 from btard.net import Hub, MemoryNetwork, Terms
 from btard.rules.evidence import Cause, Departure, DepartureKind
 from btard.rules.messages import Phase, Position, Resume, Stage
 from btard.rules.roster import Roster
-from btard.rules.seal import Seal
+from btard.rules.seal import Seal, SealSignature
 from btard.swarm import halting
 from btard.swarm.adopting import Adopting
 from btard.swarm.broadcast import Broadcast
 from btard.swarm.conduct import Conduct
 from btard.swarm.frames import Kind, SettledRequest
-from btard.swarm.halting import Resuming
+from btard.swarm.halting import Resuming, SealedRound
 from btard.swarm.joining.turnstile import PEER
 from btard.swarm.ledger import Ledger
-from btard.wire import encode, sign_message
+from btard.wire import compute_seal_digest, encode, sign_message, sign_seal
 
 Clock = trio.testing.MockClock
 MEMBERS = ME, ONE, TWO, THREE, FOUR = tuple(Identity(bytes([number]) * 32) for number in range(1, 6))
@@ -120,3 +121,39 @@ async def test_a_stranger_that_says_nothing_of_use_has_had_its_turn(asked: Asked
     for _ in range(MORE):
         asked.resume(GONE, attempt=3)
     assert (asked.found, asked.opened) == ([], 1)
+
+
+def make_seal(previous: bytes, roster: tuple[Identity, ...]) -> Seal:
+    """The seal of the first round, or the founder's."""
+    members = tuple(sorted(bytes(identity.peer_id) for identity in roster))
+    return Seal(CONFIG.run_id, int(bool(previous)), 0, b"", b"s" * 32, b"", members, (), previous, b"q" * 32, 5)
+
+
+FIRST = make_seal(b"", MEMBERS)
+NEXT = make_seal(compute_seal_digest(FIRST), MEMBERS[1:])
+QUORUM = (ONE, TWO, THREE)
+
+
+@pytest.mark.parametrize(
+    ("teller", "seal", "signers", "verified"),
+    [
+        (ONE, NEXT, QUORUM, 3),
+        (ONE, NEXT, (*QUORUM, *QUORUM, GONE), 3),
+        (GONE, NEXT, QUORUM, 0),
+        (NOBODY, NEXT, QUORUM, 0),
+        (ONE, make_seal(b"p" * 32, MEMBERS[1:]), QUORUM, 0),
+        (ONE, make_seal(compute_seal_digest(FIRST), MEMBERS), QUORUM, 0),
+        (ONE, FIRST, QUORUM, 0),
+        (ONE, NEXT, (ONE, TWO) * 100, 0),
+        (ONE, NEXT, (ONE, TWO, GONE, NOBODY), 0),
+    ],
+)
+async def test_only_a_seal_that_may_be_the_next_is_verified(
+    teller: Identity, seal: Seal, signers: tuple[Identity, ...], verified: int, asked: Asked, ledger: Ledger
+) -> None:
+    """A member must show it, it must follow ours without us, and more than half must seem to have signed it."""
+    ledger.record_seal(FIRST)
+    signatures = tuple(SealSignature(identity.peer_id, sign_seal(identity, seal)) for identity in signers)
+    asked.tell(Kind.SEAL, teller.peer_id, encode(SealedRound(seal, signatures)))
+    assert asked.verified == verified
+    assert [type(item) for item in asked.endings] == [Removed] * bool(verified)

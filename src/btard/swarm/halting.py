@@ -145,14 +145,18 @@ class Resuming:
 
     def _receive_seal(self, peer: PeerId, body: bytes) -> None:
         """Learn from the seal of the round in which we wait that it ended without us."""
+        if peer not in self._broadcast.place.roster:
+            return
         shown: SealedRound = decode(body, SealedRound, limit=MAX_CONTROL)
         before, seal, me = self._ledger.newest_seal(), shown.seal, self._broadcast.me
         if before is None or me in seal.roster or seal.round != before.round + 1:
             return
         roster = Roster.of([PeerId(member) for member in before.roster])
-        claimed = [item for item in shown.signatures if item.signer in roster]
-        signers = frozenset(item.signer for item in find_valid_signatures(seal, claimed))
-        if seal.previous == compute_seal_digest(before) and has_quorum(signers, roster):
+        claimed = {item.signer: item for item in shown.signatures if item.signer in roster}
+        if seal.previous != compute_seal_digest(before) or not has_quorum(frozenset(claimed), roster):
+            return  # before any signature costs anything
+        signers = frozenset(item.signer for item in find_valid_signatures(seal, tuple(claimed.values())))
+        if has_quorum(signers, roster):
             self._fail(
                 Banned("the roster convicted this peer while it was cut off; the seals of the others tell why")
                 if me in seal.banned
