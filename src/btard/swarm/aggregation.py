@@ -121,22 +121,36 @@ async def _gather(services: Services, work: Work) -> tuple[int, ...]:
         given = [peer for peer in direct if services.conduct.sends_part(work.round, peer)]
         services.parts.send(work.round, work.attempt, mine, given)
     relay_parts(services, work)
-    if await services.exchange.wait_for(work, lambda: not _lacking_parts(services, work), services.deadlines.bulk_s):
-        return ()
-    await ask_and_hasten(
-        services,
-        work,
-        lambda: _find_holders(services, work),
-        lambda: _pull_parts(services, work, services.others(work)[:PULL_SOURCES]),
+    await services.exchange.wait_out(
+        work, lambda: not _lacking_parts(services, work), lambda: _collect_parts(services, work)
     )
-    await await_returning(services, work, lambda: [part.aggregator for part in _lacking_parts(services, work)])
-    await _await_relayed_parts(services, work)
     return tuple(part.index for part in _lacking_parts(services, work))
 
 
+async def _collect_parts(services: Services, work: Work) -> None:
+    """Wait for parts, then ask for them: some others, who may have them, and who is to give them to us."""
+    if await services.exchange.wait_for(work, lambda: not _lacking_parts(services, work), services.deadlines.bulk_s):
+        return
+    await ask_and_hasten(services, work, lambda: _find_holders(services, work), lambda: _ask_for_parts(services, work))
+    await await_returning(services, work, lambda: [part.aggregator for part in _lacking_parts(services, work)])
+    await _await_relayed_parts(services, work)
+
+
+async def _ask_for_parts(services: Services, work: Work) -> None:
+    """Ask the aggregator last: a member that could not send its part yet has it, and serves it already."""
+    some = services.others(work)[:PULL_SOURCES]
+    async with trio.open_nursery() as nursery:
+        for part in _lacking_parts(services, work):
+            source = work.relays.between(services.me, part.aggregator) or part.aggregator
+            nursery.start_soon(pull_part, services, work, part, tuple(dict.fromkeys((*some, source))))
+
+
 def _lacking_parts(services: Services, work: Work) -> list[Part]:
-    get, root_of = services.parts.get, work.aggregate_root_of
-    return [p for p in work.parts if p.elements and get(work.round, work.attempt, p, root_of(p.aggregator)) is None]
+    return [part for part in work.parts if part.elements and not _is_held(services, work, part)]
+
+
+def _is_held(services: Services, work: Work, part: Part) -> bool:
+    return services.parts.get(work.round, work.attempt, part, work.aggregate_root_of(part.aggregator)) is not None
 
 
 def _find_holders(services: Services, work: Work) -> set[PeerId]:

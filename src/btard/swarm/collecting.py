@@ -39,8 +39,12 @@ async def collect_slices(
     ]
     direct = [due for due in own if due.source == due.owner] + errands
     relayed = [due for due in own if due.source != due.owner]
-    await _collect(services, work, direct, services.deadlines.bulk_s)
-    await _collect(services, work, relayed, compute_hop_bound(services))
+
+    async def wait() -> None:
+        await _collect(services, work, direct, services.deadlines.bulk_s)
+        await _collect(services, work, relayed, compute_hop_bound(services))
+
+    await services.exchange.wait_out(work, lambda: not _find_lacking(services, work, (*own, *errands)), wait)
     missing = sorted(due.owner for due in _find_lacking(services, work, own))
     failed = sorted((due.part.aggregator, due.owner) for due in _find_lacking(services, work, errands))
     return tuple(missing), tuple(Unrelayed(*pair) for pair in failed)

@@ -7,7 +7,7 @@ deadline (attacks A6).
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import trio
@@ -96,7 +96,7 @@ class Exchange:
         self._reconciled: set[tuple[PeerId, bool]] = set()
         self._postponed: tuple[Decision, bytes] | None = None
         self._told_in, self._told = (0, 0), set[PeerId]()
-        self._overtaken = math.inf
+        self._overtaken, self._taken_up = math.inf, 0
 
     @property
     def board(self) -> Board:
@@ -274,6 +274,7 @@ class Exchange:
 
     async def _take_up_decision(self, work: Work) -> None:
         decision, reason = await self._recovery.settled()
+        self._taken_up += 1
         work.mark(decision.marked, decision.resume_round)
         work.share(decision.marked | decision.shown)
         self._share_marks(work)
@@ -314,6 +315,22 @@ class Exchange:
                 else:
                     await self.board.changed()
         return is_done()
+
+    async def wait_out(self, work: Work, is_done: Callable[[], bool], wait: Callable[[], Awaitable[None]]) -> None:
+        """Do all of ``wait``, for private data, and once more after every recovery in between, until the data is here.
+
+        While a recovery runs no phase completes: others may not have known yet that they owe us something, and nobody
+        is blamed for what it could not send in that time.
+
+        Raises:
+            NewAttempt: a recovery decided meanwhile that somebody leaves.
+        """
+        seen = None
+        while not is_done() and seen != self._taken_up:
+            seen = self._taken_up
+            await wait()
+            if self._recovery.is_pending and not is_done():
+                await self._take_up_decision(work)
 
 
 def _get_removed(decision: Decision) -> tuple[PeerId, ...]:

@@ -7,8 +7,6 @@ gets it. Where nobody is marked nothing here sends a byte or waits.
 
 from collections.abc import Callable
 
-import trio
-
 from btard.identity import PeerId
 from btard.rules.parts import Part
 from btard.rules.relays import Errand
@@ -57,7 +55,7 @@ def relay_slices(services: Services, work: Work) -> None:
 
 
 async def _pass_on_slice(services: Services, number: int, root: bytes, part: Part, recipient: PeerId) -> None:
-    if await _wait_for(services, lambda: services.slices.find_piece(number, root, part.chunks) is not None):
+    if await _find(services, lambda: services.slices.find_piece(number, root, part.chunks) is not None):
         services.slices.forward(number, root, part.chunks, recipient)
 
 
@@ -72,13 +70,14 @@ def relay_parts(services: Services, work: Work) -> None:
 async def _pass_on_part(
     services: Services, number: int, attempt: int, part: Part, root: bytes, recipient: PeerId
 ) -> None:
-    if await _wait_for(services, lambda: services.parts.get(number, attempt, part, root) is not None):
+    if await _find(services, lambda: services.parts.get(number, attempt, part, root) is not None):
         services.parts.send(number, attempt, part, [recipient])
 
 
-async def _wait_for(services: Services, is_held: Callable[[], bool]) -> bool:
-    """Wait for what we are to pass on, as long as its owner may take for it."""
-    with trio.move_on_after(compute_hop_bound(services)):
-        while not is_held():
-            await services.exchange.board.changed()
+async def _find(services: Services, is_held: Callable[[], bool]) -> bool:
+    """Wait for what we are to pass on, as long as the attempt lasts: a recovery may hold its owner up."""
+    place = services.broadcast.place
+    begun = place.round, place.attempt
+    while not is_held() and (place.round, place.attempt) == begun:
+        await services.exchange.board.changed()
     return is_held()
