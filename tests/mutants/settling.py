@@ -136,4 +136,12 @@ SETTLING = (
         "tests/attacks/test_equivocation.py",
         "tests/attacks/test_agreement.py",
     ),
+    mutant(
+        "wait no longer for those who have to get parts from one member",
+        "attacks B2",
+        "swarm/checking.py",
+        "wait_s=services.deadlines.check + work.serving_s,",
+        "wait_s=services.deadlines.check,",
+        "tests/swarm/test_served_by_one.py",
+    ),
 )

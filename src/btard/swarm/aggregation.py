@@ -1,6 +1,6 @@
 """AGGREGATE and REVEAL: ButterflyClip (paper, Algorithm 2), and the first draw."""
 
-from collections.abc import Sequence
+from functools import partial
 
 import torch
 import trio
@@ -23,6 +23,7 @@ from btard.swarm.exchange import NewAttempt
 from btard.swarm.gather import PULL_SOURCES
 from btard.swarm.hastening import ask_and_hasten
 from btard.swarm.pulling import pull_part
+from btard.swarm.recovery import PATIENCE_S
 from btard.swarm.refetching import await_returning
 from btard.swarm.relaying import compute_hop_bound, compute_relay_bound, relay_parts, relay_slices, scatter_to_relays
 from btard.swarm.services import Services
@@ -107,8 +108,7 @@ async def reveal(services: Services, work: Work) -> None:
     complaints = find_gather_complaints(work.reveals, work.parts, work.relays)
     if complaints:
         await settle_gather_complaints(services, work, complaints)
-        work.is_delayed = True
-        await _pull_parts(services, work, services.others(work))
+        await _obtain_attested(services, work)
     work.aggregate = _merge_parts(services, work)
     work.directions = Directions(combine_nonces(work.reveals), services.config.elements, services.config.projections)
 
@@ -174,10 +174,25 @@ async def _await_relayed_parts(services: Services, work: Work) -> None:
             nursery.start_soon(pull_part, services, work, part, (relay,))
 
 
-async def _pull_parts(services: Services, work: Work, sources: Sequence[PeerId]) -> None:
-    async with trio.open_nursery() as nursery:
-        for part in _lacking_parts(services, work):
-            nursery.start_soon(pull_part, services, work, part, sources)
+async def _obtain_attested(services: Services, work: Work) -> None:
+    """Ask all for one attested part after another, again and again: at least one honest member has each.
+
+    It may be the only one, and slow, or have no link to us: each of us begins with another part, passes on what it got,
+    and has them all within ``compute_serving_bound``, by which the others wait for our CHECK.
+
+    Raises:
+        NewAttempt: a recovery decided meanwhile that somebody leaves.
+        Undecided: nobody served a part for PATIENCE_S.
+    """
+    turn, until = work.part_of(services.me).index, trio.current_time() + PATIENCE_S
+    while lacking := _lacking_parts(services, work):
+        part = lacking[turn % len(lacking)]
+        if trio.current_time() > until:
+            raise Undecided(f"round {work.round}: part {part.index} was attested, but nobody served it for a day")
+        await pull_part(services, work, part, services.others(work))
+        if not _is_held(services, work, part):
+            await services.exchange.wait_for(work, partial(_is_held, services, work, part), services.config.delay_s / 2)
+            turn += 1
 
 
 def _merge_parts(services: Services, work: Work) -> Tensor:
@@ -186,8 +201,7 @@ def _merge_parts(services: Services, work: Work) -> Tensor:
     for part in work.parts:
         if part.elements:
             values = services.parts.get(work.round, work.attempt, part, work.aggregate_root_of(part.aggregator))
-            if values is None:
-                raise Undecided(f"round {work.round}: part {part.index} was attested but nobody serves it")
+            assert values is not None
             pieces.append(read_committed(values))
     return services.parts.merge(pieces)
 

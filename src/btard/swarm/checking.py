@@ -34,7 +34,7 @@ async def check(services: Services, work: Work) -> None:
         work,
         Phase.CHECK,
         Check(reports, commit_to_nonce(slot, derive_nonce(services.nonce_secret, slot))),
-        wait_s=services.deadlines.bulk if work.is_delayed else services.deadlines.check,
+        wait_s=services.deadlines.check + work.serving_s,
         is_valid=lambda message: is_valid_check(message, contributors, parts, services.config.projections),
     )
 

@@ -17,7 +17,7 @@ from btard.rules.messages import Attest, Phase, Publish
 from btard.rules.validity import is_valid_attest
 from btard.swarm.exchange import NewAttempt
 from btard.swarm.proving import Hearing, prove_attestations, prove_marks
-from btard.swarm.pulling import pull_part, pull_slice, send_whole
+from btard.swarm.pulling import compute_serving_bound, pull_part, pull_slice, send_whole
 from btard.swarm.refetching import await_returning
 from btard.swarm.services import Services
 from btard.swarm.state import Work
@@ -68,6 +68,12 @@ async def settle_gather_complaints(services: Services, work: Work, complaints: S
     if unattested:
         await _conclude(services, work, complaints, hearing, unattested, services.deadlines.check)
     work.gathered = find_undecided(complaints, unattested)
+    lacked = {item.part for index, item in enumerate(complaints) if not _is_held_by_all(work, hearing, index)}
+    work.serving_s = compute_serving_bound(services, len(lacked))
+
+
+def _is_held_by_all(work: Work, hearing: Hearing, index: int) -> bool:
+    return len(find_attesters(hearing.answers, index)) == len(work.roster)
 
 
 def _publish_slices(services: Services, work: Work, complaints: Sequence[Complaint]) -> None:

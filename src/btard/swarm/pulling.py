@@ -13,6 +13,15 @@ def compute_pull_bound(services: Services) -> float:
     return services.deadlines.bulk_s + 2 * services.config.delay_s
 
 
+def compute_serving_bound(services: Services, parts: int) -> float:
+    """Return the seconds after which all have so many more parts, though one member may be the only one to serve them.
+
+    Everyone asks for one at a time, and fewer than half lack it: a single source sends less than a vector at once,
+    for no part is longer than two n-ths. Twice, for who has no link to it gets a part from those who have got it.
+    """
+    return 2 * parts * compute_pull_bound(services)
+
+
 async def pull_slice(
     services: Services, subject: Work, part: Part, contributor: PeerId, sources: Sequence[PeerId]
 ) -> None:

@@ -106,7 +106,7 @@ class Work:
         self.settled: set[Dispute] = set()
         self.verdicts: tuple[Verdict, ...] | None = None
         self.column_reports: dict[PeerId, Report] = {}
-        self.is_delayed = False
+        self.serving_s = 0.0
         self.is_resumed = False
         self.reopen: list[int] = []
 
@@ -125,7 +125,7 @@ class Work:
         self.commits = self.commits and self.commits.without(gone)
         self.aggregates = self.checks = self.reveals = self.confirms = None
         self.aggregate = self.directions = self.column = self._parts = None
-        self.is_delayed = False
+        self.serving_s = 0.0
 
     def mark(self, pairs: frozenset[Pair], decided_in: int) -> None:
         """Mark pairs by a recovery that resumes round ``decided_in``, from the round after it on.
