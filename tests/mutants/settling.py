@@ -128,6 +128,22 @@ SETTLING = (
         "tests/swarm/test_gather.py",
     ),
     mutant(
+        "serve no slice that came in pieces",
+        "attacks B2",
+        "swarm/scatter.py",
+        "if exact is not None or (joined := self._join(number, root, chunks)) is None:",
+        "if exact is not None or (joined := None) is None:",
+        "tests/swarm/test_scatter.py",
+    ),
+    mutant(
+        "wait for many publications as for one",
+        "attacks B2",
+        "swarm/services.py",
+        "bulk_s=max(self.bulk_s, config.delay_s + size / config.min_bandwidth)",
+        "bulk_s=self.bulk_s",
+        "tests/attacks/test_many_complaints.py",
+    ),
+    mutant(
         "let somebody leave by a transcript that not all hold",
         "design 5, AGREE",
         "swarm/aggregation.py",

@@ -77,10 +77,10 @@ def merge(parts: Parts) -> Tensor:
 
 def test_an_aggregate_that_a_restart_lost_is_not_sent(parts: Parts, sent: list[tuple[PeerId, int]]) -> None:
     """Who has reduced its part sends it; who lost it in a restart sends nothing, and nothing breaks."""
-    parts.send(3, 1, MINE, [OTHER])
+    parts.send(3, 1, MINE, [OTHER], 1.0)
     assert sent == []
     parts.keep_own(3, 1, MINE, torch.ones(8))
-    parts.send(3, 1, MINE, [OTHER])
+    parts.send(3, 1, MINE, [OTHER], 1.0)
     assert sent == [(OTHER, Kind.PART)]
 
 

@@ -8,6 +8,7 @@ whoever of it still lacks something complains about the relay, unless the relay 
 says so: then the relay's complaint about its source is the one that counts.
 """
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -75,6 +76,20 @@ def find_gather_complaints(reveals: Transcript, parts: Collection[Part], relays:
             if (source, part) not in lacking
         )
     )
+
+
+def compute_publication(complaints: Collection[Complaint], parts: Sequence[Part], roster: Roster) -> int:
+    """Return the bytes within which all that complaints ask for is published, whoever sends first to whom.
+
+    Whoever is accused sends everyone else each slice or aggregate that it is accused of, and everyone receives one
+    of each. The most that one member sends is followed, at worst, by all that one receives: what comes last in every
+    queue may be for the same member.
+    """
+    asked = {(item.accused, item.part, item.owner) for item in complaints}
+    sent: Counter[PeerId] = Counter()
+    for accused, part, _ in asked:
+        sent[accused] += 4 * parts[part].elements
+    return (len(roster) - 1) * max(sent.values(), default=0) + sent.total()
 
 
 def find_attesters(attests: Transcript, index: int) -> tuple[PeerId, ...]:

@@ -3,6 +3,11 @@ Complaints from publication to attestation: whoever withholds leaves, what stays
 
 Everybody publishes what a complaint asks of it, looks for itself what it holds, and says so; what
 follows is a count over the agreed attestations. Nothing here knows who attacks.
+
+How long all wait follows from the complaints, which all have agreed on: as long as an honest member may take for
+what they ask of it and give it, with ``min_bandwidth`` in each direction. To settle one vector's worth of them in an
+attempt, and leave the rest to the next ones, would bound each wait, but not their sum; it would cost a settlement
+for each complainer, and one accused relay can have more than a vector to publish about a single part.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -10,7 +15,13 @@ from collections.abc import Awaitable, Callable, Sequence
 import trio
 
 from btard.identity import PeerId
-from btard.rules.complaints import Complaint, find_attesters, find_unattested, find_undecided
+from btard.rules.complaints import (
+    Complaint,
+    compute_publication,
+    find_attesters,
+    find_unattested,
+    find_undecided,
+)
 from btard.rules.evidence import Cause, DepartureKind
 from btard.rules.marks import compute_marks_digest
 from btard.rules.messages import Attest, Phase, Publish
@@ -40,6 +51,7 @@ async def settle_scatter_complaints(services: Services, work: Work, complaints: 
     async def fetch(complaint: Complaint, sources: Sequence[PeerId]) -> None:
         await pull_slice(services, work, work.parts[complaint.part], complaint.owner, sources)
 
+    services = services.carrying(compute_publication(complaints, work.parts, work.roster))
     _publish_slices(services, work, complaints)
     hearing, unattested = await _hear(services, work, complaints, is_held, fetch, serial=0)
     async with trio.open_nursery() as nursery:
@@ -63,13 +75,14 @@ async def settle_gather_complaints(services: Services, work: Work, complaints: S
     async def fetch(complaint: Complaint, sources: Sequence[PeerId]) -> None:
         await pull_part(services, work, work.parts[complaint.part], sources)
 
+    usual, services = services, services.carrying(compute_publication(complaints, work.parts, work.roster))
     _publish_parts(services, work, [complaint for complaint in complaints if is_held(complaint)])
     hearing, unattested = await _hear(services, work, complaints, is_held, fetch, serial=1)
     if unattested:
         await _conclude(services, work, complaints, hearing, unattested, services.deadlines.check)
     work.gathered = find_undecided(complaints, unattested)
     lacked = {item.part for index, item in enumerate(complaints) if not _is_held_by_all(work, hearing, index)}
-    work.serving_s = compute_serving_bound(services, len(lacked))
+    work.serving_s = compute_serving_bound(usual, len(lacked))
 
 
 def _is_held_by_all(work: Work, hearing: Hearing, index: int) -> bool:
@@ -85,7 +98,7 @@ def _publish_slices(services: Services, work: Work, complaints: Sequence[Complai
             if owner == services.me:
                 send_whole(services, work, peer, part)
             else:
-                services.slices.forward(work.round, root, part.chunks, peer)
+                services.slices.forward(work.round, root, part.chunks, peer, services.deadlines.patience_s)
 
 
 def _publish_parts(services: Services, work: Work, complaints: Sequence[Complaint]) -> None:
@@ -93,7 +106,8 @@ def _publish_parts(services: Services, work: Work, complaints: Sequence[Complain
     asked = [item for item in complaints if item.accused == services.me]
     willing = {item.part for item in asked if services.conduct.sends_part(work.round, item.complainer)}
     for index in sorted(willing):
-        services.parts.send(work.round, work.attempt, work.parts[index], services.others(work))
+        part, others = work.parts[index], services.others(work)
+        services.parts.send(work.round, work.attempt, part, others, services.deadlines.patience_s)
 
 
 async def _hear(
@@ -116,10 +130,10 @@ async def _hear(
         is_valid=lambda message: message.payload == publish,
     )
     await services.exchange.wait_for(work, lambda: all(map(is_held, complaints)), deadlines.bulk_s)
+    lacking = {(item.part, item.owner, item.accused): item for item in complaints if not is_held(item)}
     async with trio.open_nursery() as nursery:  # what was sent may be lost with a link: ask once
-        for complaint in complaints:
-            if not is_held(complaint):
-                nursery.start_soon(fetch, complaint, (complaint.accused,))
+        for complaint in lacking.values():
+            nursery.start_soon(fetch, complaint, (complaint.accused,))
     await await_returning(services, work, lambda: [item.accused for item in complaints if not is_held(item)])
     attests = await services.exchange.run(
         work,

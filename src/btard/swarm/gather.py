@@ -146,7 +146,7 @@ class Parts:
         log.warning("an aggregate does not match its commitment", sender=short(sender), part=part.index)
         return False
 
-    def send(self, number: int, attempt: int, part: Part, peers: Sequence[PeerId]) -> None:
+    def send(self, number: int, attempt: int, part: Part, peers: Sequence[PeerId], patience_s: float) -> None:
         """Send a part to members, unless a restart lost it and nobody could give it back."""
         aggregate = self._proven.get((number, attempt, part.index))
         if aggregate is None:

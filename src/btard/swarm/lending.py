@@ -29,9 +29,9 @@ class Lender:
         self._patience_s = compute_send_patience(config)
         self._scopes: dict[int, WeakSet[trio.CancelScope]] = {}
 
-    def lend(self, number: int, payload: memoryview) -> Loan:
-        """Let one peer read a payload of round ``number``."""
-        scope = trio.move_on_after(self._patience_s)
+    def lend(self, number: int, payload: memoryview, patience_s: float = 0.0) -> Loan:
+        """Let one peer read a payload of round ``number``, for longer than usual if so much has to be sent."""
+        scope = trio.move_on_after(max(self._patience_s, patience_s))
         self._scopes.setdefault(number, WeakSet()).add(scope)
         return Loan(payload, scope)
 

@@ -155,22 +155,33 @@ class Slices:
 
     # --- sending ---
 
-    def send(self, number: int, gradient: Gradient, peer: PeerId, chunks: range, *, again: bool = False) -> None:
+    def send(
+        self,
+        number: int,
+        gradient: Gradient,
+        peer: PeerId,
+        chunks: range,
+        patience_s: float,
+        *,
+        again: bool = False,
+    ) -> None:
         """Send an aggregator the chunks of our gradient that it lacks; ``again`` sends all of them."""
         sent = self._sent.setdefault((number, gradient.tree.root, peer), set())
         for run in find_runs(chunks, set() if again else sent):
             head = SliceHead(number, gradient.tree.root, run.start, run.stop, gradient.tree.prove(run))
             sent.update(run)
             values = gradient.values[self._layout.elements_of(run)]
-            self._hub.offer_bulk(peer, Kind.SLICE, encode(head), self._lender.lend(number, as_bytes(values)))
+            self._hub.offer_bulk(
+                peer, Kind.SLICE, encode(head), self._lender.lend(number, as_bytes(values), patience_s)
+            )
 
-    def forward(self, number: int, root: bytes, chunks: range, peer: PeerId) -> None:
-        """Send somebody chunks of another's gradient that we hold, in one piece if we can, each with its proof."""
-        exact = self.find_piece(number, root, chunks)
-        for piece in [exact] if exact else self._pieces.get((number, root), ()):
-            if piece.chunks.start < chunks.stop and chunks.start < piece.chunks.stop:
-                head = SliceHead(number, root, piece.chunks.start, piece.chunks.stop, piece.proof)
-                self._hub.offer_bulk(peer, Kind.SLICE, encode(head), self._lender.lend(number, as_bytes(piece.values)))
+    def forward(self, number: int, root: bytes, chunks: range, peer: PeerId, patience_s: float) -> None:
+        """Send somebody chunks of another's gradient, if we hold all of them, in one piece with its proof."""
+        piece = self.find_piece(number, root, chunks)
+        if piece is not None and chunks:
+            head = SliceHead(number, root, chunks.start, chunks.stop, piece.proof)
+            loan = self._lender.lend(number, as_bytes(piece.values), patience_s)
+            self._hub.offer_bulk(peer, Kind.SLICE, encode(head), loan)
 
     async def _serve(self, peer: PeerId, body: bytes) -> tuple[bytes, Loan | None]:
         """Answer a member; strangers have no business here, and nothing bounds what all of them ask for."""

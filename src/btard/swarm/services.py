@@ -17,6 +17,7 @@ from btard.swarm.gather import Parts
 from btard.swarm.goodbye import Goodbye
 from btard.swarm.joining.reception import Reception
 from btard.swarm.ledger import Ledger
+from btard.swarm.lending import PATIENCE
 from btard.swarm.scatter import Slices
 from btard.swarm.state import Work
 from btard.swarm.updates import Updates
@@ -48,6 +49,15 @@ class Deadlines:
     def commit(self, round_number: int) -> float:
         """A gradient, and messages; the first round also connects."""
         return self.compute_s + self.messages_s + (WARM_UP_S if round_number == 1 else 0.0)
+
+    def carrying(self, config: RunConfig, size: int) -> "Deadlines":
+        """The deadlines where some member has ``size`` bytes to send, or to receive, if that is more than a vector."""
+        return replace(self, bulk_s=max(self.bulk_s, config.delay_s + size / config.min_bandwidth))
+
+    @property
+    def patience_s(self) -> float:
+        """After which a transfer is given up, lest slow readers make us keep every round."""
+        return PATIENCE * self.bulk_s
 
     def after_restart(self) -> "Deadlines":
         """The deadlines while others may be restarting like us: nobody is called silent before they can be back."""
@@ -107,6 +117,10 @@ class Services:
     def is_leaving(self, work: Work) -> bool:
         """Whether this is the round in whose COMMIT we say goodbye."""
         return self.goodbye.is_due(work.round)
+
+    def carrying(self, size: int) -> "Services":
+        """These services while some member has so many bytes to send or to receive."""
+        return replace(self, deadlines=self.deadlines.carrying(self.config, size))
 
     def slot(self, work: Work, phase: Phase) -> Slot:
         """Our slot of a phase of the current attempt."""
