@@ -108,12 +108,4 @@ AGREEING = (
         "tests/rules/test_recovery.py",
         "tests/swarm/test_left_behind.py",
     ),
-    mutant(
-        "blame others for what a recovery kept them from sending",
-        "attacks A6",
-        "swarm/exchange.py",
-        "while not is_done() and seen != self._taken_up:",
-        "while not is_done() and seen is None:",
-        "tests/attacks/test_outlasting.py",
-    ),
 )
