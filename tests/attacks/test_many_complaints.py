@@ -12,7 +12,6 @@ from btard.attacks.complaining import ComplainAtScatter
 from btard.rules.complaints import (
     Complaint,
     compute_publication,
-    compute_serving,
     find_gather_complaints,
     find_scatter_complaints,
 )
@@ -25,7 +24,8 @@ from btard.rules.relays import Relays
 from btard.rules.roster import Roster
 from btard.sim import SimulatedSwarm
 from btard.sim.determinism import run_deterministically
-from btard.swarm.services import PATIENCE, Deadlines
+from btard.swarm.lending import PATIENCE
+from btard.swarm.services import Deadlines
 
 Q = b"q" * 32
 SIZES = range(4, 25)
@@ -111,29 +111,6 @@ def test_no_complaint_shortens_no_wait() -> None:
     case = Case(7)
     assert compute_publication((), case.parts, case.roster) == 0
     assert case.deadlines.carrying(case.config, 0) == case.deadlines
-
-
-@pytest.mark.parametrize("members", SIZES)
-def test_what_only_some_hold_is_served_in_time(members: int) -> None:
-    """One honest member serves all the others, and everyone gets each part from all who say that they have it."""
-    case = Case(members)
-    complaints = case.gather("nobody")
-    theirs = {part.index for part in case.parts if part.aggregator in case.cheats}
-    holders = (*case.cheats, case.honest[0])
-    attests = make_transcript(
-        Stage(3, 1, Phase.ATTEST, 1),
-        {
-            peer: Attest(tuple(peer in holders or item.part not in theirs for item in complaints))
-            for peer in case.roster.members
-        },
-    )
-    queues, last = Queues(case.config.min_bandwidth), 0.0
-    for part in sorted(theirs):
-        for receiver in case.honest[1:]:
-            for sender in holders:
-                last = max(last, queues.carry(sender, receiver, 4 * case.parts[part].elements, 0.0))
-    size = compute_serving(complaints, attests, case.parts, case.roster)
-    assert last + case.config.delay_s <= case.deadlines.carrying(case.config, size).bulk_s
 
 
 class ComplainAndDeny(ComplainAtScatter):

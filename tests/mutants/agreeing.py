@@ -47,8 +47,8 @@ AGREEING = (
         "count the votes of the attempt before",
         "attacks A5",
         "rules/recovery.py",
-        "return message.slot.stage == stage and message.sender in roster",
-        "return message.slot.stage[2:] == stage[2:] and message.sender in roster",
+        "is_ours = message.slot.stage == stage and message.sender in roster",
+        "is_ours = message.slot.stage[2:] == stage[2:] and message.sender in roster",
         "tests/rules/test_boundary_model.py",
     ),
     mutant(

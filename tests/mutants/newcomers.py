@@ -23,7 +23,7 @@ NEWCOMERS = (
         "let a question end us whose answer is too long",
         "attacks C13",
         "net/session.py",
-        '            head, payload = encode_answer(number, b""), None\n',
+        '            head, loan = encode_answer(number, b""), None\n',
         "",
         "tests/net/test_long_answers.py",
     ),

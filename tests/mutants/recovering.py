@@ -169,8 +169,8 @@ RECOVERING = (
         "count chains of another recovery",
         "attacks C9",
         "swarm/fallback.py",
-        "if is_ours and cast.ballot.roster == self._roster.digest:",
-        "if cast.ballot.roster == self._roster.digest:",
+        "return belongs(message, self._roster, self._stage._replace(phase=phase))",
+        "return belongs(message, self._roster, message.slot.stage)",
         "tests/attacks/test_concluding.py",
     ),
     mutant(

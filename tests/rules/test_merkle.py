@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from btard.identity import Context, digest
-from btard.rules.merkle import MerkleTree, compute_leaf, compute_leaves, compute_root, is_in_tree
+from btard.rules.merkle import MerkleTree, compute_leaf, compute_leaves, compute_root, is_in_tree, join_proofs
 
 CHUNK = 8
 
@@ -42,6 +42,18 @@ def check(tree: MerkleTree, chunks: range, **changes: object) -> bool:
 def test_truth_is_accepted(case: tuple[MerkleTree, range]) -> None:
     """Every range of every tree, odd counts included, is proven by its own proof."""
     assert check(*case)
+
+
+@given(ranges(), st.data())
+def test_proofs_of_pieces_give_that_of_the_whole(case: tuple[MerkleTree, range], data: st.DataObject) -> None:
+    """Pieces that cover a range, overlapping or reaching beyond it, prove it as the tree itself does."""
+    tree, chunks = case
+    count, pieces = len(tree.levels[0]), []
+    for chunk in chunks:
+        start = data.draw(st.integers(0, chunk))
+        pieces.append(range(start, data.draw(st.integers(chunk + 1, count))))
+    proven = [(held, tree.levels[0][held.start : held.stop], tree.prove(held)) for held in pieces]
+    assert join_proofs(count, proven, chunks) == tree.prove(chunks)
 
 
 @given(ranges(), st.data())

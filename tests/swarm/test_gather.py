@@ -92,7 +92,7 @@ async def test_what_is_lent_is_taken_back_when_the_second_round_after_it_begins(
     for number in (3, 4):
         parts.begin_attempt(number, 1, 3)
         parts.keep_own(number, 1, MINE, cut(MINE))
-        parts.send(number, 1, MINE, [OTHER])
+        parts.send(number, 1, MINE, [OTHER], 1.0)
         _, loan = await hub.serve[Kind.PULL_PART](OTHER, encode(PartHead(number, 1, MINE.index)))
         lent.append(loan)
     parts.begin_attempt(4, 2, 3)
@@ -184,5 +184,7 @@ async def test_members_alone_are_served(parts: Parts) -> None:
     """A member gets the aggregate that it asks for, a stranger nothing."""
     parts.keep_own(3, 1, MINE, cut(MINE))
     request = encode(PartHead(3, 1, MINE.index))
-    assert await parts._serve(OTHER, request) == (request, as_bytes(cut(MINE)))
+    head, loan = await parts._serve(OTHER, request)
+    assert loan is not None
+    assert (head, bytes(loan.payload)) == (request, bytes(as_bytes(cut(MINE))))
     assert await parts._serve(STRANGER, request) == (b"", None)

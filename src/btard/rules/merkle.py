@@ -5,7 +5,7 @@ The leaves do not depend on the roster, so a commitment outlives every re-cut of
 binds its index, the root binds the number of leaves and of elements; an odd node moves up alone.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -71,6 +71,24 @@ def _siblings(count: int, chunks: range) -> Iterator[tuple[int, int]]:
         if high % 2 and high < count:
             yield depth, high
         low, high, count, depth = low // 2, (high + 1) // 2, (count + 1) // 2, depth + 1
+
+
+def join_proofs(
+    count: int, pieces: Iterable[tuple[range, Sequence[bytes], Sequence[bytes]]], chunks: range
+) -> tuple[bytes, ...]:
+    """Return the proof of ``chunks`` from proven pieces (range, leaves, proof) that together hold all of them."""
+    known: dict[tuple[int, int], bytes] = {}
+    for held, leaves, proof in pieces:
+        known |= zip(_siblings(count, held), proof, strict=True)
+        known |= {(0, index): leaf for index, leaf in zip(held, leaves, strict=True)}
+    size, depth = count, 0
+    while size > 1:
+        for index in [index for level, index in known if level == depth and index % 2 == 0]:
+            pair = [known[depth, i] for i in (index, index + 1) if (depth, i) in known]
+            if len(pair) == min(2, size - index):
+                known[depth + 1, index // 2] = _parents(pair)[0]
+        size, depth = (size + 1) // 2, depth + 1
+    return tuple(known[node] for node in _siblings(count, chunks))
 
 
 def is_in_tree(

@@ -18,12 +18,11 @@ from btard.swarm.state import Work
 
 
 class Due(NamedTuple):
-    """``owner``'s slice of ``part``, which ``source`` has to send us; an errand is wanted in one piece."""
+    """``owner``'s slice of ``part``, which ``source`` has to send us."""
 
     part: Part
     owner: PeerId
     source: PeerId
-    is_errand: bool
 
 
 async def collect_slices(
@@ -32,10 +31,9 @@ async def collect_slices(
     """Wait for every contributor's slice of our part, and for what we pass on; return what did not come, in order."""
     relays = work.relays
     contributors = work.contributors if part.elements else ()
-    own = [Due(part, peer, relays.between(services.me, peer) or peer, False) for peer in contributors]
+    own = [Due(part, peer, relays.between(services.me, peer) or peer) for peer in contributors]
     errands = [
-        Due(work.part_of(errand.recipient), errand.owner, errand.owner, True)
-        for errand in find_slice_errands(services, work)
+        Due(work.part_of(errand.recipient), errand.owner, errand.owner) for errand in find_slice_errands(services, work)
     ]
     direct = [due for due in own if due.source == due.owner] + errands
     relayed = [due for due in own if due.source != due.owner]
@@ -66,7 +64,5 @@ async def _collect(services: Services, work: Work, dues: Sequence[Due], wait_s: 
 
 
 def _find_lacking(services: Services, work: Work, dues: Sequence[Due]) -> list[Due]:
-    held = services.slices.find_piece, services.slices.get
-    return [
-        due for due in dues if held[not due.is_errand](work.round, work.root_of(due.owner), due.part.chunks) is None
-    ]
+    get = services.slices.get
+    return [due for due in dues if get(work.round, work.root_of(due.owner), due.part.chunks) is None]

@@ -97,7 +97,7 @@ def _find_opened(work: Work, number: int) -> int | None:
 def prove_column(
     services: Services, subject: Work, dispute: Dispute
 ) -> tuple[ColumnProof, dict[bytes, memoryview]] | None:
-    """Return the self-contained proof of an opened column and its blobs, if every slice is held with one proof."""
+    """Return the self-contained proof of an opened column and its blobs, if every slice is held."""
     assert dispute.part is not None
     part = subject.parts[dispute.part]
     wanted = (dispute.accused,) if dispute.kind is DisputeKind.REPORT else subject.contributors
@@ -106,7 +106,7 @@ def prove_column(
     for peer in wanted:
         piece = services.slices.find_piece(subject.round, subject.root_of(peer), part.chunks)
         if piece is None:
-            log.info("no self-contained proof: a slice is held in pieces", contributor=short(peer))
+            log.info("no self-contained proof: a slice is not held", contributor=short(peer))
             return None
         slices.append(SliceProof(peer, _name_blob(blobs, as_bytes(piece.values)), piece.proof))
     values = services.parts.get(subject.round, subject.attempt, part, subject.aggregate_root_of(part.aggregator))

@@ -6,7 +6,7 @@ sent only the chunks that it lacks. Bytes that fail their proof count as not rec
 link they prove nothing.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -17,7 +17,7 @@ from btard.identity import PeerId, short
 from btard.net import Hub, Loan
 from btard.robust import Layout
 from btard.rules.config import RunConfig
-from btard.rules.merkle import compute_leaves, is_in_tree
+from btard.rules.merkle import compute_leaves, is_in_tree, join_proofs
 from btard.swarm.asking import ask_in_turn
 from btard.swarm.frames import Kind, SliceHead, SliceRequest
 from btard.swarm.lending import Lender
@@ -92,7 +92,7 @@ class Slices:
             return None
         if size != self._count_bytes(chunks) or used + len(chunks) > SLICES_PER_SENDER * self._largest:
             return None
-        if self.find_piece(slice_head.round, slice_head.root, chunks) is not None:
+        if self._find_exact(slice_head.round, slice_head.root, chunks) is not None:
             return None
         self._received[slice_head.round, peer] = used + len(chunks)
         return as_bytes(empty_vector(size // 4))
@@ -103,7 +103,7 @@ class Slices:
 
     def _keep(self, head: SliceHead, values: Tensor, sender: PeerId) -> bool:
         chunks = range(head.first, head.stop)
-        leaves = compute_leaves(as_bytes(values), head.first, 4 * self._layout.chunk_size)
+        leaves = self._compute_leaves(head.first, values)
         count, elements = self._layout.chunks, self._layout.elements
         if not is_in_tree(head.root, count, elements, chunks, leaves, head.proof):
             log.warning("a slice failed its proof", sender=short(sender), round=head.round)
@@ -127,11 +127,23 @@ class Slices:
         own = self._own.get((number, root))
         if own is not None:
             return own.values[self._layout.elements_of(chunks)]
-        exact = self.find_piece(number, root, chunks)
-        return exact.values if exact else self._assemble(self._pieces.get((number, root), ()), chunks)
+        piece = self.find_piece(number, root, chunks)
+        return piece.values if piece else None
 
     def find_piece(self, number: int, root: bytes, chunks: range) -> Piece | None:
-        """The piece of exactly these chunks, with its proof; none is needed of no chunks."""
+        """The piece of exactly these chunks, with its proof, put together from others if need be.
+
+        It is kept in place of what it consists of; so what others name is looked for with ``_find_exact``.
+        """
+        exact = self._find_exact(number, root, chunks)
+        if exact is not None or (joined := self._join(number, root, chunks)) is None:
+            return exact
+        pieces = self._pieces[number, root]
+        pieces[:] = [item for item in pieces if not set(item.chunks) <= set(chunks)] + [joined]
+        return joined
+
+    def _find_exact(self, number: int, root: bytes, chunks: range) -> Piece | None:
+        """The piece of exactly these chunks as it is held; no proof is needed of no chunks."""
         if not chunks:
             return Piece(chunks, empty_part(), ())
         own = self._own.get((number, root))
@@ -139,19 +151,21 @@ class Slices:
             return Piece(chunks, own.values[self._layout.elements_of(chunks)], own.tree.prove(chunks))
         return next((item for item in self._pieces.get((number, root), ()) if item.chunks == chunks), None)
 
-    def _assemble(self, pieces: Iterable[Piece], chunks: range) -> Tensor | None:
+    def _join(self, number: int, root: bytes, chunks: range) -> Piece | None:
+        held = [item for item in self._pieces.get((number, root), ()) if set(item.chunks) & set(chunks)]
+        if not set(chunks) <= {chunk for item in held for chunk in item.chunks}:
+            return None
         start = self._layout.elements_of(chunks).start
         values = empty_vector(self._count_bytes(chunks) // 4)
-        lacking = set(chunks)
-        for piece in pieces:
-            common = range(max(piece.chunks.start, chunks.start), min(piece.chunks.stop, chunks.stop))
-            if common and lacking & set(common):
-                where, offset = self._layout.elements_of(common), self._layout.elements_of(piece.chunks).start
-                values[where.start - start : where.stop - start] = piece.values[
-                    where.start - offset : where.stop - offset
-                ]
-                lacking -= set(common)
-        return None if lacking else values
+        for item in held:
+            common = range(max(item.chunks.start, chunks.start), min(item.chunks.stop, chunks.stop))
+            where, offset = self._layout.elements_of(common), self._layout.elements_of(item.chunks).start
+            values[where.start - start : where.stop - start] = item.values[where.start - offset : where.stop - offset]
+        proven = [(item.chunks, self._compute_leaves(item.chunks.start, item.values), item.proof) for item in held]
+        return Piece(chunks, values, join_proofs(self._layout.chunks, proven, chunks))
+
+    def _compute_leaves(self, first: int, values: Tensor) -> list[bytes]:
+        return compute_leaves(as_bytes(values), first, 4 * self._layout.chunk_size)
 
     # --- sending ---
 
@@ -171,9 +185,8 @@ class Slices:
             head = SliceHead(number, gradient.tree.root, run.start, run.stop, gradient.tree.prove(run))
             sent.update(run)
             values = gradient.values[self._layout.elements_of(run)]
-            self._hub.offer_bulk(
-                peer, Kind.SLICE, encode(head), self._lender.lend(number, as_bytes(values), patience_s)
-            )
+            loan = self._lender.lend(number, as_bytes(values), patience_s)
+            self._hub.offer_bulk(peer, Kind.SLICE, encode(head), loan)
 
     def forward(self, number: int, root: bytes, chunks: range, peer: PeerId, patience_s: float) -> None:
         """Send somebody chunks of another's gradient, if we hold all of them, in one piece with its proof."""
@@ -191,7 +204,7 @@ class Slices:
         chunks = range(request.first, request.stop)
         if self._count_bytes(chunks) < 0:
             raise RemoteProtocolError("a request for chunks that do not exist", peer)
-        piece = self.find_piece(request.round, request.root, chunks) if len(chunks) <= self._largest else None
+        piece = self._find_exact(request.round, request.root, chunks) if len(chunks) <= self._largest else None
         if piece is None or not self._offers(request.round, peer):
             return b"", None
         head = SliceHead(request.round, request.root, request.first, request.stop, piece.proof)
