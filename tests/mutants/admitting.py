@@ -203,8 +203,8 @@ ADMITTING = (
         "let a roster grow within an attempt",
         "attacks A5",
         "swarm/state.py",
-        "self.roster, self.banned = state.roster.without(state.newcomers), state.banned",
-        "self.roster, self.banned = state.roster, state.banned",
+        "state.roster.everyone - state.newcomers | parting",
+        "state.roster.everyone | parting",
         HOSTILE,
     ),
 )

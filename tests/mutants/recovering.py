@@ -85,6 +85,14 @@ RECOVERING = (
         "tests/swarm/test_marks_at_the_end.py",
     ),
     mutant(
+        "let members go before they have signed the seal of their last round",
+        "agreement.md",
+        "swarm/state.py",
+        "        parting = previous.parting if previous else frozenset()\n",
+        "        parting = frozenset()\n",
+        "tests/swarm/test_departures_and_seals.py",
+    ),
+    mutant(
         "take it for the end of the run that nobody can be reached",
         "record 25",
         "swarm/parting.py",

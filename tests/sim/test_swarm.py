@@ -75,10 +75,10 @@ async def test_a_crashed_peer_is_removed_and_nobody_recomputes_a_gradient(
 
 
 async def test_a_goodbye_bears_no_blame(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
-    """A member that leaves after round 3 ends well, and the others go on without it."""
+    """A member that leaves after round 3 stays for the round of its goodbye, ends well, and the others go on."""
     swarm = SimulatedSwarm({**SETTINGS, "genesis_size": 4}, LinearTask, tmp_path, leave_after={1: 3})
     outcome = await swarm.run()
-    assert [len(peer.rounds) for peer in outcome.peers] == [6, 3, 6, 6]
+    assert [len(peer.rounds) for peer in outcome.peers] == [6, 4, 6, 6]
     assert [peer.error for peer in outcome.peers] == [None] * 4
     assert set(outcome.departures(DepartureKind.GOODBYE)) == {1}
     assert audit_all(outcome, tmp_path) == []

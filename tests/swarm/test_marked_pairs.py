@@ -297,9 +297,9 @@ async def test_relay_that_gets_its_slice_at_the_last_moment_is_not_blamed(
 async def test_marks_outlive_attempts_and_rounds_but_not_their_members(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: Clock
 ) -> None:
-    """A pair is marked in round 2, another member leaves after round 3, one of the pair after round 5."""
+    """A pair is marked in round 2, another member leaves in COMMIT of round 4, one of the pair in that of round 6."""
     cheat, victim, bystander = 5, 2, 6
-    leave_after = {bystander: 3, cheat: 5}
+    leave_after = {bystander: 2, cheat: 4}
     hostile = HostileSwarm(monkeypatch, tmp_path, CONFIG, conducts={cheat: Conduct()}, leave_after=leave_after)
     hostile.swarm.conducts[cheat] = KeepsBack(frozenset({hostile.peers[victim]}))
     outcome = await hostile.run()

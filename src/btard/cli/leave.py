@@ -26,9 +26,9 @@ def leave(
     """
     Tell a running peer to leave its run for good, with a goodbye, and wait until it is gone.
 
-    It finishes the round that runs, says goodbye in the next one, serves whoever still checks its work,
-    writes its checkpoint and ends with exit code 0. Nobody waits for it, nobody blames it. It is no
-    member then, and the same directory does not bring it back.
+    It finishes the round that runs, says goodbye in the next one, signs that round's seal, serves whoever
+    still checks its work, writes its checkpoint and ends with exit code 0. Nobody waits for it, nobody
+    blames it. It is no member then, and the same directory does not bring it back.
 
     Ctrl-C at the peer itself is something else: it stops at once, the others wait for it until their
     deadline, and the same join command goes on where it was; too late, it has been removed, without blame.

@@ -237,3 +237,7 @@ class Departure(Struct, frozen=True, array_like=True, forbid_unknown_fields=True
     kind: DepartureKind
     cause: Cause
     proof: AnyProof | None
+
+    def comes_with(self, attempt: int) -> bool:
+        """Return whether it came with the seal of its round, made in ``attempt``; all others begin another attempt."""
+        return self.attempt == attempt and (self.kind is DepartureKind.GOODBYE or isinstance(self.proof, ChargeProof))

@@ -2,10 +2,10 @@
 Succession: when one seal may follow another, for whoever was not there (design section 6, State transfer; attacks B9).
 
 A seal s_k may follow a verified seal s_i if more than half of s_i's roster, still members in s_k, signed
-s_k; k need not be i + 1. At least one of them is honest, and an honest member signs only what it computed in
-the run. Whoever could forge such a step holds the keys of more than half of s_i's roster and could sign
-s_{i+1} just as well: skipping admits no forgery that the whole chain would not
-(docs/explanation/joining.md).
+s_k; k need not be i + 1, and where it is, all of s_i's roster made it, and whoever left with it counts too. At
+least one of them is honest, and an honest member signs only what it computed in the run. Whoever could forge
+such a step holds the keys of more than half of s_i's roster and could sign s_{i+1} just as well: skipping
+admits no forgery that the whole chain would not (docs/explanation/joining.md).
 """
 
 from functools import lru_cache
@@ -26,8 +26,12 @@ def roster_of(seal: Seal) -> Roster:
 
 
 def find_vouchers(before: Seal, seal: Seal, signers: frozenset[bytes]) -> frozenset[bytes]:
-    """Return which signers speak for ``before``'s roster: members then, and still in ``seal``'s own."""
-    return signers & frozenset(before.roster) & frozenset(seal.roster)
+    """Return which signers speak for ``before``'s roster: members then, and still in ``seal``'s own.
+
+    In the very next seal those count too who left with it: they took part in its round, and sign before they go.
+    """
+    vouchers = signers & frozenset(before.roster)
+    return vouchers if seal.round == before.round + 1 else vouchers & frozenset(seal.roster)
 
 
 def find_objection(

@@ -5,10 +5,12 @@ COMMITs charge, CONFIRMs answer: no message is sent for it. A member that loses 
 attempt. A candidate changes no roster by going, so it is written down with the seal that says so.
 """
 
+from collections.abc import Collection
+
 from btard.identity import PeerId
 from btard.rules.admission import Check
 from btard.rules.charges import Loss, find_charges, settle_charges
-from btard.rules.evidence import Departure, DepartureKind
+from btard.rules.evidence import Cause, Departure, DepartureKind
 from btard.rules.messages import Answer
 from btard.swarm.events import DisputeOpened
 from btard.swarm.exchange import NewAttempt
@@ -66,10 +68,17 @@ async def part_with_losers(services: Services, work: Work) -> None:
 
 
 def find_sealed_departures(work: Work) -> tuple[Departure, ...]:
-    """Return the candidates that leave with this round's seal, and who left in it and is banned now; and why."""
+    """Return who leaves with this round's seal, and why: candidates, whoever left in it and is banned now, goodbyes."""
     guests = find_candidates(work)
-    return tuple(
+    losses = tuple(
         Departure(loss.peer, work.round, work.attempt, loss.kind, loss.cause, prove_charge(work, loss.charge))
         for loss in find_losses(work)
         if loss.kind is DepartureKind.BAN or loss.peer in guests
     )
+    return (*losses, *find_goodbyes(work.round, work.attempt, work.parting))
+
+
+def find_goodbyes(round_number: int, attempt: int, parting: Collection[PeerId]) -> tuple[Departure, ...]:
+    """Return the departures of those who said goodbye in a round, with its seal."""
+    kind, cause = DepartureKind.GOODBYE, Cause.GOODBYE
+    return tuple(Departure(peer, round_number, attempt, kind, cause, None) for peer in sorted(parting))

@@ -12,5 +12,5 @@ class Goodbye:
         self.after = round_number if self.after is None else min(self.after, round_number)
 
     def is_due(self, round_number: int) -> bool:
-        """Return whether the COMMIT of this round says goodbye."""
+        """Return whether the COMMIT of this round says goodbye; we leave in the next, when we have signed its seal."""
         return self.after is not None and round_number > self.after

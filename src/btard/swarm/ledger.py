@@ -22,7 +22,7 @@ from typing import Self
 from btard.errors import LocalProtocolError
 from btard.identity import Context, PeerId, digest
 from btard.rules.config import RunConfig
-from btard.rules.evidence import ChargeProof, Departure
+from btard.rules.evidence import Departure
 from btard.rules.messages import SignedMessage, Stage
 from btard.rules.seal import Seal, SealSignature
 from btard.swarm.departures import decode_departure, encode_departure
@@ -166,7 +166,7 @@ class Ledger:
     def record_seal(self, seal: Seal, departures: Sequence[Departure] = ()) -> None:
         """Store the tuple of a finished round: the next one, or the newest anew while nobody has signed it.
 
-        ``departures`` by a charge stand and fall with it: no attempt begins by them.
+        ``departures`` by a charge or a goodbye stand and fall with it: no attempt begins by them.
 
         The first one is that of the genesis; after a line, that with which we became a member.
         On disk with the next message.
@@ -195,7 +195,7 @@ class Ledger:
         (old,) = self.seals_from(round_number, 1)
         found = self._database.execute("SELECT departure FROM departures WHERE round = ?", (round_number,)).fetchall()
         for item in (decode_departure(data) for (data,) in found):
-            if item.attempt == old.attempt and isinstance(item.proof, ChargeProof):
+            if item.comes_with(old.attempt):
                 row = (item.round, item.peer, item.kind.value)
                 self._database.execute("DELETE FROM departures WHERE round = ? AND peer = ? AND kind = ?", row)
 

@@ -50,23 +50,19 @@ def find_open_columns(work: Work) -> list[Dispute]:
 
 
 async def part_with_leavers(services: Services, work: Work) -> None:
-    """Let those go who said goodbye: without blame, after the sealed round and its validations.
+    """Let those go who said goodbye in the round before: without blame, now that they have signed its seal.
 
-    Of many at once only so many go that more than half of the roster remain to sign this round's seal; the
-    others say goodbye again in the next round.
+    That seal is without them already. Had they left before they signed it, those who remain might be too few for more
+    than half of the roster that made it, which counts them.
 
     Raises:
         NewAttempt: somebody leaves.
     """
     assert work.commits is not None
-    gone = len(work.state.roster) - len(work.roster)
-    free = max(len(work.state.roster) - work.state.roster.majority, 1) - gone
-    left = tuple(peer for peer, commit in _read_commits(work).items() if commit.goodbye)[: max(free, 0)]
-    if left:
+    if work.leavers:
         await services.exchange.agree(work, services.deadlines.check)
-        for peer in left:
-            services.record(work, peer, DepartureKind.GOODBYE, Cause.GOODBYE, None)
-        raise NewAttempt(work.round, work.commits.digest, left=left)
+        keep_signatures(services, work)
+        raise NewAttempt(work.round, work.commits.digest, left=tuple(sorted(work.leavers)))
 
 
 async def take_in_newcomers(services: Services, work: Work) -> None:
@@ -131,7 +127,7 @@ def keep_signatures(services: Services, work: Work) -> None:
     """Write down the signatures over the previous round's seal; from now on that round is not run again.
 
     Not before everyone is known to hold the COMMITs: until then a recovery may still resume that round. So only now is
-    it certain which candidates left with that seal.
+    it certain who left with that seal.
     """
     if work.signatures:
         services.ledger.record_signatures(work.round - 1, work.signatures)

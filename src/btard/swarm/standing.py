@@ -125,7 +125,7 @@ def find_departure(
 
 def _follows(config: RunConfig, before: Seal, seal: Seal, signatures: Sequence[SealSignature]) -> bool:
     """Whether this is the next seal of the run, signed by more than half of the roster that made it."""
-    signers = find_signers(seal, signatures)
+    signers = find_signers(before, seal, signatures)
     is_next = seal.round == before.round + 1
     return is_next and find_objection(config, before, compute_seal_digest(before), seal, signers) is None
 

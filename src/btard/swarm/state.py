@@ -81,7 +81,9 @@ class Work:
     def __init__(self, config: RunConfig, state: State, previous: "Work | None") -> None:
         self.config, self.state, self.previous = config, state, previous
         self.round = state.round
-        self.roster, self.banned = state.roster.without(state.newcomers), state.banned
+        parting = previous.parting if previous else frozenset()
+        self.roster = Roster.of(state.roster.everyone - state.newcomers | parting)
+        self.banned = state.banned
         self.dismissed: frozenset[PeerId] = frozenset()
         self.marks = state.marks
         self.common: Marks = previous.common if previous else state.marks
@@ -166,6 +168,22 @@ class Work:
     def electorate(self) -> Roster:
         """The members that said a COMMIT: they saw the rounds before, and decide what is disputed about them."""
         return self.roster.without(self.state.newcomers)
+
+    @property
+    def parting(self) -> frozenset[PeerId]:
+        """The members that say goodbye in this round: its seal is without them, and they stay to sign it."""
+        said = self.commits.messages if self.commits is not None else ()
+        return frozenset(m.sender for m in said if isinstance(m.payload, Commit) and m.payload.goodbye) - self.leavers
+
+    @property
+    def staying(self) -> Roster:
+        """The members that say no goodbye in this round."""
+        return self.roster.without(self.parting)
+
+    @property
+    def leavers(self) -> frozenset[PeerId]:
+        """The members that said goodbye in the round before: this round's state is without them."""
+        return self.roster.everyone - self.state.roster.everyone
 
     @property
     def awaited(self) -> tuple[PeerId, ...]:

@@ -82,7 +82,7 @@ class Trainer:
         endpoint: where to listen and whom to ask first.
         observe: called with every event, in trio's thread; must return soon.
         evaluate_every: rounds between evaluations on the hold-out; 0 for none but the last.
-        leave_after: the round after which we say goodbye; None for the run's last.
+        leave_after: the round after which we say goodbye, to leave a round later; None for the run's last.
         conduct: how we behave; honest unless told otherwise.
         trusted_seal: digest of a recent seal that the run's line must contain, for whoever joins midway.
 

@@ -95,13 +95,18 @@ def test_departure_of_a_round_that_we_were_not_in_yet(make_world: Any, ahead: in
     expect(world, *words)
 
 
-@pytest.mark.parametrize(("signers", "words"), [(3, ()), (4, ("left but is still in the roster",))])
+@pytest.mark.parametrize(
+    ("signers", "words"),
+    [(3, ()), (4, ("left but is still in the roster", "the ban list and the departures disagree"))],
+)
 def test_seal_that_was_taken_back_is_no_fault(make_world: Any, signers: int, words: tuple[str, ...]) -> None:
     """Whoever leaves or dies as its newest round is run again keeps that seal, unsigned; a signed one stands."""
     world = make_world()
     members, number, attempt = world.start.members, world.round, world.attempt
+    proof = world.equivocate(members[-1])
     world.seal(signers=members[:signers])
-    world.ledger.record_departure(Departure(members[-1], number, attempt, GOODBYE, Cause.GOODBYE, None))
+    ban = Departure(members[-1], number, attempt, DepartureKind.BAN, Cause.EQUIVOCATION, proof)
+    world.ledger.record_departure(ban)
     expect(world, *words)
 
 

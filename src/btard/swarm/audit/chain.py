@@ -4,7 +4,8 @@ Seals and rosters: an unbroken chain from the genesis on, and nobody gone withou
 Rules of this file
 
 1. The roster of a seal is that of the round after it: its predecessor's, less those who left, with a candidate
-   that was promoted. A peer that joined midway has the seals from the one on that names it a member.
+   that was promoted. Whoever said goodbye is not in it, and stays until it has signed it. A peer that joined
+   midway has the seals from the one on that names it a member.
 2. Every seal but the newest has the signatures of more than half of the roster that made it. The
    newest may lack them: they arrive with the next round's COMMITs, and the peer may have died.
 3. A departure decided in an attempt takes effect in the next one. Where it takes the newest seal back, that is not
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 
 from btard.identity import PeerId, short
 from btard.rules.config import RunConfig
-from btard.rules.evidence import ChargeProof, Departure, DepartureKind
+from btard.rules.evidence import Departure, DepartureKind
 from btard.rules.roster import Roster
 from btard.rules.seal import Candidate, Seal, SealSignature, has_quorum
 from btard.swarm.audit.contents import Evidence
@@ -62,6 +63,12 @@ class Chain:
             return frozenset(seal.roster) - frozenset(before.roster)
         return frozenset((self.owner,)) if number == self.first + 1 and self.first else frozenset()
 
+    def leavers_in(self, number: int) -> frozenset[bytes]:
+        """Who left with the seal before a round, by a goodbye: they say a COMMIT in it, and sign that seal."""
+        seal = self.seal_before(number)
+        left = [item for item in self.departures if seal and item.round == seal.round and item.comes_with(seal.attempt)]
+        return frozenset(item.peer for item in left if item.kind is DepartureKind.GOODBYE)
+
     def electorate_in(self, number: int, attempt: int) -> Roster | None:
         """The members of an attempt that saw the round before: they decide what is disputed about it."""
         roster = self.roster_in(number, attempt)
@@ -92,7 +99,8 @@ class Chain:
     def roster_in(self, number: int, attempt: int) -> Roster | None:
         """The roster of an attempt at a round: those who left in earlier attempts are gone.
 
-        Newcomers are in it from some attempt of their first round on.
+        Newcomers are in it from some attempt of their first round on, leavers up to some attempt of their last: where
+        that is, the owner's own words tell.
         """
         basis = self.basis_of(number)
         if basis is None:
@@ -101,7 +109,9 @@ class Chain:
         gone = {item.peer for item in since if item.attempt < attempt} | self.find_unexplained(number)
         whole = Roster.of([PeerId(peer) for peer in basis.roster if peer not in gone])
         before = whole.without([PeerId(peer) for peer in self.newcomers_in(number)])
-        return before if self.spoken.get(attempt) == before.digest else whole
+        leavers = frozenset(map(PeerId, self.leavers_in(number) - gone)) if basis.round == number - 1 else frozenset()
+        opening = Roster.of(before.everyone | leavers)
+        return next((item for item in (opening, before) if self.spoken.get(attempt) == item.digest), whole)
 
 
 def find_seal_problems(chain: Chain, signatures: Mapping[int, Sequence[SealSignature]]) -> Iterator[str]:
@@ -162,7 +172,7 @@ def _is_taken_back(chain: Chain, seal: Seal, signatures: Sequence[SealSignature]
     if seal.round < chain.newest or is_sealed(chain, seal.round, {seal.round: signatures}):
         return False
     return any(
-        item.round == seal.round and item.attempt >= seal.attempt and not isinstance(item.proof, ChargeProof)
+        item.round == seal.round and item.attempt >= seal.attempt and not item.comes_with(seal.attempt)
         for item in chain.departures
     )
 
@@ -221,6 +231,8 @@ def _find_next(seal: Seal, known: Candidate | None) -> tuple[Candidate | None, .
 def find_departure_problems(chain: Chain, departure: Departure) -> Iterator[str]:
     """Yield what is wrong with when and from where somebody left; the proof is checked elsewhere."""
     before = chain.basis_of(departure.round)
+    if before is None and departure.peer in chain.leavers_in(departure.round + 1):
+        return  # with the seal by which the owner is a member
     if before is None:
         yield "there is no seal before it"
         return
@@ -230,6 +242,6 @@ def find_departure_problems(chain: Chain, departure: Departure) -> Iterator[str]
         yield f"attempt {departure.attempt} was not one of its round"
     if departure.peer in before.banned:
         yield "it was banned before"
-    known = {*before.roster, *(item.peer for item in before.candidates)}
+    known = {*before.roster, *chain.leavers_in(departure.round), *(item.peer for item in before.candidates)}
     if departure.peer not in {*known, *before.banned} and departure.kind is not DepartureKind.BAN:
         yield "it was neither a member nor a candidate"

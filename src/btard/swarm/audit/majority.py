@@ -17,6 +17,7 @@ from btard.swarm.audit.opening import (
     open_stage,
     read_marks,
     require,
+    require_commits,
     require_roster,
 )
 
@@ -47,9 +48,8 @@ def check_state(chain: Chain, departure: Departure, proof: StateProof) -> None:
     commits = open_stage(chain, proof.commits, Phase.COMMIT)
     require(commits.stage.round == departure.round, "the commitments are of another round")
     require(commits.stage.attempt <= departure.attempt, "the commitments are of a later attempt")
-    start, roster = chain.roster_before(departure.round), find_roster(chain, departure.round, departure.attempt)
-    assert start is not None
-    require_roster(commits, start)
+    roster = find_roster(chain, departure.round, departure.attempt)
+    require_commits(chain, commits)
     require(is_from(commits, departure.peer), "it holds no commitment of the departed")
     states = {
         message.sender: message.payload.state for message in commits.messages if isinstance(message.payload, Commit)

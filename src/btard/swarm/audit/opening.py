@@ -79,6 +79,21 @@ def require_roster(transcript: Transcript, roster: Roster) -> None:
         require(message.roster == roster.digest, f"{message} belongs to another roster")
 
 
+def require_commits(chain: Chain, commits: Transcript) -> None:
+    """Go on only if all COMMITs are signed for the roster at the start of their round, by its members or by leavers.
+
+    Raises:
+        Unproven: one is a stranger's, or of another roster, or there is no seal before that round.
+    """
+    number = commits.stage.round
+    start, leavers = chain.roster_before(number), chain.leavers_in(number)
+    if start is None:
+        raise Unproven(f"there is no seal before round {number}")
+    require_roster(commits.without([PeerId(peer) for peer in leavers - start.everyone]), start)
+    for message in commits.messages:
+        require(message.roster == start.digest, f"{message} belongs to another roster")
+
+
 def find_roster(chain: Chain, number: int, attempt: int) -> Roster:
     """Return the roster of an attempt at a round.
 
@@ -113,12 +128,11 @@ def open_commits(chain: Chain, envelopes: Sequence[bytes], number: int) -> Trans
         Unproven: some do not.
     """
     commits = open_stage(chain, envelopes, Phase.COMMIT)
-    seal, start = chain.seal_before(number), chain.roster_before(number)
-    require(seal and start, f"there is no seal before round {number}")
+    seal = chain.seal_before(number)
+    require(seal, f"there is no seal before round {number}")
     assert seal is not None
-    assert start is not None
     require(commits.stage == Stage(number, seal.attempt, Phase.COMMIT), "the commitments are of another round")
-    require_roster(commits, start)
+    require_commits(chain, commits)
     return commits
 
 

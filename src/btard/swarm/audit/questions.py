@@ -20,6 +20,7 @@ from btard.rules.marks import compute_marks_digest
 from btard.rules.messages import Aggregate, Check, Phase, Publish, Report, Stage, Transcript, Vote
 from btard.rules.parts import Part
 from btard.rules.relays import Relays
+from btard.rules.roster import Roster
 from btard.rules.validity import is_valid_reveal
 from btard.swarm.audit.chain import Chain
 from btard.swarm.audit.opening import (
@@ -146,7 +147,8 @@ def _draw(chain: Chain, number: int, opening: CommitOpening) -> tuple[Assignment
     assert after is not None
     members = after.without([PeerId(peer) for peer in chain.newcomers_in(number + 1)])
     commits = open_commits(chain, opening.earlier, number)
-    committed = members.without([PeerId(peer) for peer in chain.newcomers_in(number)])
+    leavers = frozenset(map(PeerId, chain.leavers_in(number + 1)))
+    committed = Roster.of(members.everyone - chain.newcomers_in(number) | leavers)
     require([message.sender for message in commits.messages] == list(committed.members), "an earlier COMMIT is missing")
     contributors = find_contributors(commits)
     loud = _find_loud(chain, number, opening, contributors) if opening.checks else ()

@@ -4,6 +4,7 @@ import trio
 
 from btard.net import Hub
 from btard.rules.succession import roster_of
+from btard.swarm.charging import find_goodbyes
 from btard.swarm.frames import SignedTuple
 from btard.swarm.joining.application import Application
 from btard.swarm.joining.candidacy import Candidacy
@@ -48,6 +49,6 @@ async def _write_down(work: Work, ledger: Ledger, application: Application) -> N
     line = await application.find_line(SignedTuple(encode_seal(work.state.seal), tuple(work.signatures)))
     application.keep_state(work.state)
     ledger.record_line(line)
-    ledger.record_seal(work.state.seal)
+    ledger.record_seal(work.state.seal, find_goodbyes(work.round - 1, work.state.attempt, work.leavers))
     ledger.record_work(work.round, work.attempt, encode_work(work, 0))
     ledger.sync()

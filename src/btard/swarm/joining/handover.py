@@ -115,10 +115,10 @@ class Handovers:
         if record.seal.run_id != self._config.run_id or (last and _order(record) <= _order(last)):
             return
         try:
-            roster = open_roster(record.roster)
+            staying = open_roster(record.roster).everyone & open_roster(record.first_roster).everyone
         except ValueError as error:
             raise RemoteProtocolError(f"a place in no run: {error}", peer) from None
-        self._believed, self._trusted = record, roster
+        self._believed, self._trusted = record, Roster.of(staying)  # whoever said goodbye tells no other place
         self._named = {peer: name for peer, name in self._named.items() if peer in self._trusted}
         self._bodies.clear()
         self._untold = None

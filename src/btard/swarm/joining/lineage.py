@@ -110,15 +110,15 @@ def open_next(config: RunConfig, before: Vouched, item: SignedTuple) -> Vouched:
         RemoteProtocolError: it does not; the message says why.
     """
     seal = decode_seal(item.seal)
-    signers = find_signers(seal, item.signatures)
+    signers = find_signers(before.seal, seal, item.signatures)
     refusal = find_objection(config, before.seal, before.digest, seal, signers)
     if refusal is not None:
         raise RemoteProtocolError(refusal)
     return Vouched(seal, compute_seal_digest(seal), item.signatures, signers)
 
 
-def find_signers(seal: Seal, signatures: Sequence[SealSignature]) -> frozenset[bytes]:
-    """Return which members of a seal's own roster signed it."""
-    members = frozenset(seal.roster)
+def find_signers(before: Seal, seal: Seal, signatures: Sequence[SealSignature]) -> frozenset[bytes]:
+    """Return which members of a seal's own roster, and of that of one before it, signed it."""
+    members = frozenset((*before.roster, *seal.roster))
     claimed = {item.signer: item for item in signatures if item.signer in members}
     return frozenset(item.signer for item in find_valid_signatures(seal, tuple(claimed.values())))
