@@ -4,15 +4,24 @@ import structlog
 import trio
 
 from btard.errors import Undecided
+from btard.rules.dolev_strong import compute_end
 from btard.swarm.services import Services
 from btard.swarm.state import Work
 
 log = structlog.get_logger(__name__)
 
-LOOK = 9
-"""Δ beyond a deadline after which we look whether the others are gone: a HALT and its recovery take less."""
+SILENCE = 3
+"""Δ beyond a deadline after which whoever still lacks something halts."""
 LOOKS = 8
 """Such looks before we end anyway: where so few are left that nothing can be settled, the run is over all the same."""
+
+
+def compute_look(wait_s: float, tolerated: int, delay_s: float) -> float:
+    """Return after how many seconds we look who is gone: a phase, its HALT, and all steps of a fallback.
+
+    An attempt at the end of a run has few recoveries: by the second of them the silent leave, and LOOKS are enough.
+    """
+    return wait_s + SILENCE * delay_s + compute_end(tolerated, delay_s)
 
 
 async def see_off(services: Services, work: Work) -> bool:
@@ -25,9 +34,10 @@ async def see_off(services: Services, work: Work) -> bool:
         NewAttempt: a recovery decided meanwhile that somebody leaves.
         Undecided: more than half are gone, or our own line is dead, which looks the same from here.
     """
-    others = frozenset(work.roster.without([services.me]).members)
+    config, others = services.config, frozenset(work.roster.without([services.me]).members)
+    tolerated = work.roster.tolerated(config.byzantine_bound)
     for _ in range(LOOKS):
-        with trio.move_on_after(services.deadlines.check + LOOK * services.config.delay_s):
+        with trio.move_on_after(compute_look(services.deadlines.check, tolerated, config.delay_s)):
             await services.exchange.agree(work, services.deadlines.check)
             return True
         if 1 + len(services.broadcast.hub.connected & others) < work.roster.majority:
