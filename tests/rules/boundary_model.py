@@ -24,8 +24,8 @@ from btard.rules.roster import Roster
 
 ATTEMPT = 2
 CONFIRM, AGREE = Stage(5, ATTEMPT, Phase.CONFIRM), Stage(5, ATTEMPT, Phase.AGREE)
-WHOLE, PART, OWN = "whole", "part", "own"
-"""What a view shows of AGREE: everyone's, the honest members', one's own alone."""
+WHOLE, PART, OWN, FAR = "whole", "part", "own", "far"
+"""What a view shows of AGREE: everyone's, the honest members', one's own alone; everyone's of a round far ahead."""
 Views = Mapping[PeerId, SignedMessage]
 Outcome = tuple[tuple[PeerId, ...], bool]
 """Who leaves by a settlement, and whether it ends the attempt by AGREE."""
@@ -55,11 +55,12 @@ class Boundary:
 
     def _view(self, peer: PeerId, kind: str, serial: int, *, overdue: bool = True) -> SignedMessage:
         """The view of a member that waits in AGREE and holds this much of it."""
-        known = {WHOLE: self.roster.members, PART: self.honest, OWN: (peer,)}[kind]
+        known = {PART: self.honest, OWN: (peer,)}.get(kind, self.roster.members)
+        agree = make_position(AGREE._replace(round=10**6) if kind == FAR else AGREE)
         said = tuple(digest(Context.HELD, m) if m in {*known, peer} else b"" for m in self.roster.members)
         before = tuple(digest(Context.VIEWS, m) for m in self.roster.members)
-        holdings = Holding(make_position(CONFIRM), before), Holding(make_position(AGREE), said)
-        content = View(make_position(AGREE), overdue, holdings, (), (), b"h", (), resumed=False)
+        holdings = Holding(make_position(CONFIRM), before), Holding(agree, said)
+        content = View(agree, overdue, holdings, (), (), b"h", (), resumed=False)
         return make_message(peer, Stage(0, ATTEMPT, Phase.VIEW, serial), content, self.roster.digest)
 
     def _vote(self, peer: PeerId, ballot: Ballot, serial: int) -> SignedMessage:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
-from tests.rules.boundary_model import AGREE, ATTEMPT, Rules, explore_boundary
+from tests.rules.boundary_model import AGREE, ATTEMPT, FAR, OWN, WHOLE, Rules, explore_boundary
 from tests.rules.build import CHECK, make_message, make_position, make_roster
 
 from btard.identity import PeerId
@@ -21,6 +21,13 @@ def test_all_members_come_to_one_roster_for_the_next_attempt(size: int, least: i
     print(f"boundary, n={size}: {found.states} states")  # noqa: T201
     assert found.disagreement is None
     assert found.states > least
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("size", [3, 4])
+def test_cheats_that_claim_to_be_far_ahead_lead_nobody_away(size: int) -> None:
+    """The same where they show themselves in another round than anybody is in."""
+    assert explore_boundary(size, shown=(WHOLE, OWN, FAR)).disagreement is None
 
 
 # --- the checker can fail ---

@@ -161,7 +161,45 @@ def test_message_that_f_plus_one_claim_to_hold_can_be_had() -> None:
     lacking = make_view(AGGREGATE, COMMIT, WITHOUT_4, overdue=True)
     holding = make_view(AGGREGATE, COMMIT, EVERYONE, overdue=True)
     assert decide(ROSTER, make_views(lacking, holding, holding, holding), (), 2).removed == ()
-    assert decide(ROSTER, make_views(lacking, lacking, holding, holding), (), 2).removed == (PEERS[4],)
+    assert decide(ROSTER, make_views(lacking, lacking, lacking, holding), (), 2).removed == (PEERS[4],)
+
+
+def test_a_message_is_missing_only_if_an_honest_view_lacks_it() -> None:
+    """With an honest view missing, two cheats that deny what the two others hold make nobody silent."""
+    holding = make_view(AGGREGATE, COMMIT, EVERYONE - {4}, overdue=True)
+    denying = make_view(AGGREGATE, COMMIT, frozenset({2, 3}), overdue=True)
+    assert decide(ROSTER, make_views(holding, holding, denying, denying), (), 2, is_first=False).removed == (PEERS[4],)
+    silent = make_view(AGGREGATE, COMMIT, EVERYONE - {3}, overdue=True)
+    claiming = make_view(AGGREGATE, COMMIT, EVERYONE, overdue=True)
+    views = make_views(silent, silent, silent, claiming, claiming)
+    assert decide(ROSTER, views, (), 2, is_first=False).removed == (PEERS[3],)
+
+
+FAR = Stage(10**6, 2, Phase.AGREE)
+
+
+@pytest.mark.parametrize("lie", [FAR, Stage(1, 2, Phase.COMMIT), Stage(10**6, 1, Phase.AGREE)], ids=str)
+@pytest.mark.parametrize("honest", [1, 2])
+def test_views_of_which_half_may_be_lies_tell_no_place(lie: Stage, honest: int) -> None:
+    """Nobody leaves where honest views are missing and f others claim another stage; all go on, and it comes again."""
+    evidence = [make_equivocation(AGGREGATE, PEERS[4])]
+    views = [make_view(AGGREGATE, COMMIT, WITHOUT_4, overdue=True)] * honest
+    lies = [make_view(lie, lie, frozenset(), overdue=True)] * 2
+    decision = decide(ROSTER, make_views(*views, *lies), evidence, 2)
+    assert (decision.leaving, decision.agreed, decision.marked) == ((), False, frozenset())
+
+
+def test_members_that_were_started_again_have_a_place_in_the_middle() -> None:
+    """Three honest views have no stage in common that more than f know; two lies move them by no round."""
+    back = change(make_view(COMMIT, CONFIRM, EVERYONE, overdue=False), holdings=())
+    here = make_view(REVEAL, AGGREGATE, EVERYONE, overdue=False)
+    evidence = [make_equivocation(REVEAL, PEERS[4])]
+    for lie in (FAR, Stage(1, 2, Phase.COMMIT), Stage(10**6, 1, Phase.AGREE)):
+        lies = [make_view(lie, lie, frozenset(), overdue=True)] * 2
+        decision = decide(ROSTER, make_views(back, here, here, *lies), evidence, 2)
+        assert (decision.banned, decision.resume_round) == ((PEERS[4],), ROUND)
+    decision = decide(ROSTER, make_views(back, here, here), evidence, 2)
+    assert (decision.banned, decision.resume_round) == ((PEERS[4],), ROUND)
 
 
 def make_equivocation(stage: Stage, culprit: PeerId) -> Equivocation:

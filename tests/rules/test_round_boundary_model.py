@@ -2,7 +2,7 @@
 Where somebody leaves while members are between two rounds: all honest ones end in one place (explanation/agreement.md).
 
 Every honest member is still in the round before, in what another CONFIRM led it to, or in the next COMMIT with one of
-two CONFIRM transcripts, started again or not; cheats show any of that, something else, or nothing.
+two CONFIRM transcripts, started again or not; cheats show any of that, something else, another place, or nothing.
 """
 
 from collections.abc import Iterator
@@ -20,6 +20,7 @@ ROUND, ATTEMPT = 5, 2
 CHECK, CONFIRM, AGREE = (Stage(ROUND - 1, ATTEMPT, phase) for phase in (Phase.CHECK, Phase.CONFIRM, Phase.AGREE))
 COMMIT, AGGREGATE = (Stage(ROUND, ATTEMPT, phase) for phase in (Phase.COMMIT, Phase.AGGREGATE))
 WAITING, ASTRAY, NEXT, RESTARTED, PAST, BACK = "waiting", "astray", "next", "restarted", "past", "past and restarted"
+FAR, EARLY = "far", "early"
 Situation = tuple[str, bytes]
 """Where a member is, and which CONFIRM of the cheat it holds; empty while it waits for that."""
 ONE, OTHER, THIRD = b"A", b"B", b"C"
@@ -27,7 +28,7 @@ HONEST: tuple[Situation, ...] = (
     (WAITING, b""), (WAITING, OTHER), (ASTRAY, OTHER), (NEXT, ONE), (NEXT, OTHER), (RESTARTED, ONE), (RESTARTED, OTHER),
     (PAST, ONE), (BACK, ONE),
 )  # fmt: skip
-CHEATING: tuple[Situation | None, ...] = (None, *HONEST, (NEXT, THIRD), (PAST, THIRD))
+CHEATING: tuple[Situation | None, ...] = (None, *HONEST, (NEXT, THIRD), (PAST, THIRD), (FAR, b""), (EARLY, b""))
 SIGNED = {(PAST, ONE), (BACK, ONE)}
 """Where all honest members are once one has everyone's AGGREGATE, and the seal of the round before signed for good."""
 
@@ -45,6 +46,8 @@ def make_view(situation: Situation, size: int) -> View:
         RESTARTED: (None, COMMIT, part),
         PAST: ((COMMIT, whole), AGGREGATE, part),
         BACK: ((AGGREGATE, part), COMMIT, part),
+        FAR: (None, AGREE._replace(round=10**6), whole),
+        EARLY: (None, COMMIT._replace(round=1), whole),
     }[where]
     holdings = [Holding(make_position(stage), digests) for stage, digests in ([last] if last else [])]
     return View(
@@ -68,19 +71,21 @@ def explore(size: int) -> Iterator[tuple[tuple[Situation, ...], tuple[Situation 
         yield from ((honest, shown) for shown in product(CHEATING, repeat=cheats))
 
 
-def settle(roster: Roster, honest: tuple[Situation, ...], shown: tuple[Situation | None, ...], attempt: int) -> int:
-    """The round that all go on with after a cheat was banned for something in COMMIT."""
+def settle(
+    roster: Roster, honest: tuple[Situation | None, ...], shown: tuple[Situation | None, ...], attempt: int
+) -> int | None:
+    """The round that all go on with after a cheat was banned for something in COMMIT; None where nobody leaves."""
     views = {
         peer: make_view(item, len(roster)) for peer, item in zip(roster.members, (*honest, *shown), strict=True) if item
     }
     culprit = PeerId(roster.members[-1])
     evidence = Equivocation(*(make_message(culprit, COMMIT, Reveal(bytes([n]) * 32, ())) for n in (1, 2)))
     decision = decide(roster, views, [evidence], (len(roster) - 1) // 2, attempt=attempt)
-    assert decision.banned == (culprit,)
-    return decision.resume_round
+    assert decision.banned in ((), (culprit,))
+    return decision.resume_round if decision.banned else None
 
 
-@pytest.mark.parametrize(("size", "expected"), [(3, 396), (5, 12_528)])
+@pytest.mark.parametrize(("size", "expected"), [(3, 462), (5, 17_052)])
 def test_nobody_honest_is_left_in_the_round_before(size: int, expected: int) -> None:
     """All go on with the next round only if every honest member has come to it, by one and the same CONFIRM.
 
@@ -90,11 +95,25 @@ def test_nobody_honest_is_left_in_the_round_before(size: int, expected: int) -> 
     for honest, shown in explore(size):
         count += 1
         resumed = settle(roster, honest, shown, ATTEMPT)
+        if resumed is None:  # all stay where they are, until one that was started again has caught up
+            assert {RESTARTED, BACK}.intersection(where for where, _ in honest), (honest, shown)
+            continue
         versions = {version for _, version in honest}
         is_through = all(where in {NEXT, RESTARTED, PAST, BACK} for where, _ in honest) and len(versions) == 1
         assert resumed == ROUND - 1 or (resumed == ROUND and is_through), (honest, shown)
         assert resumed == ROUND or not SIGNED.issuperset(honest), (honest, shown)
     assert count == expected
+
+
+@pytest.mark.parametrize("size", [3, 5])
+def test_nobody_is_led_astray_where_honest_views_are_missing(size: int) -> None:
+    """As many honest ones as make a majority with the cheats: all stay, or go on in a round where one of them is."""
+    roster, tolerated = make_roster(size), (size - 1) // 2
+    for count in range(1, tolerated + 1):
+        for honest in filter(is_possible, combinations_with_replacement(HONEST, count)):
+            for shown in product(((FAR, b""), (EARLY, b""), (NEXT, ONE), (WAITING, b"")), repeat=tolerated):
+                absent = (None,) * (size - tolerated - count)
+                assert settle(roster, (*honest, *absent), shown, ATTEMPT) in {None, ROUND - 1, ROUND}, (honest, shown)
 
 
 def test_nobody_goes_back_without_a_reason() -> None:

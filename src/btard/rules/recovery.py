@@ -159,10 +159,11 @@ def decide(
     """Return what the agreed views settle; ``supplied`` are the messages in them, opened, ``halts`` the HALTs.
 
     The lowest stage of which a message is nowhere to be had resumes; what can be had is supplied
-    first. A member is removed only for that stage, only if nobody supplies its message and at most f
-    views claim to hold it (attacks C3), only if at least f+1 agreed views say that the deadline had
+    first. A member is removed only for that stage, only if nobody supplies its message, at most f views
+    claim to hold it (attacks C3) and more than f do not, only if at least f+1 agreed views say that the deadline had
     passed, and not while it is itself a stage behind (attacks A6). Where somebody equivocated nobody
-    is removed: members that were told different things wait in different stages.
+    is removed: members that were told different things wait in different stages. Where the views do not
+    tell in which stage honest members are nobody leaves at all, for now.
 
     Only the first recovery of an attempt (``is_first``) excuses by what is supplied and by who is
     behind. Afterwards every member has had what it lacked and another deadline: a message that is
@@ -177,16 +178,20 @@ def decide(
     views = {peer: view for peer, view in views.items() if is_position(view.position.stage)}
     if not views:
         return Decision((), (), 0, ())
-    position, missing = _find_missing(roster, views, tolerated, supplied if is_first else (), is_first=is_first)
+    envelopes = tuple(envelope for peer in sorted(views) for envelope in views[peer].supplied)
+    marks, marked = _find_agreed_marks(roster, views, tolerated), frozenset[Pair]()
+    stages = _find_stages(views, tolerated)
+    if not stages:
+        return Decision((), (), 0, envelopes, shown=marks.pairs)
+    found = supplied if is_first else ()
+    position, missing = _find_missing(roster, views, stages, tolerated, found, is_first=is_first)
     overdue = sum(view.overdue for view in views.values() if view.position.stage == position)
     late = missing if overdue >= tolerated + 1 and not banned else ()
     banned = tuple(peer for peer in roster.members if peer in {*banned, *split})
     removed = tuple(peer for peer in roster.members if peer in {*late, *unvoted} - {*banned})
-    marks, marked = _find_agreed_marks(roster, views, tolerated), frozenset[Pair]()
     if not banned and not removed and not is_first:
         marked = _find_named_pairs(roster, halts) - marks.pairs
     overmarked = () if banned or removed else marks.with_pairs(marked).find_overmarked(roster, tolerated)
-    envelopes = tuple(envelope for peer in sorted(views) for envelope in views[peer].supplied)
     is_leaving = bool(banned or removed or overmarked)
     resumes = _resume_round(roster, position, views, tolerated, attempt) if is_leaving else position.round
     agreed = not is_leaving and is_agreed(roster, views, tolerated, attempt)
@@ -228,13 +233,13 @@ def is_first_try(serial: int, views: Collection[View]) -> bool:
 def _find_missing(
     roster: Roster,
     views: Mapping[PeerId, View],
+    stages: Sequence[Stage],
     tolerated: int,
     supplied: Collection[SignedMessage],
     *,
     is_first: bool,
 ) -> tuple[Stage, tuple[PeerId, ...]]:
     """The lowest stage of which a message is nowhere to be had, and whose that is; those who are behind are excused."""
-    stages = _find_stages(views)
     held = [_find_held(roster, views, stage, tolerated, supplied) for stage in stages]
     position, present = next(
         (pair for pair in zip(stages, held, strict=True) if len(pair[1]) < len(roster)), (stages[-1], held[-1])
@@ -263,16 +268,24 @@ def _find_named_pairs(roster: Roster, halts: Collection[SignedMessage]) -> froze
     )
 
 
-def _find_stages(views: Mapping[PeerId, View]) -> list[Stage]:
-    """The stages that views are in, lowest first, of which more than half of the views know.
+def _find_stages(views: Mapping[PeerId, View], tolerated: int) -> list[Stage]:
+    """The stages that views are in, lowest first, of which more than half of the views and more than f know.
 
     Honest members are at most one phase apart (attacks A6), so every stage of theirs is the current or
-    the last one of all of them; a lie about any other stage, however low, moves nobody.
+    the last one of all of them; a lie about any other stage, however low or high, moves nobody. Who was led
+    astray or started again may leave no such stage. Then the middle of more than 2f views is no further than honest
+    members are, a round that all views name is that of one, and so is that of a stage that more than f know, or the
+    next. Else there is none: f views may be lies.
     """
-    known = [{holding.position.stage for holding in view.holdings} for view in views.values()]
+    known = Counter(stage for view in views.values() for stage in {item.position.stage for item in view.holdings})
     claimed = sorted((view.position.stage for view in views.values()), key=_order)
-    common = [stage for stage in dict.fromkeys(claimed) if 2 * sum(stage in item for item in known) > len(views)]
-    return common or [claimed[len(claimed) // 2]]
+    needed = max(len(views) // 2, tolerated) + 1
+    common = [stage for stage in dict.fromkeys(claimed) if known[stage] >= needed]
+    sure = sorted(claimed, key=lambda stage: stage.round)
+    if len(views) <= 2 * tolerated and sure[0].round != sure[-1].round:
+        rounds = {stage.round for stage, count in known.items() if count >= needed}
+        sure = [stage for stage in sure if not rounds.isdisjoint((stage.round - 1, stage.round))]
+    return common or sure[len(sure) // 2 :][:1]
 
 
 def find_later(stages: Iterable[Stage], than: Stage) -> tuple[Stage, ...]:
@@ -325,12 +338,17 @@ def is_position(stage: Stage) -> bool:
 def _find_held(
     roster: Roster, views: Mapping[PeerId, View], stage: Stage, tolerated: int, supplied: Collection[SignedMessage]
 ) -> set[PeerId]:
-    """The members whose message of a stage can be had: it is supplied, or f+1 views claim to hold it."""
+    """The members whose message of a stage can be had: it is supplied, or enough views claim to hold it.
+
+    That is f+1, one of which is honest, or so many that no more than f are left which lack it: where an honest view is
+    missing, f honest members hold what f others deny.
+    """
+    enough = min(tolerated, len(views) - tolerated - 1)
     claims: Counter[tuple[PeerId, bytes]] = Counter()
     for view in views.values():
         lists = [holding.digests for holding in view.holdings if holding.position.stage == stage]
         claims.update({pair for digests in lists for pair in zip(roster.members, digests, strict=False) if pair[1]})
-    claimed = {peer for (peer, _), count in claims.items() if count > tolerated}
+    claimed = {peer for (peer, _), count in claims.items() if count > enough}
     return claimed | {message.sender for message in supplied if message.slot.stage == stage}
 
 
