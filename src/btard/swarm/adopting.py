@@ -5,9 +5,10 @@ Whoever missed a part of a recovery adopts what the others settled, whenever it 
 down, told to all, and waits for the round to take it up.
 """
 
-from statistics import median_low
+import structlog
 
-from btard.identity import PeerId
+from btard.errors import NetworkError, RemoteProtocolError
+from btard.identity import PeerId, short
 from btard.net import MAX_CONTROL
 from btard.rules.config import RunConfig
 from btard.rules.evidence import AnyProof, Cause, Departure, DepartureKind
@@ -21,6 +22,8 @@ from btard.swarm.ledger import Ledger
 from btard.swarm.settlement import Settlement, draw_decision, find_equivocations, open_settlement, open_supplied
 from btard.swarm.viewing import make_proof
 from btard.wire import decode, encode
+
+log = structlog.get_logger(__name__)
 
 
 class Adopting:
@@ -40,7 +43,6 @@ class Adopting:
         """Return the decision, once, with the digest by which the next attempt names it."""
         assert self.decision is not None
         decision, self.decision = self.decision, None
-        self._broadcast.board.call()  # another recovery may be called for already
         return decision, self._decided_by
 
     def find_relayed(self) -> Settlement | None:
@@ -59,22 +61,27 @@ class Adopting:
     async def _serve(self, peer: PeerId, body: bytes) -> tuple[bytes, None]:
         """Answer a member that was away while others settled something."""
         request: SettledRequest = decode(body, SettledRequest)
+        is_later = self._known is not None and (request.attempt, request.serial) > self._known
         await self._turnstile.enter(peer)
-        return self.find_proof(request.attempt) if peer in self._broadcast.place.roster else b"", None
+        return self.find_proof(request.attempt) if peer in self._broadcast.place.roster and not is_later else b"", None
 
     def _receive(self, body: bytes) -> None:
         """Keep a settlement that another member has come to, if it holds and belongs to our attempt."""
         place = self._broadcast.place
         settlement = open_settlement(self._config, place.roster, place.attempt, body, self._broadcast.board.of)
-        if settlement and self.decision is None and self._is_news(settlement):
-            self._relayed = self._relayed or settlement
+        if settlement and self._is_news(settlement):
+            self._relayed = settlement
             self._broadcast.board.call()
 
     def _is_news(self, settlement: Settlement) -> bool:
-        """Whether we have not come to it ourselves, and it is about the rounds that we could go back to."""
-        is_known = self._known is not None and settlement.order <= self._known
-        rounds = [view.payload.position.round for view in settlement.views.values()]  # type: ignore[union-attr]
-        return not is_known and abs(median_low(rounds) - self._broadcast.place.round) <= 1
+        """Whether it is later than all that we have come to or were told of our attempt.
+
+        What its views say of rounds is no reason to refuse it: half of them may be lies. Whoever was started again may
+        be told one that it knew: that changed no roster, or the attempt would be another, and marks nothing twice.
+        """
+        relayed = self.find_relayed()
+        known = [self._known] if self._known else []
+        return all(settlement.order > order for order in (*known, *([relayed.order] if relayed else [])))
 
     def draw(self, settlement: Settlement) -> Decision:
         """Return what follows from a settlement for the roster of the attempt in progress."""
@@ -119,3 +126,14 @@ class Adopting:
         departure = Departure(peer, decision.resume_round, self._broadcast.place.attempt, kind, cause, proof)
         self._ledger.record_departure(departure)
         self._observe(Departed(peer, departure.round, departure.attempt, kind, cause))
+
+
+async def ask_for_settlement(broadcast: Broadcast, peer: PeerId, serial: int, timeout_s: float) -> None:
+    """Learn from a member what settled the attempt that we are in, in recovery ``serial`` of it or a later one."""
+    request = encode(SettledRequest(broadcast.place.attempt, serial))
+    try:
+        answer = await broadcast.hub.request(peer, Kind.PULL_SETTLED, request, timeout_s=timeout_s)
+        if answer.head:
+            broadcast.on_certificate(answer.head)
+    except (NetworkError, RemoteProtocolError) as error:
+        log.debug("no answer about a settlement", peer=short(peer), reason=str(error))

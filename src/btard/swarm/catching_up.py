@@ -6,41 +6,34 @@ start; what was said while it was away it asks everyone for, stage by stage, as 
 recovery it takes part as far as there is time, and asks what the others settled without it.
 """
 
-from collections.abc import Sequence
-
-import structlog
 import trio
-from torch import Tensor
 
-from btard.errors import NetworkError, RemoteProtocolError
-from btard.identity import PeerId, short
+from btard.identity import PeerId
 from btard.net import Hub
-from btard.rules.messages import Phase, SignedMessage, Stage
-from btard.swarm.frames import Kind, SettledRequest
+from btard.rules.messages import Phase, Stage
+from btard.swarm.adopting import ask_for_settlement
 from btard.swarm.services import Services
 from btard.swarm.state import Gradient, Work
 from btard.swarm.validation import compute_gradient
-from btard.wire import encode
-
-log = structlog.get_logger(__name__)
 
 RECOVERY = (Phase.HALT, Phase.VIEW, Phase.BALLOT, Phase.CONCLUDE)
 
 
-async def recall(services: Services, work: Work, messages: Sequence[SignedMessage]) -> None:
-    """Hold again what a restart took from memory: messages, our gradient of the round before, its aggregate."""
-    for message in messages:
-        services.broadcast.board.post(message)
+def recall(services: Services, work: Work) -> None:
+    """Hold again what a restart took from memory beside messages: the aggregate of the round before."""
     services.slices.begin_attempt(len(work.roster))
     services.parts.begin_attempt(work.round, work.attempt, len(work.roster))
-    if work.previous is not None and work.previous.aggregate is not None:
-        await _recall_previous(services, work.previous, work.previous.aggregate)
+    previous = work.previous
+    if previous is not None and (aggregate := previous.aggregate) is not None:
+        for part in previous.parts:
+            if part.elements:
+                services.parts.keep_own(previous.round, previous.attempt, part, aggregate[part.start : part.stop])
 
 
-async def _recall_previous(services: Services, previous: Work, aggregate: Tensor) -> None:
-    for part in previous.parts:
-        if part.elements:
-            services.parts.keep_own(previous.round, previous.attempt, part, aggregate[part.start : part.stop])
+async def recall_gradient(services: Services, previous: Work | None) -> None:
+    """Hold our gradient of the round before again, which has to be computed for that."""
+    if previous is None or previous.aggregate is None:
+        return
     if services.me in previous.contributors:
         chunk_size = services.config.chunk_size
 
@@ -68,17 +61,6 @@ async def catch_up(services: Services, hub: Hub) -> None:
                     services.spawn(services.broadcast.pull, stage, (peer,), 2 * delay_s)
             if hub.is_connected(peer) and (place.attempt, peer) not in told:
                 told.add((place.attempt, peer))
-                services.spawn(_ask_for_settlement, services, hub, peer)
+                services.spawn(ask_for_settlement, services.broadcast, peer, 0, 2 * delay_s)
         with trio.move_on_after(delay_s / 4):  # a link may have been made
             await services.broadcast.board.changed()
-
-
-async def _ask_for_settlement(services: Services, hub: Hub, peer: PeerId) -> None:
-    """Learn from a member what settled the attempt that we are in; what is settled later it tells by itself."""
-    request = encode(SettledRequest(services.broadcast.place.attempt))
-    try:
-        answer = await hub.request(peer, Kind.PULL_SETTLED, request, timeout_s=2 * services.config.delay_s)
-        if answer.head:
-            services.broadcast.on_certificate(answer.head)
-    except (NetworkError, RemoteProtocolError) as error:
-        log.debug("no answer about a settlement", peer=short(peer), reason=str(error))

@@ -1,7 +1,9 @@
 """CHECK and CONFIRM, and what their transcripts prove: Verifications 1 and 2, false reports."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from torch import Tensor
 
 from btard.identity import PeerId
 from btard.robust import compute_reports
@@ -23,8 +25,9 @@ from btard.swarm.validation import compute_part_reports
 async def check(services: Services, work: Work) -> None:
     """Report on every part: projections of the clipped difference, and its norm (Verifications 1 and 2)."""
     mine = work.part_of(services.me)
+    rows = read_column(services, work) if mine.elements and work.contributors else []
     work.column_reports, reports = await services.compute.run(
-        lambda: (_report_on_column(services, work, mine), _report_on_all_parts(services, work))
+        lambda: (_report_on_column(work, mine, rows), _report_on_all_parts(services, work))
     )
     await services.conduct.found(work.round, work.attempt, mine, work.column_reports)
     reports = await services.conduct.reports(work.round, work.attempt, work.parts, reports) if reports else ()
@@ -45,12 +48,11 @@ def _report_on_all_parts(services: Services, work: Work) -> tuple[Report, ...]:
     return () if own is None or services.me not in work.contributors else compute_part_reports(work, own)
 
 
-def _report_on_column(services: Services, work: Work, part: Part) -> dict[PeerId, Report]:
+def _report_on_column(work: Work, part: Part, rows: Sequence[Tensor]) -> dict[PeerId, Report]:
     """Return the true reports of all contributors on our own part, from their slices."""
-    if not part.elements or not work.contributors:
+    if not rows:
         return {}
     assert work.directions is not None and work.aggregate is not None
-    rows = read_column(services, work)
     if len(rows) < len(work.contributors):
         return {}  # a restart lost some, and nobody gives them back: we name nobody
     aggregate = work.aggregate[part.start : part.stop]

@@ -8,7 +8,7 @@ from btard.swarm.aggregation import scatter
 from btard.swarm.exchange import compute_opening_chain
 from btard.swarm.refetching import restore_gradient
 from btard.swarm.services import Services
-from btard.swarm.state import Work
+from btard.swarm.state import Gradient, Work
 from btard.swarm.validation import ACCUSE, compute_gradient, inspect_in_compute
 from btard.wire import sign_seal
 
@@ -32,6 +32,11 @@ async def commit(services: Services, work: Work, *, is_closing: bool = False) ->
             is_valid=_make_judge(work, is_closing=is_closing),
         )
     work.chain = compute_opening_chain(work)
+
+
+def arrive(services: Services, work: Work, *, is_closing: bool) -> None:
+    """Be in COMMIT before we have links or a gradient: whoever is there takes part in recoveries."""
+    services.exchange.arrive(work, Phase.COMMIT, _make_judge(work, is_closing=is_closing))
 
 
 def _make_judge(work: Work, *, is_closing: bool) -> Callable[[SignedMessage], bool]:
@@ -74,12 +79,11 @@ async def _compute_own_gradient(services: Services, work: Work) -> None:
     """Compute g_i from (x_t, xi_i^t) and its Merkle tree."""
     chunk_size = services.config.chunk_size
 
-    def compute() -> None:
+    def compute() -> Gradient:
         gradient, _ = compute_gradient(services.workload, work, services.me, chunk_size)
-        work.gradient = services.conduct.commitment(work.round, gradient, chunk_size)
+        return services.conduct.commitment(work.round, gradient, chunk_size)
 
-    await services.compute.run(compute)
-    assert work.gradient is not None
+    work.gradient = await services.compute.run(compute)
     services.slices.keep_own(work.round, work.gradient)
 
 

@@ -7,9 +7,10 @@ A worker thread costs 0.1 ms a hop and breaks virtual time, so the simulator run
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol, TypeVar
+from functools import partial
+from typing import Protocol, TypeVar, cast
 
 import trio
 
@@ -56,6 +57,19 @@ class BackgroundCompute:
 def _give_way() -> None:
     if sys.platform == "linux":  # elsewhere a thread has no priority of its own
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWEST_PRIORITY)
+
+
+class AttendedCompute:
+    """Runs the heavy work of a round, which is given up once it is settled that the attempt is over."""
+
+    def __init__(
+        self, compute: Compute, attend: Callable[[Callable[[], Awaitable[object]]], Awaitable[object]]
+    ) -> None:
+        self._compute, self._attend = compute, attend
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Return ``work()``, or raise what ends the attempt."""
+        return cast("T", await self._attend(partial(self._compute.run, work)))
 
 
 class InlineCompute:

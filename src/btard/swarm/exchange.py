@@ -9,6 +9,7 @@ deadline (attacks A6).
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import trio
 
@@ -23,6 +24,7 @@ from btard.swarm.recovery import Recovery
 from btard.swarm.state import Work
 
 Spawn = Callable[..., None]
+T = TypeVar("T")
 
 IN_FLIGHT = 1 / 4
 """Δ for which a message may be on its way after the next phase of somebody else was heard, before it is pulled."""
@@ -97,6 +99,8 @@ class Exchange:
         self._postponed: tuple[Decision, bytes] | None = None
         self._told_in, self._told = (0, 0), set[PeerId]()
         self._overtaken, self._taken_up = math.inf, 0
+        self._work: Work | None = None
+        recovery.on_decision = self._hear
 
     @property
     def board(self) -> Board:
@@ -146,11 +150,21 @@ class Exchange:
         Raises:
             NewAttempt: a recovery decided that somebody leaves.
         """
-        state = work.state
-        expectation = Expectation(work.stage(phase), work.electorate, state.roster.digest, state.chain, is_valid)
-        self._move_to(expectation)
+        expectation = self.arrive(work, phase, is_valid)
         self._spawn(self._broadcast.pull, expectation.stage, self._broadcast.others, 2 * self._delay_s)
         return await self._collect(work, expectation, wait_s)
+
+    def arrive(self, work: Work, phase: Phase, is_valid: Callable[[SignedMessage], bool]) -> Expectation:
+        """Be in the COMMIT with which we begin, where a recovery may come before we have anything to say."""
+        state = work.state
+        expectation = Expectation(work.stage(phase), work.electorate, state.roster.digest, state.chain, is_valid)
+        self._share_marks(work)
+        self._move_to(expectation)
+        return expectation
+
+    def follow(self, work: Work) -> None:
+        """Have what recoveries mark take effect in ``work`` from here on."""
+        self._work = work
 
     async def agree(self, work: Work, wait_s: float, marks: Marks | None = None) -> Transcript:
         """Return once it is settled that all hold the last transcript; only then may anybody leave by it.
@@ -275,14 +289,18 @@ class Exchange:
     async def _take_up_decision(self, work: Work) -> None:
         decision, reason = await self._recovery.settled()
         self._taken_up += 1
-        work.mark(decision.marked, decision.resume_round)
-        work.share(decision.marked | decision.shown)
-        self._share_marks(work)
         if self._broadcast.me in decision.leaving:
             raise NewAttempt(work.round, reason, banned=decision.banned, removed=_get_removed(decision))
         if decision.changes_roster:
             self._postponed = decision, reason
             self._follow_postponed(work)
+
+    def _hear(self, decision: Decision) -> None:
+        """Mark at once what a recovery has settled: the next one of the attempt waits for nobody, and goes by that."""
+        assert self._work is not None
+        self._work.mark(decision.marked, decision.resume_round)
+        self._work.share(decision.marked | decision.shown)
+        self._share_marks(self._work)
 
     def _share_marks(self, work: Work) -> None:
         """Let views show all pairs that we know, and HALTs count by those that all have in common.
@@ -301,6 +319,38 @@ class Exchange:
             return
         (decision, reason), self._postponed = self._postponed, None
         raise NewAttempt(decision.resume_round, reason, banned=decision.banned, removed=_get_removed(decision))
+
+    async def attend(self, work: Work, task: Callable[[], Awaitable[T]]) -> T:
+        """Return what ``task`` comes to; it is given up where a recovery decides meanwhile that somebody leaves.
+
+        The others are in the next attempt by then, and who is not there misses its recoveries. What runs in a thread
+        runs on to its end, unheard.
+
+        Raises:
+            NewAttempt: that was decided.
+        """
+        results, scope = list[T](), trio.CancelScope()
+
+        async def run() -> None:
+            with scope:
+                try:
+                    results.append(await task())
+                except Exception:
+                    if not scope.cancel_called:  # else what it works on has changed under it
+                        raise
+            self.board.signal()
+
+        self._follow_postponed(work)
+        self._spawn(run)
+        try:
+            while not results:
+                if self._recovery.has_decided:
+                    await self._take_up_decision(work)
+                else:
+                    await self.board.changed()
+        finally:
+            scope.cancel()
+        return results[0]
 
     async def wait_for(self, work: Work, is_done: Callable[[], bool], wait_s: float) -> bool:
         """Wait for private data, at most ``wait_s`` seconds; return whether it came.

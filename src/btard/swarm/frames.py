@@ -101,9 +101,13 @@ class StageRequest(Struct, frozen=True, array_like=True, forbid_unknown_fields=T
 
 
 class SettledRequest(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """Asks for the newest settlement of an attempt: the answer's head is a certificate or conclusion, or empty."""
+    """Asks for the newest settlement of an attempt: the answer's head is a certificate or conclusion, or empty.
+
+    It is empty also where nothing was settled since recovery ``serial`` began.
+    """
 
     attempt: Count
+    serial: Count = 0
 
 
 class StageAnswer(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

@@ -41,7 +41,7 @@ class SealedRound(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tr
 
 
 class Resuming:
-    """The RESUMEs of the attempt in progress, the newest of each member, and answers to those who are no members."""
+    """The RESUMEs of the attempt in progress, the newest of each member, and answers to those who are behind."""
 
     def __init__(
         self,
@@ -109,8 +109,10 @@ class Resuming:
             raise RemoteProtocolError("something else than a RESUME", peer)
         if (message.roster, message.slot.stage.attempt) == (place.roster.digest, place.attempt):
             self._keep(message)
-        elif message.sender == peer and message.slot.stage.attempt < place.attempt:
-            self._answer(peer, message.slot.stage.attempt, message.payload.position.round, is_their_turn=is_stranger)
+        attempt = message.slot.stage.attempt
+        is_behind = attempt < place.attempt or (attempt == place.attempt and not self._is_said())
+        if is_behind and message.sender == peer:
+            self._answer(peer, attempt, message.payload.position.round, is_their_turn=is_stranger)
 
     def _keep(self, message: SignedMessage) -> None:
         known = self._newest.get(message.sender)
@@ -119,6 +121,11 @@ class Resuming:
         ):
             self._newest[message.sender] = message
             self._broadcast.board.call()
+
+    def _is_said(self) -> bool:
+        """Whether we say RESUME ourselves, and know no better."""
+        own, place = self._newest.get(self._broadcast.me), self._broadcast.place
+        return own is not None and own.slot.stage == Stage(0, place.attempt, Phase.RESUME, place.serial)
 
     def _take_turn(self, peer: PeerId) -> bool:
         """Whether it is long enough since somebody had a turn, which begins now; all of them cost at most so much."""

@@ -27,5 +27,5 @@ async def ask_and_hasten(
     """
     due = trio.current_time() + services.deadlines.bulk_s + 2 * services.config.delay_s
     services.broadcast.show_current(find_lacking())
-    await ask()
+    await services.exchange.attend(work, ask)
     await services.exchange.wait_for(work, lambda: not find_lacking(), max(0.0, due - trio.current_time()))

@@ -142,7 +142,9 @@ async def _come_in(member: Membership, hub: Hub, directory: Directory, ledger: L
         is_late = await application.has_begun()
     if application is None or not is_late:
         try:
-            return Start(Work(member.config, await begin(member, hub, directory, ledger), None))
+            has_begun = ledger.newest_seal() is not None
+            work = Work(member.config, await begin(member, hub, directory, ledger), None)
+            return Start(work, may_have_spoken=has_begun)
         except (Refused, NetworkError) as error:  # it may have begun meanwhile, or nobody told us in time that it had
             if application is None or (isinstance(error, NetworkError) and not hub.connected):
                 raise

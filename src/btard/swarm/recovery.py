@@ -24,7 +24,7 @@ from btard.rules.dolev_strong import OPENING, STEP, compute_end
 from btard.rules.marks import Marks
 from btard.rules.messages import Ballot, Conclude, Halt, Phase, SignedMessage, View
 from btard.rules.recovery import Decision, Equivocation, compute_views_digest
-from btard.swarm.adopting import Adopting
+from btard.swarm.adopting import Adopting, ask_for_settlement
 from btard.swarm.board import RECOVERY_PHASES
 from btard.swarm.broadcast import Broadcast
 from btard.swarm.calls import Calls
@@ -70,6 +70,7 @@ class Recovery:
         self._agreed: Messages | None = None
         self._resuming = Resuming(config, broadcast, ledger, self._adopting.find_proof, self._fail)
         self._voted = Voted(config.run_id, broadcast)
+        self.on_decision: Callable[[Decision], None] = lambda decision: None
         broadcast.hub.on_control[Kind.CHAIN] = self._receive_chain
 
     @property
@@ -84,12 +85,17 @@ class Recovery:
     @property
     def is_pending(self) -> bool:
         """Whether the round must wait: a recovery runs, or its decision has not been taken up yet."""
-        return self._running or self._adopting.decision is not None or self._can_start()
+        return self._running or self.has_decided or self._can_start()
+
+    @property
+    def has_decided(self) -> bool:
+        """Whether there is a decision that the round has not taken up yet."""
+        return self._adopting.decision is not None
 
     async def settled(self) -> tuple[Decision, bytes]:
         """Wait for the decision and take it up; with the digest by which the next attempt names it."""
         self._board.call()  # what was said of this attempt before we came to it may count now
-        while self._adopting.decision is None:
+        while not self.has_decided:
             await self._board.changed()
         return self._adopting.take_up()
 
@@ -115,7 +121,7 @@ class Recovery:
         the others have left by then is called to no recovery there, in which it would be alone.
         """
         place = self._broadcast.place
-        if place.current is None or place.is_over:  # before our first stage there is nothing that could be halted
+        if place.current is None or place.is_over:  # whoever does not know yet what it has signed says nothing
             return False
         if self._adopting.find_relayed() or self._resuming.find_restart() is not None:
             return True
@@ -127,7 +133,7 @@ class Recovery:
         self._board.call()
 
     async def run(self) -> None:
-        """Serve one recovery after another, for ever.
+        """Serve one recovery after another, for ever; none waits until the round has taken up the one before.
 
         Raises:
             Banned, Removed: the others went on without us.
@@ -138,7 +144,7 @@ class Recovery:
             while True:
                 if self._failure:
                     raise self._failure[0]
-                if self._adopting.decision is None and self._can_start():
+                if self._can_start():
                     await self._serve()
                 else:
                     await self._board.called()
@@ -204,7 +210,10 @@ class Recovery:
         with trio.move_on_at(entered + until_s - delay_s):
             await self._until(is_done)
             return
-        self._spawn(self._broadcast.pull, self._calls.stage(phase), self._broadcast.others, delay_s)
+        stage = self._calls.stage(phase)
+        self._spawn(self._broadcast.pull, stage, self._broadcast.others, delay_s)
+        for peer in self._broadcast.others if phase is Phase.VIEW else ():
+            self._spawn(ask_for_settlement, self._broadcast, peer, stage.serial, 2 * delay_s)
         with trio.move_on_at(entered + until_s):
             await self._until(is_done)
 
@@ -316,6 +325,7 @@ class Recovery:
         decision = self._adopting.adopt(settlement)
         place.serial = max(place.serial, settlement.stage.serial + 1)
         place.is_over = decision.agreed or decision.changes_roster
+        self.on_decision(decision)
         took_s, is_fallback = trio.current_time() - entered, not settlement.is_certificate
         removed = (*decision.removed, *decision.overmarked)
         if decision.agreed:  # no trouble: every departure by a transcript ends like this

@@ -91,7 +91,7 @@ async def _ask_until(
     """Ask again and again: whoever we ask may be restarting as well; at most a transfer and 4Δ longer than others."""
     with trio.move_on_after(services.deadlines.bulk_s + 4 * services.config.delay_s):
         while not is_done():
-            await ask()
+            await services.exchange.attend(work, ask)
             await services.exchange.wait_for(work, is_done, services.config.delay_s / 2)
 
 

@@ -77,7 +77,7 @@ Vectors = tuple[Tensor, OptimizerState]
 class Start:
     """Where a peer goes on, and every message of the last two rounds that it had sent or built on before a restart.
 
-    ``is_entry`` is the first round of a newcomer.
+    ``is_entry`` is the first round of a newcomer; ``may_have_spoken``: others may hold words of ours.
     """
 
     work: Work
@@ -86,6 +86,7 @@ class Start:
     own: tuple[SignedMessage, ...] = ()
     heard: tuple[SignedMessage, ...] = ()
     is_entry: bool = False
+    may_have_spoken: bool = False
 
 
 def restore(
@@ -109,7 +110,7 @@ def restore(
         raise ConfigError(f"the ledger is damaged: {error}; this key cannot go on in this run") from None
     work = open_work(config, record, open_state(record, *states[record.round]), previous)
     work.is_resumed = True
-    return Start(work, True, record.serial, own, heard)
+    return Start(work, True, record.serial, own, heard, may_have_spoken=True)
 
 
 def _open_all(config: RunConfig, envelopes: Iterator[bytes]) -> Iterator[SignedMessage]:

@@ -10,7 +10,9 @@ from btard.identity import PeerId
 from btard.net import Hub
 from btard.rules.roster import Roster
 from btard.rules.seal import Seal
-from btard.swarm.catching_up import catch_up, recall
+from btard.swarm.catching_up import catch_up, recall, recall_gradient
+from btard.swarm.committing import arrive
+from btard.swarm.compute import AttendedCompute, Compute
 from btard.swarm.events import RoundDone
 from btard.swarm.exchange import Exchange, NewAttempt, Stalls
 from btard.swarm.joining.reception import Reception
@@ -53,11 +55,12 @@ class Rounds:
         self._snapshots, self._updates, self._nursery = member.snapshots, updates, nursery
         self._broadcast, self._work = transfers.broadcast, start.work
         self._is_restart, self._is_entry = start.is_restart, start.is_entry
-        self._remembered = (*start.heard, *start.own)
+        self._compute: Compute = member.compute
         self._recovery = Recovery(config, self._broadcast, ledger, member.observe)
         self._standing = Standing(config, hub, ledger, self._broadcast)
         self._deadlines = Deadlines.of(config, start.work.state.seal.gradient_ms)
         stalls = Stalls(delay_s)
+        exchange = Exchange(self._broadcast, self._recovery, stalls, delay_s, nursery.start_soon)
         self._reception = Reception(
             config,
             member.identity.peer_id,
@@ -74,10 +77,10 @@ class Rounds:
             member.identity,
             member.workload,
             member.conduct,
-            member.compute,
+            AttendedCompute(member.compute, lambda task: exchange.attend(self._work, task)),
             ledger,
             self._broadcast,
-            Exchange(self._broadcast, self._recovery, stalls, delay_s, nursery.start_soon),
+            exchange,
             transfers.slices,
             transfers.parts,
             self._deadlines.after_restart() if start.is_restart else self._deadlines,
@@ -94,7 +97,11 @@ class Rounds:
         self._links = links = Links(hub, member.identity.peer_id, directory, lambda: place.roster, patience_s)
         self._move_to(self._work)
         self._begin_round()
+        for message in (*start.heard, *start.own):
+            self._broadcast.board.post(message)
         self._broadcast.place.serial = start.serial
+        if not start.may_have_spoken:
+            self._arrive()
         self._broadcast.on_signing = self._note_place
         hub.on_connected, hub.on_lost = self._greet, self._broadcast.lost.add
         if start.is_restart:
@@ -113,14 +120,20 @@ class Rounds:
             log.info("nobody is there any more, and the last seal is signed: the run is over")
             return self._work.state
         if self._is_restart:
-            await recall(self._services, self._work, self._remembered)
-            self._remembered = ()
+            recall(self._services, self._work)
         if not self._is_entry:
             await self._ask_around()
+        self._arrive()  # no earlier where we may have signed what our ledger does not know
+        if self._is_restart:
+            await recall_gradient(replace(self._services, compute=self._compute), self._work.previous)
         self._nursery.start_soon(self._watch_standing)
         if self._is_restart:
             self._nursery.start_soon(catch_up, self._services, self._hub)
         return await self._run_rounds()
+
+    def _arrive(self) -> None:
+        if self._broadcast.place.current is None:
+            arrive(self._services, self._work, is_closing=self._work.round > self._config.rounds)
 
     async def _find_company(self) -> bool:
         """Wait for links: to all before round 1, to more than half after a restart; False if it is over for certain."""
@@ -251,6 +264,7 @@ class Rounds:
             self._reception.take_in(self._work, change.joined)
 
     def _move_to(self, work: Work) -> None:
+        self._services.exchange.follow(work)
         place = self._broadcast.place
         if place.attempt != work.attempt:
             place.serial, place.is_agreed, place.is_over = 0, False, False

@@ -151,9 +151,13 @@ async def _obtain(
         )
 
     await services.exchange.wait_for(work, lambda: not lacking(), services.deadlines.bulk_s)
-    async with trio.open_nursery() as nursery:
-        for peer in lacking():
-            nursery.start_soon(pull_slice, services, subject, part, peer, (peer, *services.others(work)))
+
+    async def ask() -> None:
+        async with trio.open_nursery() as nursery:
+            for peer in lacking():
+                nursery.start_soon(pull_slice, services, subject, part, peer, (peer, *services.others(work)))
+
+    await services.exchange.attend(work, ask)
     await await_returning(services, work, lacking)
     return lacking()
 
