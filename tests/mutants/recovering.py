@@ -28,22 +28,6 @@ RECOVERING = (
         "tests/rules/test_recovery.py",
     ),
     mutant(
-        "be in no recovery before the first word",
-        "attacks A5",
-        "swarm/rounds.py",
-        "if not start.may_have_spoken:",
-        "if False:",
-        "tests/swarm/test_always_present.py",
-    ),
-    mutant(
-        "be in no recovery before the round has taken up the one before",
-        "attacks A5",
-        "swarm/recovery.py",
-        "                if self._can_start():",
-        "                if not self.has_decided and self._can_start():",
-        "tests/swarm/test_always_present.py",
-    ),
-    mutant(
         "go on asking in an attempt that others have left",
         "attacks A5",
         "swarm/hastening.py",
