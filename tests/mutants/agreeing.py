@@ -52,6 +52,22 @@ AGREEING = (
         "tests/rules/test_boundary_model.py",
     ),
     mutant(
+        "let views be as long as they like",
+        "record 26",
+        "rules/recovery.py",
+        "return is_ours and len(message.envelope) <= compute_largest(stage.phase, len(roster))",
+        "return is_ours",
+        "tests/swarm/test_hostile_sizes.py",
+    ),
+    mutant(
+        "ask for views that are held here",
+        "record 26",
+        "swarm/voted.py",
+        "if held := self._find_held(stage, ballot):",
+        "if held := None:",
+        "tests/swarm/test_voted.py",
+    ),
+    mutant(
         "count votes before another roster",
         "attacks A5",
         "rules/recovery.py",

@@ -118,22 +118,6 @@ RECOVERING = (
         "tests/swarm/test_void_halts.py",
     ),
     mutant(
-        "let views be as long as they like",
-        "record 26",
-        "rules/recovery.py",
-        "return is_ours and len(message.envelope) <= compute_largest(stage.phase, len(roster))",
-        "return is_ours",
-        "tests/swarm/test_hostile_sizes.py",
-    ),
-    mutant(
-        "ask for views that are held here",
-        "record 26",
-        "swarm/voted.py",
-        "if held := self._find_held(stage, ballot):",
-        "if held := None:",
-        "tests/swarm/test_voted.py",
-    ),
-    mutant(
         "let AGREE depend on when a recovery marked somebody",
         "record 25",
         "swarm/exchange.py",
