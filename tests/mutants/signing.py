@@ -38,6 +38,14 @@ SIGNING = (
         "tests/wire",
     ),
     mutant(
+        "take envelopes of any length",
+        "record 26",
+        "wire/envelope.py",
+        "if len(envelope) != _compute_length(outer):",
+        "if len(envelope) < _compute_length(outer):",
+        "tests/wire",
+    ),
+    mutant(
         "take a link key that its identity did not sign",
         "design 6",
         "net/handshake.py",

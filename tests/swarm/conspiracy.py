@@ -12,7 +12,6 @@ from tests.swarm.hostile_swarm import HostileSwarm
 from btard.attacks.equivocation import alter
 from btard.identity import PeerId
 from btard.net import Message
-from btard.rules.evidence import EquivocationProof
 from btard.rules.messages import Ballot, Halt, Holding, Phase, SignedMessage, Stage, View
 from btard.sim import Outcome
 from btard.sim.power import RUNNING
@@ -22,7 +21,7 @@ from btard.swarm.conduct import Conduct
 from btard.swarm.events import Event, Resumed, RunStarted
 from btard.swarm.frames import Kind
 from btard.swarm.viewing import make_position
-from btard.wire import encode, sign_message
+from btard.wire import encode, prove_equivocation, sign_message
 
 P, A, Q, B, ABSENT = range(5)
 """P, Q and the absent one are honest."""
@@ -113,7 +112,7 @@ class Conspiracy:
         first = self.broadcasts[A].board.of(self.begins)[self.hostile.peers[B]]
         identity, run_id = self.hostile.identities[B], self.hostile.config.run_id
         second = sign_message(identity, run_id, first.roster, self.begins, first.previous, alter(first.payload))
-        return encode(EquivocationProof(first.envelope, second.envelope))
+        return encode(prove_equivocation(first, second))
 
     def mend(self) -> None:
         """Let the absent one be heard again, by new links."""

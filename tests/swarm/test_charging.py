@@ -44,7 +44,7 @@ class SplitsOverItsCharge(Conduct):
 def test_ban_is_taken_back_with_the_round_that_decided_it(tmp_path: Path) -> None:
     """Without its author the charge is none; the candidate goes by the next one, and no ledger knows another story."""
     cheat = SplitsOverItsCharge()
-    swarm = build(tmp_path, {STRANGER: COMES_S}, {**dict.fromkeys(range(1, MEMBERS), cheat), STRANGER: Idle()})
+    swarm = build(tmp_path, {STRANGER: 3.3}, {**dict.fromkeys(range(1, MEMBERS), cheat), STRANGER: Idle()})
     outcome = play(swarm)
     assert cheat.round is not None
     bans = {event.peer: event for event in find(outcome, 0, Departed) if event.kind is DepartureKind.BAN}

@@ -21,7 +21,7 @@ from btard.swarm.conduct import Conduct
 
 Clock = trio.testing.MockClock
 LEAVER, CHEAT, VICTIM = 1, 2, 3
-NEXT = Stage(2, 1, Phase.AGGREGATE)
+NEXT = Stage(3, 1, Phase.AGGREGATE)
 """What is said first in the attempt that begins when the leaver is gone."""
 PAUSE_S = 20.0
 """For so long all are away; who leaves does not wait."""
@@ -30,7 +30,7 @@ AWAY_S = 3.5
 
 
 class DarkSwarm:
-    """A swarm that a member leaves in round 2, and some whose machines lose power right after that."""
+    """A swarm that a member leaves after round 2, and some whose machines lose power right after that."""
 
     def __init__(
         self, monkeypatch: pytest.MonkeyPatch, directory: Path, size: int, cheats: tuple[int, ...] = ()

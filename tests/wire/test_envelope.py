@@ -131,6 +131,23 @@ def test_another_payload_under_a_signed_header_is_refused() -> None:
         open_message(RUN, encode(Envelope(header, signature, encode(Reveal(NONCE, (1,))))))
 
 
+@pytest.mark.parametrize("size", [0, 1, 200, 255, 256, 300, 65_535, 65_536, 70_000])
+def test_an_envelope_has_one_length(size: int) -> None:
+    """The layer that nobody signs cannot be padded: what counts by its length counts with everybody or nobody."""
+    view = View(Position(1, 0, 0, 0), False, (), (bytes(size),), (), b"", (), False)
+    message = sign_message(ALICE, RUN, ROSTER, Stage(0, 3, Phase.VIEW), b"", view)
+    assert open_message(RUN, message.envelope) == message
+    header, signature, said = msgpack.unpackb(message.envelope)
+    bins = [b"\xc6" + len(item).to_bytes(4, "big") + item for item in (header, signature, said)]
+    short = [msgpack.packb(item) for item in (header, signature, said)]
+    for array in (b"\x93", b"\xdc\x00\x03", b"\xdd\x00\x00\x00\x03"):
+        for padded in range(8):
+            items = [bins[k] if padded >> k & 1 else short[k] for k in range(3)]
+            if (data := array + b"".join(items)) != message.envelope:
+                with pytest.raises(RemoteProtocolError, match="shortest"):
+                    open_message(RUN, data)
+
+
 def test_a_header_alone_proves_its_slot() -> None:
     """Taken from a message it opens without the payload, to the same slot and digest; changed it does not."""
     header = take_header(MESSAGE)

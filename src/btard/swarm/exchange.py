@@ -194,7 +194,7 @@ class Exchange:
             self._reconciled.clear()
             self._overtaken = math.inf
         place.current, place.overdue = expectation, False
-        self.board.signal()  # whoever catches up asks about this stage
+        self.board.call()  # whoever catches up asks about this stage, and HALTs that came before may count now
 
     async def _collect(self, work: Work, expectation: Expectation, wait_s: float) -> Transcript:
         patience = self._patience(wait_s)

@@ -107,10 +107,11 @@ class Resuming:
         message = open_message(self._config.run_id, envelope)
         if not isinstance(message.payload, Resume):
             raise RemoteProtocolError("something else than a RESUME", peer)
-        if (message.roster, message.slot.stage.attempt) == (place.roster.digest, place.attempt):
-            self._keep(message)
         attempt = message.slot.stage.attempt
-        is_behind = attempt < place.attempt or (attempt == place.attempt and not self._is_said())
+        is_ours = (message.roster, attempt) == (place.roster.digest, place.attempt)
+        if is_ours:
+            self._keep(message)
+        is_behind = attempt < place.attempt or (is_ours and not is_stranger and not self._is_said())
         if is_behind and message.sender == peer:
             self._answer(peer, attempt, message.payload.position.round, is_their_turn=is_stranger)
 

@@ -85,6 +85,8 @@ def open_message(run_id: bytes, envelope: bytes) -> SignedMessage:
     header: Header = decode(outer.header, Header)
     if header.run_id != run_id:
         raise RemoteProtocolError("a message of another run")
+    if len(envelope) != _compute_length(outer):  # what counts by its length must have one, and nobody signs this layer
+        raise RemoteProtocolError("an envelope that is not the shortest")
     if digest(Context.PAYLOAD, outer.payload) != header.payload:
         raise RemoteProtocolError("a message with another payload than its header names")
     payload: AnyPayload = decode(outer.payload, AnyPayload)  # type: ignore[arg-type]
@@ -93,6 +95,13 @@ def open_message(run_id: bytes, envelope: bytes) -> SignedMessage:
     slot = _verify(header, outer.header, outer.signature)
     message = digest(Context.MESSAGE, outer.header)
     return SignedMessage(slot, header.roster, header.previous, payload, bytes(envelope), message)
+
+
+def _compute_length(outer: Envelope) -> int:
+    """Return the bytes of the shortest encoding: an array of three byte strings."""
+    said = len(outer.payload)
+    head = 2 if said < 1 << 8 else 3 if said < 1 << 16 else 5
+    return 1 + (2 + len(outer.header)) + (2 + len(outer.signature)) + head + said
 
 
 def open_header(run_id: bytes, data: bytes) -> SignedHeader:
