@@ -36,6 +36,14 @@ RECOVERING = (
         "tests/swarm/test_always_present.py",
     ),
     mutant(
+        "ask for what was published in an attempt that others have left",
+        "attacks A5",
+        "swarm/pulling.py",
+        "await services.exchange.attend(work, ask)",
+        "await ask()",
+        "tests/swarm/test_held_in_a_pull.py",
+    ),
+    mutant(
         "judge a settlement by what its views say of rounds",
         "record 14",
         "swarm/adopting.py",

@@ -22,7 +22,7 @@ from btard.swarm.complaining import settle_gather_complaints, settle_scatter_com
 from btard.swarm.exchange import NewAttempt
 from btard.swarm.gather import PULL_SOURCES
 from btard.swarm.hastening import ask_and_hasten
-from btard.swarm.pulling import pull_part
+from btard.swarm.pulling import pull_part, pull_together
 from btard.swarm.recovery import PATIENCE_S
 from btard.swarm.refetching import await_returning
 from btard.swarm.relaying import compute_hop_bound, compute_relay_bound, relay_parts, relay_slices, scatter_to_relays
@@ -169,9 +169,8 @@ async def _await_relayed_parts(services: Services, work: Work) -> None:
     bound = compute_hop_bound(services)
     if not lacking() or await services.exchange.wait_for(work, lambda: not lacking(), bound):
         return
-    async with trio.open_nursery() as nursery:
-        for part, relay in lacking():
-            nursery.start_soon(pull_part, services, work, part, (relay,))
+    pulls = [partial(pull_part, services, work, part, (relay,)) for part, relay in lacking()]
+    await pull_together(services, work, pulls)
 
 
 async def _obtain_attested(services: Services, work: Work) -> None:
@@ -189,7 +188,8 @@ async def _obtain_attested(services: Services, work: Work) -> None:
         part = lacking[turn % len(lacking)]
         if trio.current_time() > until:
             raise Undecided(f"round {work.round}: part {part.index} was attested, but nobody served it for a day")
-        await pull_part(services, work, part, services.others(work))
+        pull = partial(pull_part, services, work, part, services.others(work))
+        await services.exchange.attend(work, pull)
         if not _is_held(services, work, part):
             await services.exchange.wait_for(work, partial(_is_held, services, work, part), services.config.delay_s / 2)
             turn += 1

@@ -66,10 +66,9 @@ async def _prepare_commit(services: Services, work: Work, *, is_closing: bool) -
 async def _restore_commit(services: Services, work: Work, said: Commit) -> Commit:
     """Stand for what we had committed to before a restart: the same verdicts, the same gradient."""
     work.verdicts = said.verdicts if services.me in work.validators else None
-    is_lost = bool(said.root) and work.gradient is None
-    if is_lost:
+    if said.root and work.gradient is None:
         await _compute_own_gradient(services, work)
-    if is_lost and work.gradient is not None:
+    if said.root and work.gradient is not None:
         work.gradient = await restore_gradient(services, work, work.gradient, said)
         services.slices.keep_own(work.round, work.gradient)
     return said

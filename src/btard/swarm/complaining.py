@@ -11,8 +11,7 @@ for each complainer, and one accused relay can have more than a vector to publis
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-
-import trio
+from functools import partial
 
 from btard.identity import PeerId
 from btard.rules.complaints import (
@@ -28,7 +27,7 @@ from btard.rules.messages import Attest, Phase, Publish
 from btard.rules.validity import is_valid_attest
 from btard.swarm.exchange import NewAttempt
 from btard.swarm.proving import Hearing, prove_attestations, prove_marks
-from btard.swarm.pulling import compute_serving_bound, pull_part, pull_slice, send_whole
+from btard.swarm.pulling import compute_serving_bound, pull_part, pull_slice, pull_together, send_whole
 from btard.swarm.refetching import await_returning
 from btard.swarm.services import Services
 from btard.swarm.state import Work
@@ -54,10 +53,9 @@ async def settle_scatter_complaints(services: Services, work: Work, complaints: 
     services = services.carrying(compute_publication(complaints, work.parts, work.roster))
     _publish_slices(services, work, complaints)
     hearing, unattested = await _hear(services, work, complaints, is_held, fetch, serial=0)
-    async with trio.open_nursery() as nursery:
-        for index, complaint in enumerate(complaints):
-            if complaint.complainer == services.me:
-                nursery.start_soon(fetch, complaint, find_attesters(hearing.answers, index))
+    mine = [(index, complaint) for index, complaint in enumerate(complaints) if complaint.complainer == services.me]
+    pulls = [partial(fetch, complaint, find_attesters(hearing.answers, index)) for index, complaint in mine]
+    await pull_together(services, work, pulls)
     await _conclude(services, work, complaints, hearing, unattested, services.deadlines.bulk)
 
 
@@ -131,9 +129,8 @@ async def _hear(
     )
     await services.exchange.wait_for(work, lambda: all(map(is_held, complaints)), deadlines.bulk_s)
     lacking = {(item.part, item.owner, item.accused): item for item in complaints if not is_held(item)}
-    async with trio.open_nursery() as nursery:  # what was sent may be lost with a link: ask once
-        for complaint in lacking.values():
-            nursery.start_soon(fetch, complaint, (complaint.accused,))
+    pulls = [partial(fetch, complaint, (complaint.accused,)) for complaint in lacking.values()]
+    await pull_together(services, work, pulls)  # what was sent may be lost with a link: ask once
     await await_returning(services, work, lambda: [item.accused for item in complaints if not is_held(item)])
     attests = await services.exchange.run(
         work,

@@ -1,6 +1,8 @@
 """Asking others for slices and parts, as long as an answer may take."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+import trio
 
 from btard.identity import PeerId
 from btard.rules.parts import Part
@@ -36,6 +38,21 @@ async def pull_part(services: Services, work: Work, part: Part, sources: Sequenc
     root = work.aggregate_root_of(part.aggregator)
     others = [source for source in sources if source != services.me]
     await services.parts.pull(work.round, work.attempt, part, root, others, compute_pull_bound(services))
+
+
+async def pull_together(services: Services, work: Work, pulls: Iterable[Callable[[], Awaitable[object]]]) -> None:
+    """Ask for several things at once; whoever does not answer keeps nobody in an attempt that the others have left.
+
+    Raises:
+        NewAttempt: a recovery decided meanwhile that somebody leaves.
+    """
+
+    async def ask() -> None:
+        async with trio.open_nursery() as nursery:
+            for pull in pulls:
+                nursery.start_soon(pull)
+
+    await services.exchange.attend(work, ask)
 
 
 def send_whole(services: Services, work: Work, peer: PeerId, part: Part) -> None:

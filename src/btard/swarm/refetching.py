@@ -5,6 +5,7 @@ Everything here does nothing unless this process was restarted in the middle of 
 """
 
 from collections.abc import Awaitable, Callable, Collection
+from functools import partial
 
 import structlog
 import torch
@@ -15,7 +16,7 @@ from btard.identity import PeerId
 from btard.rules.merkle import compute_root
 from btard.rules.messages import Commit
 from btard.swarm.events import GradientDiffers
-from btard.swarm.pulling import pull_part, pull_slice
+from btard.swarm.pulling import pull_part, pull_slice, pull_together
 from btard.swarm.services import Services
 from btard.swarm.state import Gradient, Work, as_bytes, commit_to
 
@@ -99,6 +100,7 @@ async def restore_gradient(services: Services, work: Work, own: Gradient, commit
     """Return the gradient that we committed to before the restart: computed again, or given back by the aggregators.
 
     Raises:
+        NewAttempt: a recovery decided meanwhile that somebody leaves.
         Removed: neither is possible; whatever we said about another one would be false.
     """
     if own.tree.root == commit.root:
@@ -117,11 +119,13 @@ async def restore_gradient(services: Services, work: Work, own: Gradient, commit
 async def _collect_own(services: Services, work: Work, commit: Commit) -> Gradient | None:
     """Ask every aggregator for the slice that we sent it, and put the gradient together."""
     slices, timeout_s = services.slices, services.deadlines.bulk_s
-    async with trio.open_nursery() as nursery:
-        for part in work.parts:
-            if part.elements:
-                sources = (part.aggregator, *services.others(work))
-                nursery.start_soon(slices.pull, work.round, commit.root, part.chunks, sources, timeout_s)
+    others = services.others(work)
+    pulls = [
+        partial(slices.pull, work.round, commit.root, part.chunks, (part.aggregator, *others), timeout_s)
+        for part in work.parts
+        if part.elements
+    ]
+    await pull_together(services, work, pulls)
     held = [slices.get(work.round, commit.root, part.chunks) for part in work.parts]
     if any(values is None for values in held):
         return None

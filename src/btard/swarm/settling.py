@@ -6,8 +6,7 @@ count over the agreed votes. Nothing here knows who attacks.
 """
 
 from collections.abc import Sequence
-
-import trio
+from functools import partial
 
 from btard.identity import PeerId
 from btard.rules.disputes import Dispute, DisputeKind, Ruling, settle_all
@@ -19,7 +18,7 @@ from btard.rules.validity import is_valid_vote
 from btard.swarm.events import DisputeOpened
 from btard.swarm.exchange import NewAttempt
 from btard.swarm.proving import Hearing, prove_column, prove_votes
-from btard.swarm.pulling import pull_slice, send_whole
+from btard.swarm.pulling import pull_slice, pull_together, send_whole
 from btard.swarm.refetching import await_returning
 from btard.swarm.services import Services
 from btard.swarm.state import Work, empty_part
@@ -151,13 +150,9 @@ async def _obtain(
         )
 
     await services.exchange.wait_for(work, lambda: not lacking(), services.deadlines.bulk_s)
-
-    async def ask() -> None:
-        async with trio.open_nursery() as nursery:
-            for peer in lacking():
-                nursery.start_soon(pull_slice, services, subject, part, peer, (peer, *services.others(work)))
-
-    await services.exchange.attend(work, ask)
+    others = services.others(work)
+    pulls = [partial(pull_slice, services, subject, part, peer, (peer, *others)) for peer in lacking()]
+    await pull_together(services, work, pulls)
     await await_returning(services, work, lacking)
     return lacking()
 
