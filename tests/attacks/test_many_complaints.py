@@ -1,6 +1,8 @@
 """Many complaints at once: whoever has the bandwidth that the run asks for publishes all that it is asked for."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -9,6 +11,7 @@ from tests.rules.build import make_config, make_roster, make_transcript
 from tests.swarm.queues import Queues
 
 from btard.attacks.complaining import ComplainAtScatter
+from btard.identity import PeerId
 from btard.rules.complaints import (
     Complaint,
     compute_publication,
@@ -24,11 +27,14 @@ from btard.rules.relays import Relays
 from btard.rules.roster import Roster
 from btard.sim import SimulatedSwarm
 from btard.sim.determinism import run_deterministically
+from btard.swarm.frames import SliceHead
 from btard.swarm.lending import PATIENCE
+from btard.swarm.scatter import Slices
 from btard.swarm.services import Deadlines
+from btard.wire import decode, encode
 
 Q = b"q" * 32
-SIZES = range(4, 25)
+SIZES = (*range(4, 25), 40, 64)
 BANDWIDTH = 40
 """Bytes per second, with which the vector of the simulated task takes 20 s, and Δ is 1 s."""
 
@@ -98,6 +104,32 @@ def test_all_that_is_asked_for_is_published_in_time(members: int, kind: str, mar
         assert took > case.deadlines.bulk_s + case.deadlines.bulk_s - case.config.delay_s
 
 
+@pytest.mark.parametrize("members", [24, 40, 64])
+def test_all_that_is_published_is_taken(members: int) -> None:
+    """Once the complaints are known, each slice that they ask of a member is taken, beyond what it sent unasked."""
+    case = Case(members)
+    hub: Any = SimpleNamespace(bulk={}, serve={})
+    slices = Slices(case.config, hub, lambda: None, lambda *_: True, lambda _peer: True)
+    slices.begin_round(3, members)
+    accused = case.honest[0]
+
+    def send(part: Part) -> bool:
+        head = encode(SliceHead(3, accused, part.chunks.start, part.chunks.stop, ()))
+        return slices.sink(accused, head, 4 * part.elements) is not None
+
+    while send(case.parts[0]):
+        pass
+    asked = {(item.accused, item.owner, case.parts[item.part].chunks) for item in case.scatter("nobody")}
+    slices.expect(3, asked)
+    published = [part for part in case.parts if (accused, accused, part.chunks) in asked]
+    assert len(published) == len(case.cheats)
+    assert [send(part) for part in published] == [True] * len(published)
+    assert not any(map(send, published))
+    slices.expect(3, asked)
+    slices.begin_attempt(members)
+    assert not any(map(send, published))
+
+
 def test_one_complaint_takes_hardly_longer_than_a_vector() -> None:
     """A member with one slice to publish to all has about a vector to send."""
     case = Case(16)
@@ -131,9 +163,20 @@ class ComplainAndDeny(ComplainAtScatter):
 
 
 @pytest.mark.parametrize("size", [7, 10])
-def test_honest_members_with_the_least_bandwidth_stay(size: int, tmp_path: Path) -> None:
-    """As many cheats as there may be complain about all others at once, and attest to nothing: they go, alone."""
+def test_honest_members_with_the_least_bandwidth_stay(
+    size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many cheats as there may be complain about all others at once, and attest to nothing: they go, alone.
+
+    Nobody refuses what is published, though it is more than one may send unasked.
+    """
     cheats = frozenset(range(1, size - 1, 2))
+
+    def take(slices: Slices, peer: PeerId, head: bytes, size: int) -> memoryview | None:
+        target, item = sink(slices, peer, head, size), decode(head, SliceHead)
+        if target is None and slices.get(item.round, item.root, range(item.first, item.stop)) is None:
+            refused.append(item)
+        return target
 
     async def run() -> Scenario:
         return await run_scenario(
@@ -145,7 +188,11 @@ def test_honest_members_with_the_least_bandwidth_stay(size: int, tmp_path: Path)
             options={"min_bandwidth": BANDWIDTH, "chunk_size": 2},
         )
 
+    refused, sink = list[SliceHead](), Slices.sink
+    monkeypatch.setattr(Slices, "sink", take)
+    monkeypatch.setattr("btard.swarm.scatter.SLICES_PER_SENDER", 1)
     scenario = run_deterministically(run, 1)
     scenario.require_sound()
+    assert not refused
     for index in cheats:
         assert scenario.departure(index).cause is Cause.TOO_MANY_MARKS

@@ -196,6 +196,22 @@ NEWCOMERS = (
         "tests/swarm/test_slow_reader.py",
     ),
     mutant(
+        "lend what complaints ask for no longer than a vector takes",
+        "attacks B1",
+        "swarm/lending.py",
+        "self._patience_s = max(self._patience_s, patience_s)",
+        "pass",
+        "tests/swarm/test_gather.py",
+    ),
+    mutant(
+        "refuse what complaints ask for as if it came unasked",
+        "attacks B1",
+        "swarm/scatter.py",
+        "if asked in self._expected:",
+        "if asked is None:",
+        "tests/attacks/test_many_complaints.py",
+    ),
+    mutant(
         "keep what is lent for as long as a frame takes",
         "attacks C13",
         "net/session.py",

@@ -14,6 +14,7 @@ from btard.rules.merkle import compute_root
 from btard.rules.parts import Part
 from btard.swarm.frames import Kind, PartHead
 from btard.swarm.gather import Parts
+from btard.swarm.lending import compute_send_patience
 from btard.swarm.state import as_bytes
 from btard.wire import encode
 
@@ -77,10 +78,10 @@ def merge(parts: Parts) -> Tensor:
 
 def test_an_aggregate_that_a_restart_lost_is_not_sent(parts: Parts, sent: list[tuple[PeerId, int]]) -> None:
     """Who has reduced its part sends it; who lost it in a restart sends nothing, and nothing breaks."""
-    parts.send(3, 1, MINE, [OTHER], 1.0)
+    parts.send(3, 1, MINE, [OTHER])
     assert sent == []
     parts.keep_own(3, 1, MINE, torch.ones(8))
-    parts.send(3, 1, MINE, [OTHER], 1.0)
+    parts.send(3, 1, MINE, [OTHER])
     assert sent == [(OTHER, Kind.PART)]
 
 
@@ -92,13 +93,35 @@ async def test_what_is_lent_is_taken_back_when_the_second_round_after_it_begins(
     for number in (3, 4):
         parts.begin_attempt(number, 1, 3)
         parts.keep_own(number, 1, MINE, cut(MINE))
-        parts.send(number, 1, MINE, [OTHER], 1.0)
+        parts.send(number, 1, MINE, [OTHER])
         _, loan = await hub.serve[Kind.PULL_PART](OTHER, encode(PartHead(number, 1, MINE.index)))
         lent.append(loan)
     parts.begin_attempt(4, 2, 3)
     assert [loan.scope.cancel_called for loan in lent] == [False] * 4
     parts.begin_attempt(5, 1, 3)
     assert [loan.scope.cancel_called for loan in lent] == [True, True, False, False]
+
+
+async def test_who_has_much_to_send_lends_for_longer_until_the_round_is_over() -> None:
+    """What is asked for is lent for as long as what is offered."""
+    lent: list[Loan] = []
+    hub: Any = SimpleNamespace(bulk={}, serve={}, offer_bulk=lambda peer, kind, head, loan: lent.append(loan))
+    parts = Parts(CONFIG, hub, lambda: None, lambda _peer: True)
+    parts.begin_attempt(3, 1, 3)
+    parts.keep_own(3, 1, MINE, cut(MINE))
+    usual_s = compute_send_patience(CONFIG)
+
+    async def lend() -> set[float]:
+        parts.send(3, 1, MINE, [OTHER])
+        _, loan = await hub.serve[Kind.PULL_PART](OTHER, encode(PartHead(3, 1, MINE.index)))
+        return {loan.scope.relative_deadline, lent[-1].scope.relative_deadline}
+
+    assert await lend() == {usual_s}
+    parts.lend_longer(3 * usual_s)
+    parts.lend_longer(usual_s)
+    assert await lend() == {3 * usual_s}
+    parts.begin_attempt(4, 1, 3)
+    assert await lend() == {usual_s}
 
 
 def assert_nothing_is_copied(parts: Parts) -> None:

@@ -72,7 +72,7 @@ async def test_what_came_in_pieces_is_passed_on_and_served_as_one(
         assert receive(slices, OTHER, chunks)
     whole = range(2, 8)
     request = encode(SliceRequest(ROUND, ROOT, whole.start, whole.stop))
-    slices.forward(ROUND, ROOT, whole, OTHER, 1.0)
+    slices.forward(ROUND, ROOT, whole, OTHER)
     head = encode(SliceHead(ROUND, ROOT, whole.start, whole.stop, GRADIENT.tree.prove(whole)))
     assert sent == [(OTHER, head)]
     assert await serve(slices, OTHER, request) == (head, bytes(as_bytes(GRADIENT.values[16:60])))

@@ -39,7 +39,7 @@ def scatter(services: Services, work: Work) -> None:
         peer = part.aggregator
         is_wanted = part.elements and peer != me and relays.between(me, peer) is None
         if is_wanted and services.conduct.sends_slice(work.round, peer):
-            services.slices.send(work.round, gradient, peer, part.chunks, services.deadlines.patience_s)
+            services.slices.send(work.round, gradient, peer, part.chunks)
 
 
 async def aggregate(services: Services, work: Work) -> None:
@@ -119,7 +119,7 @@ async def _gather(services: Services, work: Work) -> tuple[int, ...]:
     if mine.elements:
         direct = [peer for peer in services.others(work) if relays.between(services.me, peer) is None]
         given = [peer for peer in direct if services.conduct.sends_part(work.round, peer)]
-        services.parts.send(work.round, work.attempt, mine, given, services.deadlines.patience_s)
+        services.parts.send(work.round, work.attempt, mine, given)
     relay_parts(services, work)
     await services.exchange.wait_out(
         work, lambda: not _lacking_parts(services, work), lambda: _collect_parts(services, work)

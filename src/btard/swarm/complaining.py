@@ -51,6 +51,9 @@ async def settle_scatter_complaints(services: Services, work: Work, complaints: 
         await pull_slice(services, work, work.parts[complaint.part], complaint.owner, sources)
 
     services = services.carrying(compute_publication(complaints, work.parts, work.roster))
+    asked = {(item.accused, work.root_of(item.owner), work.parts[item.part].chunks) for item in complaints}
+    services.slices.expect(work.round, asked)
+    services.slices.lend_longer(services.deadlines.patience_s)
     _publish_slices(services, work, complaints)
     hearing, unattested = await _hear(services, work, complaints, is_held, fetch, serial=0)
     mine = [(index, complaint) for index, complaint in enumerate(complaints) if complaint.complainer == services.me]
@@ -74,6 +77,7 @@ async def settle_gather_complaints(services: Services, work: Work, complaints: S
         await pull_part(services, work, work.parts[complaint.part], sources)
 
     usual, services = services, services.carrying(compute_publication(complaints, work.parts, work.roster))
+    services.parts.lend_longer(services.deadlines.patience_s)
     _publish_parts(services, work, [complaint for complaint in complaints if is_held(complaint)])
     hearing, unattested = await _hear(services, work, complaints, is_held, fetch, serial=1)
     if unattested:
@@ -96,7 +100,7 @@ def _publish_slices(services: Services, work: Work, complaints: Sequence[Complai
             if owner == services.me:
                 send_whole(services, work, peer, part)
             else:
-                services.slices.forward(work.round, root, part.chunks, peer, services.deadlines.patience_s)
+                services.slices.forward(work.round, root, part.chunks, peer)
 
 
 def _publish_parts(services: Services, work: Work, complaints: Sequence[Complaint]) -> None:
@@ -105,7 +109,7 @@ def _publish_parts(services: Services, work: Work, complaints: Sequence[Complain
     willing = {item.part for item in asked if services.conduct.sends_part(work.round, item.complainer)}
     for index in sorted(willing):
         part, others = work.parts[index], services.others(work)
-        services.parts.send(work.round, work.attempt, part, others, services.deadlines.patience_s)
+        services.parts.send(work.round, work.attempt, part, others)
 
 
 async def _hear(

@@ -146,7 +146,7 @@ class Parts:
         log.warning("an aggregate does not match its commitment", sender=short(sender), part=part.index)
         return False
 
-    def send(self, number: int, attempt: int, part: Part, peers: Sequence[PeerId], patience_s: float) -> None:
+    def send(self, number: int, attempt: int, part: Part, peers: Sequence[PeerId]) -> None:
         """Send a part to members, unless a restart lost it and nobody could give it back."""
         aggregate = self._proven.get((number, attempt, part.index))
         if aggregate is None:
@@ -155,6 +155,10 @@ class Parts:
         head, payload = encode(PartHead(number, attempt, part.index)), as_bytes(aggregate)
         for peer in peers:
             self._hub.offer_bulk(peer, Kind.PART, head, self._lender.lend(number, payload))
+
+    def lend_longer(self, patience_s: float) -> None:
+        """See ``Lender.lend_longer``."""
+        self._lender.lend_longer(patience_s)
 
     async def _serve(self, peer: PeerId, body: bytes) -> tuple[bytes, Loan | None]:
         """Answer a member; newcomers ask for updates instead, at a pace."""

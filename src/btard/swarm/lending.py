@@ -26,17 +26,22 @@ class Lender:
     """What one service has lent, by round."""
 
     def __init__(self, config: RunConfig) -> None:
-        self._patience_s = compute_send_patience(config)
+        self._usual_s = self._patience_s = compute_send_patience(config)
         self._scopes: dict[int, WeakSet[trio.CancelScope]] = {}
 
-    def lend(self, number: int, payload: memoryview, patience_s: float = 0.0) -> Loan:
-        """Let one peer read a payload of round ``number``, for longer than usual if so much has to be sent."""
-        scope = trio.move_on_after(max(self._patience_s, patience_s))
+    def lend(self, number: int, payload: memoryview) -> Loan:
+        """Let one peer read a payload of round ``number``."""
+        scope = trio.move_on_after(self._patience_s)
         self._scopes.setdefault(number, WeakSet()).add(scope)
         return Loan(payload, scope)
 
+    def lend_longer(self, patience_s: float) -> None:
+        """Let peers read for so long, if that is longer, until the next round begins: so much has to be sent."""
+        self._patience_s = max(self._patience_s, patience_s)
+
     def begin_round(self, number: int) -> None:
         """Take back what is older than the round before."""
+        self._patience_s = self._usual_s
         for old in [key for key in self._scopes if key < number - 1]:
             for scope in self._scopes.pop(old):
                 scope.cancel()

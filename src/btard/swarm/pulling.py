@@ -58,4 +58,4 @@ async def pull_together(services: Services, work: Work, pulls: Iterable[Callable
 def send_whole(services: Services, work: Work, peer: PeerId, part: Part) -> None:
     """Send one member our slice of a part, whole and with one proof, whatever it was sent before."""
     assert work.gradient is not None
-    services.slices.send(work.round, work.gradient, peer, part.chunks, services.deadlines.patience_s, again=True)
+    services.slices.send(work.round, work.gradient, peer, part.chunks, again=True)

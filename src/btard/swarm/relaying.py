@@ -56,7 +56,7 @@ def relay_slices(services: Services, work: Work) -> None:
 
 async def _pass_on_slice(services: Services, number: int, root: bytes, part: Part, recipient: PeerId) -> None:
     if await _find(services, lambda: services.slices.find_piece(number, root, part.chunks) is not None):
-        services.slices.forward(number, root, part.chunks, recipient, services.deadlines.patience_s)
+        services.slices.forward(number, root, part.chunks, recipient)
 
 
 def relay_parts(services: Services, work: Work) -> None:
@@ -71,7 +71,7 @@ async def _pass_on_part(
     services: Services, number: int, attempt: int, part: Part, root: bytes, recipient: PeerId
 ) -> None:
     if await _find(services, lambda: services.parts.get(number, attempt, part, root) is not None):
-        services.parts.send(number, attempt, part, [recipient], services.deadlines.patience_s)
+        services.parts.send(number, attempt, part, [recipient])
 
 
 async def _find(services: Services, is_held: Callable[[], bool]) -> bool:

@@ -6,7 +6,7 @@ sent only the chunks that it lacks. Bytes that fail their proof count as not rec
 link they prove nothing.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -58,6 +58,7 @@ class Slices:
         self._own: dict[tuple[int, bytes], Gradient] = {}
         self._sent: dict[tuple[int, bytes, PeerId], set[int]] = {}
         self._received: dict[tuple[int, PeerId], int] = {}
+        self._expected = set[tuple[int, PeerId, bytes, range]]()
         self._round, self._largest = 0, self._layout.chunks
         hub.bulk[Kind.SLICE] = self
         hub.serve[Kind.PULL_SLICE] = self._serve
@@ -74,6 +75,11 @@ class Slices:
     def begin_attempt(self, members: int) -> None:
         """Bound the slices by the parts of so many members, and of up to half as many in the next attempt."""
         self._largest = max(1, -(-2 * self._layout.chunks // max(1, members)))
+        self._expected.clear()
+
+    def expect(self, number: int, asked: Collection[tuple[PeerId, bytes, range]]) -> None:
+        """Take, once each, what complaints of this attempt ask of members: a sender, a root and chunks."""
+        self._expected.update((number, *item) for item in asked)
 
     def keep_own(self, number: int, gradient: Gradient) -> None:
         """Serve slices of a gradient that we hold whole."""
@@ -90,11 +96,15 @@ class Slices:
         used = self._received.get((slice_head.round, peer), 0)
         if not self._round - 1 <= slice_head.round <= self._round + 1 or len(chunks) > self._largest:
             return None
-        if size != self._count_bytes(chunks) or used + len(chunks) > SLICES_PER_SENDER * self._largest:
+        if size != self._count_bytes(chunks) or self._find_exact(slice_head.round, slice_head.root, chunks) is not None:
             return None
-        if self._find_exact(slice_head.round, slice_head.root, chunks) is not None:
+        asked = (slice_head.round, peer, slice_head.root, chunks)
+        if asked in self._expected:
+            self._expected.remove(asked)
+        elif used + len(chunks) > SLICES_PER_SENDER * self._largest:
             return None
-        self._received[slice_head.round, peer] = used + len(chunks)
+        else:
+            self._received[slice_head.round, peer] = used + len(chunks)
         return as_bytes(empty_vector(size // 4))
 
     def done(self, peer: PeerId, head: bytes, payload: memoryview) -> None:
@@ -175,7 +185,6 @@ class Slices:
         gradient: Gradient,
         peer: PeerId,
         chunks: range,
-        patience_s: float,
         *,
         again: bool = False,
     ) -> None:
@@ -185,16 +194,20 @@ class Slices:
             head = SliceHead(number, gradient.tree.root, run.start, run.stop, gradient.tree.prove(run))
             sent.update(run)
             values = gradient.values[self._layout.elements_of(run)]
-            loan = self._lender.lend(number, as_bytes(values), patience_s)
+            loan = self._lender.lend(number, as_bytes(values))
             self._hub.offer_bulk(peer, Kind.SLICE, encode(head), loan)
 
-    def forward(self, number: int, root: bytes, chunks: range, peer: PeerId, patience_s: float) -> None:
+    def forward(self, number: int, root: bytes, chunks: range, peer: PeerId) -> None:
         """Send somebody chunks of another's gradient, if we hold all of them, in one piece with its proof."""
         piece = self.find_piece(number, root, chunks)
         if piece is not None and chunks:
             head = SliceHead(number, root, chunks.start, chunks.stop, piece.proof)
-            loan = self._lender.lend(number, as_bytes(piece.values), patience_s)
+            loan = self._lender.lend(number, as_bytes(piece.values))
             self._hub.offer_bulk(peer, Kind.SLICE, encode(head), loan)
+
+    def lend_longer(self, patience_s: float) -> None:
+        """See ``Lender.lend_longer``."""
+        self._lender.lend_longer(patience_s)
 
     async def _serve(self, peer: PeerId, body: bytes) -> tuple[bytes, Loan | None]:
         """Answer a member; strangers have no business here, and nothing bounds what all of them ask for."""

@@ -112,7 +112,7 @@ async def _publish_for(services: Services, work: Work, dispute: Dispute) -> None
 async def _forward(services: Services, work: Work, subject: Work, part: Part, contributor: PeerId) -> None:
     root = subject.root_of(contributor)
     for peer in services.others(work):
-        services.slices.forward(subject.round, root, part.chunks, peer, services.deadlines.patience_s)
+        services.slices.forward(subject.round, root, part.chunks, peer)
 
 
 async def form_opinion(services: Services, work: Work, dispute: Dispute) -> Opinion:
