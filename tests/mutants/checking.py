@@ -127,4 +127,12 @@ CHECKING = (
         "and any(verdict.guilty for verdict in commit.verdicts)",
         "tests/rules/test_disputes.py",
     ),
+    mutant(
+        "take the write of a void aggregate for that of the one after it",
+        "record 25",
+        "swarm/updates.py",
+        "is_written.set()",
+        "self._written[number].set()",
+        "tests/swarm/test_updates.py",
+    ),
 )

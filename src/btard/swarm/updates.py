@@ -50,13 +50,13 @@ class Updates:
         if data.nbytes <= SMALL_BLOB:
             self._ledger.record_update(number, bytes(data), is_applied=is_applied)
             return None
-        self._written[number] = trio.Event()
-        return partial(self._keep_large, number, data, is_applied=is_applied)
+        is_written = self._written[number] = trio.Event()
+        return partial(self._keep_large, number, data, is_written, is_applied=is_applied)
 
-    async def _keep_large(self, number: int, data: memoryview, *, is_applied: bool) -> None:
+    async def _keep_large(self, number: int, data: memoryview, is_written: trio.Event, *, is_applied: bool) -> None:
         await self._disk.run(lambda: self._write(number, data))
         self._ledger.record_update(number, None, is_applied=is_applied)
-        self._written[number].set()
+        is_written.set()
 
     def _write(self, number: int, data: memoryview) -> None:
         try:
@@ -66,10 +66,15 @@ class Updates:
             raise ConfigError(f"cannot write {self._directory}: {reason}; free space and start again") from None
 
     async def written(self, number: int) -> None:
-        """Return once the ĝ of a round is on disk, or will be there with our next message."""
-        if number in self._written:
-            await self._written[number].wait()
-            del self._written[number]
+        """Return once the ĝ of a round is on disk, or will be there with our next message.
+
+        It is the newest one: an attempt that is over may have left us another, whose write is still under way.
+        """
+        is_written = self._written.get(number)
+        if is_written is not None:
+            await is_written.wait()
+            if self._written.get(number) is is_written:
+                del self._written[number]
 
     def load(self, number: int, elements: int) -> Update | None:
         """The ĝ of a round, shape (elements,); ``None`` if it is not here in full."""
