@@ -56,7 +56,7 @@ RECOVERING = (
         "answer nobody who is halted in our own attempt",
         "design 5",
         "swarm/halting.py",
-        " or (attempt == place.attempt and not self._is_said())",
+        " or (is_ours and not is_stranger and not self._is_said())",
         "",
         "tests/swarm/test_told_later.py",
     ),
@@ -140,6 +140,14 @@ RECOVERING = (
         "        parting = previous.parting if previous else frozenset()\n",
         "        parting = frozenset()\n",
         "tests/swarm/test_departures_and_seals.py",
+    ),
+    mutant(
+        "wait after a restart for links to those who have said goodbye",
+        "agreement.md",
+        "swarm/rounds.py",
+        "company = staying if staying and not is_over else self._work.roster",
+        "company = self._work.roster",
+        "tests/swarm/test_crash_beside_goodbyes.py",
     ),
     mutant(
         "take it for the end of the run that nobody can be reached",

@@ -136,7 +136,10 @@ class Rounds:
             arrive(self._services, self._work, is_closing=self._work.round > self._config.rounds)
 
     async def _find_company(self) -> bool:
-        """Wait for links: to all before round 1, to more than half after a restart; False if it is over for certain."""
+        """Wait for links: to all before round 1, to more than half after a restart; False if it is over for certain.
+
+        Whoever said goodbye may be gone by now, unless the run ends with this round: then all stay to its end.
+        """
         others, limit_s = self._broadcast.others, WARM_UP_S
         if self._is_entry:  # more than half handed over our place a moment ago
             return True
@@ -145,12 +148,15 @@ class Rounds:
                 await self._hub.wait_connected(others)
             return True
         is_over = self._work.round > self._config.rounds
-        needed = self._work.roster.majority - 1
+        staying = self._work.roster.without(self._work.leavers)
+        company = staying if staying and not is_over else self._work.roster
+        needed = company.majority - 1
         with trio.move_on_after(limit_s if is_over else COMPANY_PATIENCE_S) as scope:
-            while len(self._hub.connected & set(others)) < needed:  # noqa: ASYNC110  bounded above
+            while len(self._hub.connected & company.everyone) < needed:  # noqa: ASYNC110  bounded above
                 await trio.sleep(self._config.delay_s / 8)
         if scope.cancelled_caught and not is_over:
-            raise Unreachable(f"{len(others)} other members, and less than half answer; join again when they are back")
+            wanted = len(company.everyone & set(others))
+            raise Unreachable(f"{wanted} other members, and less than half answer; join again when they are back")
         if scope.cancelled_caught and not self._ledger.signatures(self._work.round - 1):
             raise make_doubt(self._work.round - 1)
         with trio.move_on_after(2 * self._config.delay_s):
