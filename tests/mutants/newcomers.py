@@ -52,6 +52,22 @@ NEWCOMERS = (
         "tests/swarm/test_entry_without_link.py",
     ),
     mutant(
+        "tell a newcomer the signature that a cheat gave to some",
+        "design section 6",
+        "swarm/records.py",
+        " if item.signer not in work.banned)",
+        ")",
+        "tests/swarm/test_entry_beside_a_split.py",
+    ),
+    mutant(
+        "tell a newcomer when a recovery marked a pair here",
+        "design section 6",
+        "swarm/records.py",
+        ", first_marks=record.marks",
+        "",
+        "tests/swarm/test_marking.py",
+    ),
+    mutant(
         "show a ticket again that got us a place",
         "design section 6",
         "swarm/joining/candidacy.py",

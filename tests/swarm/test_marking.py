@@ -17,7 +17,7 @@ from btard.sim import LinearTask, SimulatedSwarm
 from btard.sim.power import PowerLoss
 from btard.swarm.broadcast import Broadcast
 from btard.swarm.exchange import Exchange
-from btard.swarm.records import decode_work, encode_work, open_state, open_work
+from btard.swarm.records import decode_work, encode_place, encode_work, open_state, open_work
 from btard.swarm.state import State, Work, empty_part
 
 ROSTER = make_roster(5)
@@ -107,6 +107,23 @@ def test_all_members_write_the_same_place() -> None:
         work.settled = dict.fromkeys(order)  # type: ignore[assignment]
         said.add(encode_work(work, 0))
     assert len(said) == 1
+
+
+def test_a_newcomer_is_told_the_same_place_by_members_that_were_a_phase_apart() -> None:
+    """Of a recovery some heard in the last phase of a round, and others in the first of the next: all mark alike."""
+    told = set()
+    for has_gone_on in (False, True):
+        before = make_work(2)
+        if not has_gone_on:
+            before.mark(frozenset({PAIR}), 2)
+        work = make_work(3, before)
+        if has_gone_on:
+            work.mark(frozenset({PAIR}), 2)
+        work.share(frozenset({PAIR}))
+        work.begin_attempt(ROSTER, frozenset(), 1, b"")
+        told.add(encode_place(work))
+    assert len(told) == 1
+    assert decode_work(told.pop()).marks == ((A, B),)
 
 
 def test_marks_end_with_their_members() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 from torch import Tensor
 
 from btard.identity import PeerId
@@ -88,8 +89,23 @@ class WorkRecord(Struct, frozen=True, array_like=True, forbid_unknown_fields=Tru
 
 def encode_work(work: Work, serial: int) -> bytes:
     """Return the record of the attempt that ``work`` is in; ``serial`` counts its recoveries."""
+    return encode(_record_work(work, serial))
+
+
+def encode_place(work: Work) -> bytes:
+    """Return the record as all members tell it to a newcomer: without what each may have come to in its own way.
+
+    Whoever is banned may have signed the seal for some only. A pair that a recovery marked between two rounds was
+    there for some as this one began, and for others right after that; in force it is for all.
+    """
+    record = _record_work(work, 0)
+    signatures = tuple(item for item in record.signatures if item.signer not in work.banned)
+    return encode(replace(record, signatures=signatures, first_marks=record.marks))
+
+
+def _record_work(work: Work, serial: int) -> WorkRecord:
     state = work.state
-    record = WorkRecord(
+    return WorkRecord(
         state.seal,
         state.attempt,
         state.roster.members,
@@ -116,7 +132,6 @@ def encode_work(work: Work, serial: int) -> bytes:
         tuple(sorted(work.dismissed)),
         sort_pairs(work.common.pairs),
     )
-    return encode(record)
 
 
 def decode_work(data: bytes) -> WorkRecord:

@@ -27,7 +27,7 @@ from btard.swarm.joining.past import ROUNDS, Past
 from btard.swarm.joining.telling_updates import UpdateTeller
 from btard.swarm.joining.ticket_desk import MAX_TICKET_BYTES, Outlook, Reply, TicketDesk
 from btard.swarm.ledger import Ledger
-from btard.swarm.records import encode_work
+from btard.swarm.records import encode_place
 from btard.swarm.state import State, Work
 from btard.swarm.updates import Update, Updates
 from btard.swarm.workload import Workload
@@ -137,7 +137,7 @@ class Reception:
         if not guests or before is None or before.aggregate is None:
             return
         self._updates.finish_round(before.round, Update(before.aggregate, before.is_update_due))
-        place = self._place = encode_work(work, 0)
+        place = self._place = encode_place(work)
         self._entries, name = dict.fromkeys(work.state.newcomers, place), name_place(place)
         for peer in map(PeerId, sorted(guests)):
             is_whole = peer in work.state.newcomers or self._me in draw_tellers(work.state.q, peer, work.roster)
@@ -150,7 +150,7 @@ class Reception:
 
     def take_in(self, work: Work, joined: Collection[PeerId]) -> None:
         """Tell newcomers that they are members now, and in which attempt; or, after a restart, where we are."""
-        self._entries |= dict.fromkeys(joined, encode_work(work, 0))
+        self._entries |= dict.fromkeys(joined, encode_place(work))
         for peer in joined:
             self.remind(peer)
 
