@@ -251,9 +251,9 @@ async def test_relay_that_claims_to_deliver_is_marked_with_the_victim_alone(
         is_own = any(key[1] == root for key in slices._own)
         return slices._hub.me == hostile.peers[relay] and to == hostile.peers[victim] and not is_own
 
-    def forward_not(self: Slices, number: int, root: bytes, chunks: range, peer: PeerId, patience_s: float) -> None:
+    def forward_not(self: Slices, number: int, root: bytes, chunks: range, peer: PeerId) -> None:
         if not swallows(self, peer, root):
-            forward(self, number, root, chunks, peer, patience_s)
+            forward(self, number, root, chunks, peer)
 
     async def serve_not(self: Slices, peer: PeerId, body: bytes) -> tuple[bytes, Loan | None]:
         return (b"", None) if swallows(self, peer, decode(body, SliceRequest).root) else await serve(self, peer, body)
