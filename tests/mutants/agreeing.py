@@ -68,6 +68,14 @@ AGREEING = (
         "tests/swarm/test_voted.py",
     ),
     mutant(
+        "count chains of another recovery",
+        "attacks C9",
+        "swarm/fallback.py",
+        "return belongs(message, self._roster, self._stage._replace(phase=phase))",
+        "return belongs(message, self._roster, message.slot.stage)",
+        "tests/attacks/test_concluding.py",
+    ),
+    mutant(
         "count votes before another roster",
         "attacks A5",
         "rules/recovery.py",

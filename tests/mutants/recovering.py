@@ -231,14 +231,6 @@ RECOVERING = (
         "tests/swarm/test_fallback.py",
     ),
     mutant(
-        "count chains of another recovery",
-        "attacks C9",
-        "swarm/fallback.py",
-        "return belongs(message, self._roster, self._stage._replace(phase=phase))",
-        "return belongs(message, self._roster, message.slot.stage)",
-        "tests/attacks/test_concluding.py",
-    ),
-    mutant(
         "count countersignatures unread",
         "attacks C9",
         "wire/chains.py",
