@@ -127,11 +127,10 @@ def keep_signatures(services: Services, work: Work) -> None:
     """Write down the signatures over the previous round's seal; from now on that round is not run again.
 
     Not before everyone is known to hold the COMMITs: until then a recovery may still resume that round. So only now is
-    it certain who left with that seal.
+    it certain who left with that seal. Whoever is taken in after that is handed them as well.
     """
-    if work.signatures:
+    if work.signatures and not services.ledger.signatures(work.round - 1):
         services.ledger.record_signatures(work.round - 1, work.signatures)
-        work.signatures = ()
         for departure in find_sealed_departures(work.previous) if work.previous is not None else ():
             services.tell(departure)
 

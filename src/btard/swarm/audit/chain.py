@@ -149,7 +149,8 @@ def _check_entry(chain: Chain, number: int, signatures: Sequence[SealSignature])
     seal = chain.seals[0]
     if not _is_sorted(seal.roster) or chain.owner not in seal.roster:
         yield "the ledger does not begin with the genesis, nor with a seal that names its owner a member"
-    yield from _check_signatures(chain, number, signatures, {*seal.roster} - {chain.owner})
+    allowed = {*seal.roster, *chain.leavers_in(number + 1)} - {chain.owner}
+    yield from _check_signatures(chain, number, signatures, allowed)
 
 
 def _check_next(chain: Chain, number: int, signatures: Sequence[SealSignature]) -> Iterator[str]:

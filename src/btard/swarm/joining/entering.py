@@ -2,6 +2,7 @@
 
 import trio
 
+from btard.identity import PeerId
 from btard.net import Hub
 from btard.rules.succession import roster_of
 from btard.swarm.charging import find_goodbyes
@@ -45,10 +46,15 @@ async def join_midway(
 
 
 async def _write_down(work: Work, ledger: Ledger, application: Application) -> None:
-    """Let a restart begin where we do: without the place in the run it would take the seal for that of the genesis."""
-    line = await application.find_line(SignedTuple(encode_seal(work.state.seal), tuple(work.signatures)))
+    """Let a restart begin where we do: without the place in the run it would take the seal for that of the genesis.
+
+    Who has signed the seal and is not in it has left with it, by a goodbye, before we were taken in.
+    """
+    seal = work.state.seal
+    leavers = work.leavers | {PeerId(item.signer) for item in work.signatures if item.signer not in seal.roster}
+    line = await application.find_line(SignedTuple(encode_seal(seal), tuple(work.signatures)))
     application.keep_state(work.state)
     ledger.record_line(line)
-    ledger.record_seal(work.state.seal, find_goodbyes(work.round - 1, work.state.attempt, work.leavers))
+    ledger.record_seal(seal, find_goodbyes(work.round - 1, work.state.attempt, leavers))
     ledger.record_work(work.round, work.attempt, encode_work(work, 0))
     ledger.sync()
