@@ -135,4 +135,12 @@ CHECKING = (
         "self._written[number].set()",
         "tests/swarm/test_updates.py",
     ),
+    mutant(
+        "wait for parts after complaints only",
+        "attacks B2",
+        "swarm/aggregation.py",
+        "    await _obtain_all(services, work)\n    work.aggregate",
+        "    if complaints:\n        await _obtain_all(services, work)\n    work.aggregate",
+        "tests/swarm/test_lost_parts.py",
+    ),
 )

@@ -108,7 +108,7 @@ async def reveal(services: Services, work: Work) -> None:
     complaints = find_gather_complaints(work.reveals, work.parts, work.relays)
     if complaints:
         await settle_gather_complaints(services, work, complaints)
-        await _obtain_attested(services, work)
+    await _obtain_all(services, work)
     work.aggregate = _merge_parts(services, work)
     work.directions = Directions(combine_nonces(work.reveals), services.config.elements, services.config.projections)
 
@@ -173,11 +173,13 @@ async def _await_relayed_parts(services: Services, work: Work) -> None:
     await pull_together(services, work, pulls)
 
 
-async def _obtain_attested(services: Services, work: Work) -> None:
-    """Ask all for one attested part after another, again and again: at least one honest member has each.
+async def _obtain_all(services: Services, work: Work) -> None:
+    """Ask all for one part after another, again and again, until none is lacking.
 
-    It may be the only one, and slow, or have no link to us: each of us begins with another part, passes on what it got,
-    and has them all within ``compute_serving_bound``, by which the others wait for our CHECK.
+    At least one honest member has each that was attested. It may be the only one, and slow, or have no link to us: each
+    of us begins with another part, passes on what it got, and has them all within ``compute_serving_bound``, by which
+    the others wait for our CHECK. What a restart lost after REVEAL nobody complains about any more, and if all have
+    lost it, its aggregator alone may have it.
 
     Raises:
         NewAttempt: a recovery decided meanwhile that somebody leaves.
@@ -187,7 +189,7 @@ async def _obtain_attested(services: Services, work: Work) -> None:
     while lacking := _lacking_parts(services, work):
         part = lacking[turn % len(lacking)]
         if trio.current_time() > until:
-            raise Undecided(f"round {work.round}: part {part.index} was attested, but nobody served it for a day")
+            raise Undecided(f"round {work.round}: nobody served part {part.index} for a day; start again to ask again")
         pull = partial(pull_part, services, work, part, services.others(work))
         await services.exchange.attend(work, pull)
         if not _is_held(services, work, part):
