@@ -182,6 +182,25 @@ async def test_where_no_thread_is_free_messages_go_on(transport):
     await peer.stream.aclose()
 
 
+async def test_a_thread_that_begins_after_the_cancellation_ends_nothing(transport, monkeypatch):
+    """A sender may have its payload back before the thread for it can know: that one sends nothing, no link ends."""
+    peer, link = await meet(transport)
+    payload, scope = memoryview(bytes(SIZE)), trio.CancelScope()
+
+    async def begin_late(work, outgoing, send, _check, most, *, limiter):
+        scope.cancel()
+        payload.release()
+        return work(outgoing, send, lambda: None, most)
+
+    monkeypatch.setattr("trio.to_thread.run_sync", begin_late)
+    with scope:
+        await link.send(KIND, b"", payload)
+    assert scope.cancelled_caught
+    await link.send(KIND, b"next")
+    await link.aclose()
+    await peer.stream.aclose()
+
+
 async def test_a_payload_belongs_to_its_sender_once_it_cancelled(transport, monkeypatch):
     """A sender that is cancelled may overwrite its payload at once, though a thread was just reading it."""
     is_read, is_overwritten, seen = threading.Event(), threading.Event(), []

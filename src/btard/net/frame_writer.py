@@ -33,6 +33,19 @@ class _Outgoing:
     def missing(self) -> int:
         return self.size - self.position
 
+    def read_next(self) -> memoryview | None:
+        """Return what the next frame holds.
+
+        ``None`` where the payload is gone: its sending was cancelled as a thread for it began, which did not hear of it
+        yet. Whoever waits for that thread does.
+        """
+        try:
+            plain = self.payload[self.position : self.position + MAX_PLAIN]
+        except ValueError:  # it was released
+            return None
+        self.position += len(plain)
+        return plain
+
 
 class FrameWriter:
     """Writes for one link, until ``is_stopped``. Memory: one frame, allocated once."""
@@ -132,18 +145,15 @@ class FrameWriter:
         while outgoing.position < limit:
             with self._sealing:
                 check()
-                frame = self._seal_next(outgoing)
+                if (plain := outgoing.read_next()) is None:
+                    break
+                frame = self._key.seal(FrameType.DATA, plain, self._frame)
+                del plain  # no view of it is left while the frame is written
             if rest := frame[send(frame) :]:
                 return rest
             if self._turns_wanted:
                 break
         return _NOTHING
-
-    def _seal_next(self, outgoing: _Outgoing) -> memoryview:
-        """Seal a frame of a payload; no view of it is left while the frame is written."""
-        plain = outgoing.payload[outgoing.position : outgoing.position + MAX_PLAIN]
-        outgoing.position += len(plain)
-        return self._key.seal(FrameType.DATA, plain, self._frame)
 
     async def _push(self, rest: memoryview) -> None:
         """Write the rest of a frame; a cancellation waits until it is written."""
