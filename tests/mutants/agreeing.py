@@ -132,12 +132,4 @@ AGREEING = (
         "tests/rules/test_recovery.py",
         "tests/swarm/test_left_behind.py",
     ),
-    mutant(
-        "take the seal without us for a removal when we said goodbye",
-        "design 5",
-        "swarm/standing.py",
-        "has_left = has_left or seal == own",
-        "has_left = False",
-        "tests/swarm/test_crash_beside_goodbyes.py",
-    ),
 )

@@ -298,8 +298,8 @@ RECOVERING = (
         "leave for a seal that too few signed",
         "design 5",
         "swarm/halting.py",
-        "        if not has_quorum(signers, roster):",
-        "        if not signers:",
+        "        if has_quorum(signers, roster):",
+        "        if signers:",
         "tests/swarm/test_cut_off.py",
     ),
     mutant(

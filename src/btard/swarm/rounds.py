@@ -90,8 +90,7 @@ class Rounds:
             nursery.start_soon,
             member.goodbye,
         )
-        self._has_left, self._taking_part = False, trio.CancelScope()
-        self._standing.on_left = self._recovery.resuming.on_left = self._taking_part.cancel
+        self._has_left = False
         self._noted: object = None
         patience_s = 0.0 if start.is_restart or start.is_entry else PATIENCE_S
         place = self._broadcast.place
@@ -117,13 +116,6 @@ class Rounds:
             Unreachable: after a restart, not even half of the members can be reached.
             Undecided: the same after the last round, while nobody has signed for us how it ended.
         """
-        with self._taking_part:
-            return await self._take_part()
-        log.info("the others have signed the seal without this peer, which said goodbye, and went on")
-        self._has_left = True
-        return await self._close()
-
-    async def _take_part(self) -> State:
         if not await self._find_company():
             log.info("nobody is there any more, and the last seal is signed: the run is over")
             return self._work.state
