@@ -21,7 +21,7 @@ from btard.wire.envelope import open_message
 
 CHAIN_TAG = b"btard 1 countersignature\x00"
 MAX_CHAIN = MAX_MESSAGE + 64 * 1024
-"""Largest chain in bytes: the largest view, the largest ballot, and the countersignatures of 256 members."""
+"""Largest chain in bytes: a view, a ballot, and the countersignatures of 256 members, with much room."""
 
 
 class Countersignature(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

@@ -15,7 +15,7 @@ import msgspec
 from btard.errors import RemoteProtocolError
 
 MAX_MESSAGE = 768 * 1024
-"""Largest encoded struct: a VIEW that supplies the messages of two stages of 64 members fits."""
+"""Largest encoded struct, unless its reader says otherwise; no message of a round is longer than 128 KiB."""
 
 BUFFER = 4096
 """Bytes in which a packer begins: most messages fit, and the quarter of a megabyte that it asks for else is slow."""

@@ -1,6 +1,7 @@
 """Opening the envelopes of a proof: every signature verified, every message in its place."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from btard.errors import RemoteProtocolError
 from btard.identity import PeerId, short
@@ -11,6 +12,8 @@ from btard.rules.parts import Part, cut_parts
 from btard.rules.roster import Roster
 from btard.swarm.audit.chain import Chain
 from btard.wire import open_header, open_message
+
+T = TypeVar("T")
 
 
 class Unproven(Exception):
@@ -33,10 +36,7 @@ def open_envelope(chain: Chain, envelope: bytes) -> SignedMessage:
     Raises:
         Unproven: malformed, of another run, or badly signed.
     """
-    try:
-        return open_message(chain.config.run_id, envelope)
-    except RemoteProtocolError as error:
-        raise Unproven(f"its evidence holds {error}") from None
+    return _open(open_message, chain, envelope)
 
 
 def open_signed(chain: Chain, header: bytes) -> SignedHeader:
@@ -45,8 +45,12 @@ def open_signed(chain: Chain, header: bytes) -> SignedHeader:
     Raises:
         Unproven: malformed, of another run, or badly signed.
     """
+    return _open(open_header, chain, header)
+
+
+def _open(read: Callable[[bytes, bytes], T], chain: Chain, data: bytes) -> T:
     try:
-        return open_header(chain.config.run_id, header)
+        return read(chain.config.run_id, data)
     except RemoteProtocolError as error:
         raise Unproven(f"its evidence holds {error}") from None
 
