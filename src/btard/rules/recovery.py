@@ -180,7 +180,7 @@ def decide(
         return Decision((), (), 0, ())
     envelopes = tuple(envelope for peer in sorted(views) for envelope in views[peer].supplied)
     marks, marked = _find_agreed_marks(roster, views, tolerated), frozenset[Pair]()
-    stages = _find_stages(views, tolerated)
+    stages = _find_stages(views, tolerated, attempt)
     if not stages:
         return Decision((), (), 0, envelopes, shown=marks.pairs)
     found = supplied if is_first else ()
@@ -268,24 +268,44 @@ def _find_named_pairs(roster: Roster, halts: Collection[SignedMessage]) -> froze
     )
 
 
-def _find_stages(views: Mapping[PeerId, View], tolerated: int) -> list[Stage]:
+def _find_stages(views: Mapping[PeerId, View], tolerated: int, attempt: int) -> list[Stage]:
     """The stages that views are in, lowest first, of which more than half of the views and more than f know.
 
     Honest members are at most one phase apart (attacks A6), so every stage of theirs is the current or
     the last one of all of them; a lie about any other stage, however low or high, moves nobody. Who was led
     astray or started again may leave no such stage. Then the middle of more than 2f views is no further than honest
-    members are, a round that all views name is that of one, and so is that of a stage that more than f know, or the
-    next. Else there is none: f views may be lies.
+    members are, and a round that all views name is that of one.
     """
     known = Counter(stage for view in views.values() for stage in {item.position.stage for item in view.holdings})
     claimed = sorted((view.position.stage for view in views.values()), key=_order)
     needed = max(len(views) // 2, tolerated) + 1
-    common = [stage for stage in dict.fromkeys(claimed) if known[stage] >= needed]
+    if common := [stage for stage in dict.fromkeys(claimed) if known[stage] >= needed]:
+        return common
     sure = sorted(claimed, key=lambda stage: stage.round)
-    if len(views) <= 2 * tolerated and sure[0].round != sure[-1].round:
-        rounds = {stage.round for stage, count in known.items() if count >= needed}
-        sure = [stage for stage in sure if not rounds.isdisjoint((stage.round - 1, stage.round))]
-    return common or sure[len(sure) // 2 :][:1]
+    if len(views) > 2 * tolerated or sure[0].round == sure[-1].round:
+        return [sure[len(sure) // 2]]
+    return _find_boundary(views.values(), tolerated, attempt)
+
+
+def _find_boundary(views: Collection[View], tolerated: int, attempt: int) -> list[Stage]:
+    """The last stage of a round that more than f views are at the end of, or in the COMMIT after it; else none.
+
+    One of these is honest, and beside it no honest member holds everyone's AGGREGATE of the round after: all may go
+    back to this round, whatever others say of where they are.
+    """
+    for newest in {view.position.stage.round for view in views}:
+        commit = Stage(newest, attempt, Phase.COMMIT)
+        ended = [view.position.stage for view in views if _is_ending(view.position.stage, newest - 1, attempt)]
+        begun = [view for view in views if view.position.stage == commit and not _is_past(view, commit)]
+        if ended and len(ended) + len(begun) > tolerated:
+            return [max(ended, key=_order)]
+    return []
+
+
+def _is_ending(stage: Stage, round_number: int, attempt: int) -> bool:
+    """Return whether a stage of an attempt may be the last of a round."""
+    is_late = _STEPS[stage.phase, stage.serial] >= _STEPS[Phase.CONFIRM, 0]
+    return is_late and (stage.round, stage.attempt) == (round_number, attempt)
 
 
 def find_later(stages: Iterable[Stage], than: Stage) -> tuple[Stage, ...]:
