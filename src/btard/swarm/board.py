@@ -38,6 +38,7 @@ class Board:
     def __init__(self) -> None:
         self._messages: dict[Stage, dict[PeerId, SignedMessage]] = {}
         self._second: dict[Slot, SignedMessage] = {}
+        self._convicted: dict[PeerId, Equivocation] = {}  # by the earliest slot of each
         self._bytes: defaultdict[PeerId, int] = defaultdict(int)
         self._digests: dict[Stage, bytes] = {}
         self._later: dict[Stage, tuple[Stage, ...]] = {}
@@ -71,6 +72,7 @@ class Board:
             and (has_room or all(other.sender != sender for other in self._second))
         ):
             self._second[slot] = message
+            self._convict(slot)
         else:
             return
         self._bytes[sender] = spent
@@ -108,14 +110,14 @@ class Board:
             self._digests[stage] = held
         return self._digests[stage]
 
+    def _convict(self, slot: Slot) -> None:
+        item = Equivocation(*map(take_header, self.versions(slot)))
+        if slot.sender not in self._convicted or item.order < self._convicted[slot.sender].order:
+            self._convicted[slot.sender] = item
+
     def equivocations(self) -> tuple[Equivocation, ...]:
         """What is proven so far, the earliest slot of each culprit, in order of culprit."""
-        first: dict[PeerId, Equivocation] = {}
-        for slot in self._second:
-            item = Equivocation(*map(take_header, self.versions(slot)))
-            if slot.sender not in first or item.order < first[slot.sender].order:
-                first[slot.sender] = item
-        return tuple(first[peer] for peer in sorted(first))
+        return tuple(self._convicted[peer] for peer in sorted(self._convicted))
 
     def stages_of(self, peer: PeerId) -> tuple[Stage, ...]:
         """The stages of which a message of ``peer`` is held, in order."""
@@ -160,8 +162,13 @@ class Board:
                 self._bytes[sender] -= _compute_cost(message)
             self._digests.pop(stage, None)
         self._later.clear()
-        for slot in [slot for slot in self._second if slot.stage not in self._messages]:
+        gone_twice = [slot for slot in self._second if slot.stage not in self._messages]
+        for slot in gone_twice:
             self._bytes[slot.sender] -= _compute_cost(self._second.pop(slot))
+        if gone_twice:
+            self._convicted.clear()
+            for slot in self._second:
+                self._convict(slot)
 
 
 def _compute_cost(message: SignedMessage) -> int:
