@@ -16,6 +16,8 @@ from btard.wire import sign_message
 
 UNDERWAY_S = 0.1
 """How long every message is under way: far less than Δ."""
+SLOW = 40
+"""Bytes a second: a vector may take 20 Δ."""
 
 
 class HaltsBetween(Attacker):
@@ -60,6 +62,23 @@ class HaltsBetween(Attacker):
             self.hub.send(peer, Kind.MESSAGE, envelope)
 
 
+class StarvesOne(HaltsBetween):
+    """Keeps its slice from one member, halts the swarm as that is waited for, and votes: which costs it nothing."""
+
+    def sends_slice(self, round_number: int, recipient: PeerId) -> bool:
+        """Nothing for that member, once."""
+        return round_number != self.first_round or recipient != self._named
+
+    def says(self, stage: Stage) -> bool:
+        """Everything."""
+        return True
+
+    def deliver(self, message: SignedMessage, recipient: PeerId, identity: Identity, run_id: bytes) -> bytes | None:
+        """Return the message, whatever else it does beside."""
+        super().deliver(message, recipient, identity, run_id)
+        return message.envelope
+
+
 def take_a_while(sender: PeerId, receiver: PeerId, message: Message) -> float:
     """Let every message take the same time."""
     return UNDERWAY_S
@@ -82,3 +101,16 @@ async def test_the_time_of_a_recovery_is_not_waited_for_private_data(first: tupl
     for peer in scenario.outcome.honest:
         assert peer.state is not None
         assert peer.state.marks.pairs == frozenset()
+
+
+async def test_a_wait_that_a_recovery_breaks_off_begins_anew_with_those_of_the_others(autojump_clock, tmp_path):
+    """Whoever waits for private data is not a wait behind the others when all have begun theirs again."""
+
+    def make(swarm: SimulatedSwarm, index: int) -> StarvesOne:
+        ids = [identity.peer_id for identity in swarm.identities]
+        return StarvesOne(frozenset(ids), ids[5])
+
+    options = {"min_bandwidth": SLOW}
+    scenario = await run_scenario(tmp_path, {1: make}, size=8, rounds=4, delivery=take_a_while, options=options)
+    scenario.require_sound()
+    assert scenario.attacker(1).acted_in_round == 2

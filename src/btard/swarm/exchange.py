@@ -98,7 +98,7 @@ class Exchange:
         self._reconciled: set[tuple[PeerId, bool]] = set()
         self._postponed: tuple[Decision, bytes] | None = None
         self._told_in, self._told = (0, 0), set[PeerId]()
-        self._overtaken, self._taken_up = math.inf, 0
+        self._overtaken, self._taken_up, self._waiting_out = math.inf, 0, trio.CancelScope()
         self._work: Work | None = None
         recovery.on_decision = self._hear
 
@@ -294,12 +294,17 @@ class Exchange:
         if decision.changes_roster:
             self._postponed = decision, reason
             self._follow_postponed(work)
+        self._waiting_out.cancel()
 
     def _hear(self, decision: Decision) -> None:
-        """Mark at once what a recovery has settled: the next one of the attempt waits for nobody, and goes by that."""
+        """Mark at once what a recovery has settled: the next one of the attempt waits for nobody, and goes by that.
+
+        What its views show as marked is news to whoever missed the recovery that marked it.
+        """
         assert self._work is not None
-        self._work.mark(decision.marked, decision.resume_round)
-        self._work.share(decision.marked | decision.shown)
+        pairs = decision.marked | decision.shown
+        self._work.mark(pairs, decision.resume_round)
+        self._work.share(pairs)
         self._share_marks(self._work)
 
     def _share_marks(self, work: Work) -> None:
@@ -332,12 +337,12 @@ class Exchange:
         results, scope = list[T](), trio.CancelScope()
 
         async def run() -> None:
-            with scope:
-                try:
+            try:
+                with scope:
                     results.append(await task())
-                except Exception:
-                    if not scope.cancel_called:  # else what it works on has changed under it
-                        raise
+            except Exception:
+                if not scope.cancel_called:  # else what it works on has changed under it
+                    raise
             self.board.signal()
 
         self._follow_postponed(work)
@@ -367,10 +372,10 @@ class Exchange:
         return is_done()
 
     async def wait_out(self, work: Work, is_done: Callable[[], bool], wait: Callable[[], Awaitable[None]]) -> None:
-        """Do all of ``wait``, for private data, and once more after every recovery in between, until the data is here.
+        """Do all of ``wait``, for private data, and begin anew with every recovery that ends, until the data is here.
 
         While a recovery runs no phase completes: others may not have known yet that they owe us something, and nobody
-        is blamed for what it could not send in that time.
+        is blamed for what it could not send in that time. As it ends, everybody else begins to wait anew as well.
 
         Raises:
             NewAttempt: a recovery decided meanwhile that somebody leaves.
@@ -378,7 +383,8 @@ class Exchange:
         seen = None
         while not is_done() and seen != self._taken_up:
             seen = self._taken_up
-            await wait()
+            with trio.CancelScope() as self._waiting_out:
+                await wait()
             if self._recovery.is_pending and not is_done():
                 await self._take_up_decision(work)
 
