@@ -54,9 +54,9 @@ NEWCOMERS = (
     mutant(
         "tell a newcomer the signature that a cheat gave to some",
         "design section 6",
-        "swarm/records.py",
-        " if item.signer not in work.banned)",
-        ")",
+        "swarm/rounds.py",
+        "        self._work.forget_signatures({*change.banned, *change.removed})\n",
+        "",
         "tests/swarm/test_entry_beside_a_split.py",
     ),
     mutant(

@@ -23,9 +23,9 @@ RECOVERING = (
         "take the middle of views of which half may be lies",
         "attacks A5",
         "rules/recovery.py",
-        "if len(views) <= 2 * tolerated and sure[0].round != sure[-1].round:",
-        "if False:",
-        "tests/rules/test_recovery.py",
+        "if len(views) > 2 * tolerated or sure[0].round == sure[-1].round:",
+        "if True:",
+        "tests/rules/test_round_boundary_model.py",
     ),
     mutant(
         "go on asking in an attempt that others have left",
@@ -298,8 +298,8 @@ RECOVERING = (
         "leave for a seal that too few signed",
         "design 5",
         "swarm/halting.py",
-        "        if has_quorum(signers, roster):",
-        "        if signers:",
+        "        if not has_quorum(signers, roster):",
+        "        if not signers:",
         "tests/swarm/test_cut_off.py",
     ),
     mutant(

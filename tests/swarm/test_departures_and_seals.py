@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -9,10 +10,12 @@ from msgspec.structs import replace
 from tests.swarm.hostile_swarm import HostileSwarm, alter_said
 
 from btard.rules.evidence import DepartureKind
-from btard.rules.messages import AnyPayload, Commit, Stage
+from btard.rules.messages import AnyPayload, Commit, Phase, Stage
 from btard.sim import Outcome
+from btard.sim.power import PowerLoss
 from btard.swarm.audit import audit_ledger
 from btard.swarm.conduct import Conduct
+from btard.swarm.scatter import Slices
 from btard.swarm.state import Gradient, commit_to
 
 Clock = trio.testing.MockClock
@@ -75,6 +78,46 @@ async def test_all_may_say_goodbye_at_once(
     assert [peer.error for peer in outcome.peers] == [None] * 4
     assert [len(peer.rounds) for peer in outcome.peers] == [3] * 4
     assert audit_honest(outcome, tmp_path) == []
+
+
+async def test_a_goodbye_that_was_said_is_said_though_nobody_wants_one_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: Clock
+) -> None:
+    """All leave, and one was started again since, without knowing: it computes nothing for nobody, and leaves."""
+
+    def forget(index: int, stage: Stage, payload: AnyPayload) -> AnyPayload:
+        if (index, stage.round, stage.phase) == (3, 4, Phase.COMMIT) and not hostile.swarm.outcomes[3].crashes:
+            monkeypatch.setitem(hostile.swarm._leave_after, index, 9)
+            hostile.swarm.crash(index, 0.5)
+            raise PowerLoss
+        return payload
+
+    leave_after = dict.fromkeys(range(4), 2)
+    hostile = HostileSwarm(monkeypatch, tmp_path, {"genesis_size": 4, "rounds": 7}, leave_after=leave_after)
+    alter_said(monkeypatch, hostile, forget)
+    outcome = await hostile.run()
+    assert outcome.peers[3].restarts == 1
+    assert [peer.error for peer in outcome.peers] == [None] * 4
+    assert not outcome.departures(DepartureKind.REMOVAL)
+    assert audit_honest(outcome, tmp_path) == []
+
+
+async def test_slices_fit_those_who_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: Clock
+) -> None:
+    """More than half leave: parts are cut for the others from the next COMMIT on, and nobody has to ask for a slice."""
+    asked, pull = list[int](), Slices.pull
+
+    async def note(self: Slices, number: int, *args: Any) -> bool:
+        asked.append(number)
+        return await pull(self, number, *args)
+
+    monkeypatch.setattr(Slices, "pull", note)
+    leave_after = dict.fromkeys(range(4, 9), 2)
+    hostile = HostileSwarm(monkeypatch, tmp_path, {"genesis_size": 9, "rounds": 6}, leave_after=leave_after)
+    outcome = await hostile.run()
+    assert [peer.error for peer in outcome.peers] == [None] * 9
+    assert asked == []
 
 
 class Deserter(Conduct):

@@ -12,7 +12,7 @@ from btard.identity import PeerId
 from btard.rules.disputes import Dispute, DisputeKind
 from btard.rules.marks import Marks, make_pair
 from btard.rules.messages import Phase, SignedMessage, Stage, Transcript
-from btard.rules.seal import Seal
+from btard.rules.seal import Seal, SealSignature
 from btard.sim import LinearTask, SimulatedSwarm
 from btard.sim.power import PowerLoss
 from btard.swarm.broadcast import Broadcast
@@ -124,6 +124,28 @@ def test_a_newcomer_is_told_the_same_place_by_members_that_were_a_phase_apart() 
         told.add(encode_place(work))
     assert len(told) == 1
     assert decode_work(told.pop()).marks == ((A, B),)
+
+
+def test_a_newcomer_is_told_the_same_place_whoever_heard_a_member_that_was_removed() -> None:
+    """It said its COMMIT to one alone, who sealed the round before in the first attempt, and the others in the next."""
+    told = set()
+    for heard in (ROSTER.members, ROSTER.members[1:]):
+        work = make_work(3, make_work(2))
+        work.sealed, work.signatures = True, tuple(SealSignature(peer, bytes(64)) for peer in heard)
+        work.forget_signatures({A})
+        work.begin_attempt(ROSTER.without([A]), frozenset(), 1, b"")
+        told.add(encode_place(work))
+    assert len(told) == 1
+    assert len(decode_work(told.pop()).signatures) == 4
+
+
+def test_no_seal_loses_its_majority_by_removals() -> None:
+    """Whoever holds enough signatures keeps them, where without those of the removed they would be too few."""
+    work = make_work(3, make_work(2))
+    work.signatures = tuple(SealSignature(peer, bytes(64)) for peer in ROSTER.members)
+    for peers, left in (({A, B}, 3), ({C}, 3)):
+        work.forget_signatures(peers)
+        assert len(work.signatures) == left
 
 
 def test_marks_end_with_their_members() -> None:

@@ -33,12 +33,18 @@ class DarkSwarm:
     """A swarm that a member leaves after round 2, and some whose machines lose power right after that."""
 
     def __init__(
-        self, monkeypatch: pytest.MonkeyPatch, directory: Path, size: int, cheats: tuple[int, ...] = ()
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        directory: Path,
+        size: int,
+        cheats: tuple[int, ...] = (),
+        leavers: tuple[int, ...] = (LEAVER,),
     ) -> None:
         config = {"genesis_size": size, "validators": 0, "rounds": 4, "min_roster": 2}
         conducts = {index: Conduct() for index in cheats}
-        self.hostile = HostileSwarm(monkeypatch, directory, config, conducts=conducts, leave_after={LEAVER: 1})
-        self.directory, self.monkeypatch, self.dark = directory, monkeypatch, set[int]()
+        leave_after = dict.fromkeys(leavers, 1)
+        self.hostile = HostileSwarm(monkeypatch, directory, config, conducts=conducts, leave_after=leave_after)
+        self.directory, self.monkeypatch, self.dark, self.leavers = directory, monkeypatch, set[int](), leavers
         self.hostile.swarm.before_restart = self.dark.discard
 
     def meet(self, before: Callable[[int, Stage], None], after: Callable[[int, SignedMessage], None]) -> None:
@@ -65,13 +71,13 @@ class DarkSwarm:
             self.hostile.swarm.crash(index, restart_s)
 
     async def run(self) -> Outcome:
-        """Run to the end; nobody honest but the leaver may be gone."""
+        """Run to the end; nobody honest but the leavers may be gone."""
         outcome = await self.hostile.run()
         assert [peer.error for peer in outcome.honest] == [None] * len(outcome.honest)
         assert outcome.departures(DepartureKind.REMOVAL) == {}
-        assert set(outcome.departures(DepartureKind.GOODBYE)) == {LEAVER}
+        assert set(outcome.departures(DepartureKind.GOODBYE)) == {*self.leavers}
         for peer in outcome.honest:
-            if peer.index != LEAVER:
+            if peer.index not in self.leavers:
                 assert {done.round for done in peer.rounds} == {1, 2, 3, 4}
                 assert peer.state.roster == outcome.peers[0].state.roster
             assert audit_ledger(self.directory / f"peer-{peer.index}").problems == ()
@@ -95,6 +101,22 @@ async def test_a_power_cut_for_all_right_after_a_goodbye(
     outcome = await swarm.run()
     assert len(begun) == ahead
     assert sorted(peer.restarts for peer in outcome.honest) == [0, *[1] * (size - 1)]
+
+
+async def test_a_power_cut_for_all_before_anybody_says_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: Clock
+) -> None:
+    """Half are gone, and those who stay have signed nothing since: what settled it is on their disks all the same."""
+    swarm, cut = DarkSwarm(monkeypatch, tmp_path, 4, leavers=(LEAVER, VICTIM)), list[int]()
+
+    def lose_power(index: int, stage: Stage) -> None:
+        if stage == NEXT and index not in cut:
+            cut.append(index)
+            swarm.cut([index], PAUSE_S)
+
+    swarm.meet(lose_power, lambda index, said: None)
+    await swarm.run()
+    assert sorted(cut) == [0, 2]
 
 
 async def test_who_was_away_for_two_settlements_is_told_both(

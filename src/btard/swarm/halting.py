@@ -53,6 +53,7 @@ class Resuming:
     ) -> None:
         self._config, self._broadcast, self._ledger, self._fail = config, broadcast, ledger, fail
         self._find_proof = find_proof
+        self.on_left: Callable[[], None] = lambda: None
         self._newest: dict[PeerId, SignedMessage] = {}
         self._turns: dict[PeerId, float] = {}
         broadcast.hub.on_control[Kind.RESUME] = self._receive
@@ -152,7 +153,7 @@ class Resuming:
         return encode(SealedRound(seal, signatures)) if seal and signatures and round_number else b""
 
     def _receive_seal(self, peer: PeerId, body: bytes) -> None:
-        """Learn from the seal of the round in which we wait that it ended without us."""
+        """Learn from the seal of the round in which we wait that it ended without us: as we wished, or else not."""
         if peer not in self._broadcast.place.roster:
             return
         shown: SealedRound = decode(body, SealedRound, limit=MAX_CONTROL)
@@ -164,9 +165,11 @@ class Resuming:
         if seal.previous != compute_seal_digest(before) or not has_quorum(frozenset(claimed), roster):
             return  # before any signature costs anything
         signers = frozenset(item.signer for item in find_valid_signatures(seal, tuple(claimed.values())))
-        if has_quorum(signers, roster):
-            self._fail(
-                Banned("the roster convicted this peer while it was cut off; the seals of the others tell why")
-                if me in seal.banned
-                else Removed("the roster went on without this peer, without blame, while it was cut off")
-            )
+        if not has_quorum(signers, roster):
+            return
+        if me in seal.banned:
+            self._fail(Banned("the roster convicted this peer while it was cut off; the seals of the others tell why"))
+        elif me in before.roster:
+            self._fail(Removed("the roster went on without this peer, without blame, while it was cut off"))
+        else:
+            self.on_left()

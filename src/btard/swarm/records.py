@@ -95,12 +95,11 @@ def encode_work(work: Work, serial: int) -> bytes:
 def encode_place(work: Work) -> bytes:
     """Return the record as all members tell it to a newcomer: without what each may have come to in its own way.
 
-    Whoever is banned may have signed the seal for some only. A pair that a recovery marked between two rounds was
-    there for some as this one began, and for others right after that; in force it is for all.
+    A pair that a recovery marked between two rounds was there for some as this one began, and for others right after
+    that; in force it is for all.
     """
     record = _record_work(work, 0)
-    signatures = tuple(item for item in record.signatures if item.signer not in work.banned)
-    return encode(replace(record, signatures=signatures, first_marks=record.marks))
+    return encode(replace(record, first_marks=record.marks))
 
 
 def _record_work(work: Work, serial: int) -> WorkRecord:

@@ -68,7 +68,7 @@ class Recovery:
         self._running, self._fruitless, self._halted_at = False, 0, 0.0
         self._fallback: Fallback | None = None
         self._agreed: Messages | None = None
-        self._resuming = Resuming(config, broadcast, ledger, self._adopting.find_proof, self._fail)
+        self.resuming = Resuming(config, broadcast, ledger, self._adopting.find_proof, self._fail)
         self._voted = Voted(config.run_id, broadcast)
         self.on_decision: Callable[[Decision], None] = lambda decision: None
         broadcast.hub.on_control[Kind.CHAIN] = self._receive_chain
@@ -123,7 +123,7 @@ class Recovery:
         place = self._broadcast.place
         if place.current is None or place.is_over:  # whoever does not know yet what it has signed says nothing
             return False
-        if self._adopting.find_relayed() or self._resuming.find_restart() is not None:
+        if self._adopting.find_relayed() or self.resuming.find_restart() is not None:
             return True
         return not self._fruitless and (place.is_agreed or self._calls.find_halt() is not None)
 
@@ -154,7 +154,7 @@ class Recovery:
         self._running, entered = True, trio.current_time()
         settlement = self._adopting.find_relayed()
         if settlement is None:
-            restart = self._resuming.find_restart()
+            restart = self.resuming.find_restart()
             self._broadcast.place.serial = self._broadcast.place.serial if restart is None else restart
             settlement = await self._recover(resumed=restart is not None)
         if settlement is not None and not self._is_too_few(settlement):
@@ -186,7 +186,7 @@ class Recovery:
         """Let everyone know by what we enter, and what we hold."""
         for item in self._calls.held(Phase.HALT).values():
             self._broadcast.relay(item)
-        self._resuming.relay()
+        self.resuming.relay()
         if self._broadcast.place.is_agreed:
             self._broadcast.show_current(self._broadcast.others)
         self._say(Phase.VIEW, self._build_view(resumed=resumed))
@@ -300,7 +300,7 @@ class Recovery:
             if trio.current_time() >= due:
                 due += STATUS_EVERY_S
                 self._tell_status(reason)
-            self._resuming.say(place.serial)
+            self.resuming.say(place.serial)
             with trio.move_on_after(RESUME_EVERY * self._config.delay_s):
                 await self._until_started()
 
@@ -336,7 +336,7 @@ class Recovery:
         self._board.call()
 
     def _build_view(self, *, resumed: bool) -> View:
-        calls, halt = (*self._calls.held(Phase.HALT).values(), *self._resuming.held), self._calls.find_halt()
+        calls, halt = (*self._calls.held(Phase.HALT).values(), *self.resuming.held), self._calls.find_halt()
         envelope = b"" if resumed or halt is None else halt.envelope
         evidence, marks = self._calls.find_equivocations(), self._calls.marks
         return build_view(self._broadcast, calls, evidence, marks, envelope, resumed=resumed)

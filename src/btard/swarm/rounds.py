@@ -90,7 +90,8 @@ class Rounds:
             nursery.start_soon,
             member.goodbye,
         )
-        self._has_left = False
+        self._has_left, self._taking_part = False, trio.CancelScope()
+        self._standing.on_left = self._recovery.resuming.on_left = self._leave
         self._noted: object = None
         patience_s = 0.0 if start.is_restart or start.is_entry else PATIENCE_S
         place = self._broadcast.place
@@ -116,6 +117,18 @@ class Rounds:
             Unreachable: after a restart, not even half of the members can be reached.
             Undecided: the same after the last round, while nobody has signed for us how it ended.
         """
+        with self._taking_part:
+            return await self._take_part()
+        log.info("the others have signed the seal without this peer, which said goodbye, and went on")
+        self._has_left = True
+        return await self._close()
+
+    def _leave(self) -> None:
+        """Take no part any more, for the others have signed the seal without us, as we wished."""
+        if not self._has_left:
+            self._taking_part.cancel()
+
+    async def _take_part(self) -> State:
         if not await self._find_company():
             log.info("nobody is there any more, and the last seal is signed: the run is over")
             return self._work.state
@@ -257,6 +270,7 @@ class Rounds:
             self._work = before
         elif change.resume_round != work.round:
             raise LocalProtocolError(f"cannot resume round {change.resume_round} from round {work.round}")
+        self._work.forget_signatures({*change.banned, *change.removed})
         roster = Roster.of((*work.roster.without(change.leaving).members, *change.joined))
         if len(roster) < self._config.min_roster:
             raise Undecided(f"only {len(roster)} members are left, fewer than min_roster; the swarm stops")
@@ -278,7 +292,7 @@ class Rounds:
 
     def _begin_round(self) -> None:
         work = self._work
-        self._services.slices.begin_round(work.round, len(work.roster))
+        self._services.slices.begin_round(work.round, len(work.roster.without(work.leavers)))
         self._broadcast.board.forget(work.round - 1, work.attempt)
         self._broadcast.lost.clear()
         self._broadcast.arriving = frozenset(work.awaited)

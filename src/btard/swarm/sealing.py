@@ -53,7 +53,8 @@ async def part_with_leavers(services: Services, work: Work) -> None:
     """Let those go who said goodbye in the round before: without blame, now that they have signed its seal.
 
     That seal is without them already. Had they left before they signed it, those who remain might be too few for more
-    than half of the roster that made it, which counts them.
+    than half of the roster that made it, which counts them. What settled it is on disk before they go: after a power
+    cut nobody else could tell those who remain, and the attempt before does not go on without the leavers.
 
     Raises:
         NewAttempt: somebody leaves.
@@ -62,6 +63,7 @@ async def part_with_leavers(services: Services, work: Work) -> None:
     if work.leavers:
         await services.exchange.agree(work, services.deadlines.check)
         keep_signatures(services, work)
+        services.ledger.sync()
         raise NewAttempt(work.round, work.commits.digest, left=tuple(sorted(work.leavers)))
 
 

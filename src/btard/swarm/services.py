@@ -115,8 +115,8 @@ class Services:
         return digest(Context.NONCE_SECRET, self.identity.seed, self.config.run_id)
 
     def is_leaving(self, work: Work) -> bool:
-        """Whether this is the round in whose COMMIT we say goodbye."""
-        return self.goodbye.is_due(work.round)
+        """Whether we say goodbye in the COMMIT of this round, or have said it in the one before."""
+        return self.goodbye.is_due(work.round) or self.me in work.leavers
 
     def carrying(self, size: int) -> "Services":
         """These services while some member has so many bytes to send or to receive."""

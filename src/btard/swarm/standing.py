@@ -3,10 +3,11 @@ Where we stand with the others: asked after a start, and while the swarm seems t
 
 Each member tells whoever asks which of its messages it holds, and the newest seals with their
 signatures. A message of ours that our ledger does not hold means that the ledger is older than what
-was sent (attacks A7): nothing is signed with it. A seal without us means that we are out.
+was sent (attacks A7): nothing is signed with it. A seal without us means that we are out; or that we have
+left, if it is the one that we made when we said goodbye.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Annotated
 
@@ -30,6 +31,7 @@ from btard.wire import compute_seal_digest, decode, decode_seal, encode, encode_
 
 log = structlog.get_logger(__name__)
 
+SignedSeal = tuple[Seal, Sequence[SealSignature]]
 MAX_SEALS = 4
 """Seals in one answer, fewer if they are large: whoever is out is missing in the first or second after its newest."""
 MAX_HELD = 256
@@ -56,6 +58,7 @@ class Standing:
 
     def __init__(self, config: RunConfig, hub: Hub, ledger: Ledger, broadcast: Broadcast) -> None:
         self._config, self._hub, self._ledger, self._broadcast = config, hub, ledger, broadcast
+        self.on_left: Callable[[], None] = lambda: None
         self._turnstile = Turnstile(hub)
         hub.serve[Kind.STANDING] = self._serve
 
@@ -95,32 +98,45 @@ class Standing:
         except (NetworkError, RemoteProtocolError, ValueError) as error:
             log.debug("no answer about our standing", peer=short(peer), reason=str(error))
             return
-        departure = find_departure(self._config, base, seals, self._broadcast.me)
+        valid, own, me = tuple(_take_valid(self._config, base, seals)), self._ledger.newest_seal(), self._broadcast.me
+        departure = find_departure(valid, me, own)
         if departure is not None:
             raise departure
+        if own in valid and me not in own.roster:
+            self.on_left()
+            return
         unknown = (stage for stage in sorted(held, reverse=True) if self._ledger.stored_message(stage) is None)
         async with trio.open_nursery() as nursery:
             for stage in islice(unknown, MAX_SHOWN):
                 nursery.start_soon(self._broadcast.pull, stage, (peer,), timeout_s)
 
 
-def find_departure(
-    config: RunConfig, base: Seal, seals: Sequence[tuple[Seal, Sequence[SealSignature]]], me: PeerId
-) -> BtardError | None:
-    """Return how we left by the first of the seals after ``base`` that is without us, if they hold."""
-    before = base
-    for seal, signatures in seals:
-        if not _follows(config, before, seal, signatures):
-            return None
+def find_departure(seals: Sequence[Seal], me: PeerId, own: Seal | None) -> BtardError | None:
+    """Return how we left by seals that hold, in their order; ``own`` is the newest that we made ourselves.
+
+    If that is without us we said goodbye: nobody removed us by it, nor by those that follow.
+    """
+    has_left = False
+    for seal in seals:
         if me in seal.banned:
             return Banned(f"the roster convicted this peer in round {seal.round}, as its seal says")
         if me not in seal.roster:
-            return Removed(
-                f"the roster went on without this peer in round {seal.round}, without blame, as its seal says: "
-                "it was silent, late or different"
-            )
-        before = seal
+            has_left = has_left or seal == own
+            if not has_left:
+                return Removed(
+                    f"the roster went on without this peer in round {seal.round}, without blame, as its seal says: "
+                    "it was silent, late or different"
+                )
     return None
+
+
+def _take_valid(config: RunConfig, base: Seal, seals: Sequence[SignedSeal]) -> Iterator[Seal]:
+    """Yield the seals after ``base`` as far as each follows the one before it."""
+    before = base
+    for seal, signatures in seals:
+        if not _follows(config, before, seal, signatures):
+            return
+        yield (before := seal)
 
 
 def _follows(config: RunConfig, before: Seal, seal: Seal, signatures: Sequence[SealSignature]) -> bool:

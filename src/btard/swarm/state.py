@@ -6,7 +6,7 @@ what one peer computes and receives during one round; the previous round's work 
 validators have reported.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -29,7 +29,7 @@ from btard.rules.messages import Commit, Phase, Report, Stage, Transcript, Verdi
 from btard.rules.parts import Part, cut_parts, find_part_of
 from btard.rules.relays import Relays
 from btard.rules.roster import Roster
-from btard.rules.seal import Seal, SealSignature
+from btard.rules.seal import Seal, SealSignature, has_quorum
 from btard.swarm.workload import OptimizerState
 
 
@@ -128,6 +128,16 @@ class Work:
         self.aggregates = self.checks = self.reveals = self.confirms = None
         self.aggregate = self.directions = self.column = self._parts = None
         self.serving_s = 0.0
+
+    def forget_signatures(self, peers: Collection[PeerId]) -> None:
+        """Do without what those who were thrown out signed, where the rest suffices: some here may never have seen it.
+
+        Where it does not, nobody could go on who has not seen it either.
+        """
+        kept = tuple(item for item in self.signatures if item.signer not in peers)
+        signers = frozenset(item.signer for item in kept)
+        if self.previous is not None and has_quorum(signers, self.previous.state.roster):
+            self.signatures = kept
 
     def mark(self, pairs: frozenset[Pair], decided_in: int) -> None:
         """Mark pairs by a recovery that resumes round ``decided_in``, from the round after it on.
