@@ -111,7 +111,7 @@ AGREEING = (
         "let a shown pair halt the swarm again",
         "attacks B1",
         "swarm/exchange.py",
-        "work.share(pairs)",
+        "work.share(decision.marked | decision.shown)",
         "work.share(decision.marked)",
         "tests/attacks/test_late_halts.py",
     ),
@@ -149,6 +149,14 @@ AGREEING = (
         "tests/rules/test_round_boundary_model.py",
     ),
     mutant(
+        "believe one member that all may leave who said goodbye",
+        "design 5",
+        "swarm/standing.py",
+        " and valid[-1] != own",
+        "",
+        "tests/swarm/test_standing.py",
+    ),
+    mutant(
         "forget in a power cut what settled a goodbye",
         "design 5",
         "swarm/sealing.py",
@@ -163,14 +171,6 @@ AGREEING = (
         "        self._waiting_out.cancel()\n",
         "",
         "tests/attacks/test_outlasting.py",
-    ),
-    mutant(
-        "mark what a recovery marks, and not what it shows as marked",
-        "attacks B1",
-        "swarm/exchange.py",
-        "self._work.mark(pairs, decision.resume_round)",
-        "self._work.mark(decision.marked, decision.resume_round)",
-        "tests/swarm/test_exchange.py",
     ),
     mutant(
         "bound slices by a roster that counts those who leave",

@@ -144,3 +144,18 @@ def test_later_attempts_stay_where_they_are() -> None:
     roster = make_roster(3)
     for shown in product(CHEATING, repeat=1):
         assert settle(roster, ((NEXT, ONE),) * 2, shown, ATTEMPT + 1) == ROUND
+
+
+def test_there_is_no_round_before_the_first() -> None:
+    """Half of the views say that they are at the end of round 0: nobody leaves, and nobody goes back to it."""
+    roster = make_roster(3)
+    views = {
+        peer: View(make_position(stage), True, (), (), (), b"", (), False)
+        for peer, stage in (
+            (roster.members[0], Stage(1, 0, Phase.COMMIT)),
+            (roster.members[2], Stage(0, 0, Phase.AGREE)),
+        )
+    }
+    culprit = roster.members[2]
+    evidence = Equivocation(*(make_message(culprit, COMMIT, Reveal(bytes([n]) * 32, ())) for n in (1, 2)))
+    assert decide(roster, views, [evidence], 1, attempt=0).banned == ()

@@ -1,4 +1,4 @@
-"""What a recovery does to a phase, a wait or a computation in between."""
+"""What a recovery does to a computation in between."""
 
 from types import SimpleNamespace
 
@@ -6,7 +6,6 @@ import pytest
 import trio
 from tests.rules.build import make_config, make_roster
 
-from btard.rules.marks import make_pair
 from btard.rules.recovery import Decision
 from btard.rules.seal import Seal
 from btard.sim import LinearTask
@@ -16,7 +15,7 @@ from btard.swarm.place import Place
 from btard.swarm.state import State, Work, empty_part
 
 ROSTER = make_roster(5)
-ME, OTHER, CHEAT = ROSTER.members[:3]
+ME, CHEAT = ROSTER.members[:2]
 
 
 class Desk:
@@ -67,11 +66,3 @@ async def test_work_on_what_has_changed_ends_nobody(autojump_clock: trio.testing
 async def _decide_later(desk: Desk, decision: Decision) -> None:
     await trio.sleep(1)
     desk.decide(decision)
-
-
-async def test_pairs_that_are_shown_as_marked_are_marked() -> None:
-    """Whoever missed the recovery that marked them goes by the same relays as all others."""
-    async with trio.open_nursery() as nursery:
-        desk, pair = Desk(nursery), make_pair(OTHER, CHEAT)
-        desk.recovery.on_decision(Decision((), (), 3, (), shown=frozenset({pair})))
-        assert desk.work.next_marks.pairs == {pair}

@@ -180,9 +180,11 @@ def decide(
         return Decision((), (), 0, ())
     envelopes = tuple(envelope for peer in sorted(views) for envelope in views[peer].supplied)
     marks, marked = _find_agreed_marks(roster, views, tolerated), frozenset[Pair]()
-    stages = _find_stages(views, tolerated, attempt)
+    nobody = Decision((), (), 0, envelopes, shown=marks.pairs)
+    common = _find_stages(views, tolerated)
+    stages = common or _find_boundary(views.values(), tolerated, attempt)
     if not stages:
-        return Decision((), (), 0, envelopes, shown=marks.pairs)
+        return nobody
     found = supplied if is_first else ()
     position, missing = _find_missing(roster, views, stages, tolerated, found, is_first=is_first)
     overdue = sum(view.overdue for view in views.values() if view.position.stage == position)
@@ -193,6 +195,8 @@ def decide(
         marked = _find_named_pairs(roster, halts) - marks.pairs
     overmarked = () if banned or removed else marks.with_pairs(marked).find_overmarked(roster, tolerated)
     is_leaving = bool(banned or removed or overmarked)
+    if not (common or is_leaving):
+        return nobody
     resumes = _resume_round(roster, position, views, tolerated, attempt) if is_leaving else position.round
     agreed = not is_leaving and is_agreed(roster, views, tolerated, attempt)
     return Decision(banned, removed, resumes, envelopes, marked, overmarked, agreed, marks.pairs)
@@ -253,8 +257,7 @@ def _find_agreed_marks(roster: Roster, views: Mapping[PeerId, View], tolerated: 
     """The pairs that f+1 views call marked: at least one of these members is honest."""
     counts = Counter(number for view in views.values() for number in set(view.marks))
     agreed = [divmod(number, len(roster)) for number, count in counts.items() if count > tolerated]
-    members = roster.members
-    return Marks(frozenset(make_pair(members[i], members[j]) for i, j in agreed if i < j < len(roster)))
+    return Marks(frozenset(make_pair(roster.members[i], roster.members[j]) for i, j in agreed if i < j < len(roster)))
 
 
 def _find_named_pairs(roster: Roster, halts: Collection[SignedMessage]) -> frozenset[Pair]:
@@ -268,13 +271,13 @@ def _find_named_pairs(roster: Roster, halts: Collection[SignedMessage]) -> froze
     )
 
 
-def _find_stages(views: Mapping[PeerId, View], tolerated: int, attempt: int) -> list[Stage]:
+def _find_stages(views: Mapping[PeerId, View], tolerated: int) -> list[Stage]:
     """The stages that views are in, lowest first, of which more than half of the views and more than f know.
 
-    Honest members are at most one phase apart (attacks A6), so every stage of theirs is the current or
-    the last one of all of them; a lie about any other stage, however low or high, moves nobody. Who was led
-    astray or started again may leave no such stage. Then the middle of more than 2f views is no further than honest
-    members are, and a round that all views name is that of one.
+    Honest members are at most one phase apart (attacks A6), so every stage of theirs is the current or the last one of
+    all of them; a lie about any other stage, however low or high, moves nobody. Who was led astray or started again may
+    leave none. Then the middle of more than 2f views is no further than honest members are, and a round that all views
+    name is that of one.
     """
     known = Counter(stage for view in views.values() for stage in {item.position.stage for item in view.holdings})
     claimed = sorted((view.position.stage for view in views.values()), key=_order)
@@ -284,16 +287,15 @@ def _find_stages(views: Mapping[PeerId, View], tolerated: int, attempt: int) -> 
     sure = sorted(claimed, key=lambda stage: stage.round)
     if len(views) > 2 * tolerated or sure[0].round == sure[-1].round:
         return [sure[len(sure) // 2]]
-    return _find_boundary(views.values(), tolerated, attempt)
+    return []
 
 
 def _find_boundary(views: Collection[View], tolerated: int, attempt: int) -> list[Stage]:
     """The last stage of a round that more than f views are at the end of, or in the COMMIT after it; else none.
 
-    One of these is honest, and beside it no honest member holds everyone's AGGREGATE of the round after: all may go
-    back to this round, whatever others say of where they are.
+    One of these is honest, and beside it none holds everyone's AGGREGATE of the round after: all may go back to this.
     """
-    for newest in {view.position.stage.round for view in views}:
+    for newest in {view.position.stage.round for view in views} - {1}:  # before which there is none to go back to
         commit = Stage(newest, attempt, Phase.COMMIT)
         ended = [view.position.stage for view in views if _is_ending(view.position.stage, newest - 1, attempt)]
         begun = [view for view in views if view.position.stage == commit and not _is_past(view, commit)]
@@ -304,8 +306,8 @@ def _find_boundary(views: Collection[View], tolerated: int, attempt: int) -> lis
 
 def _is_ending(stage: Stage, round_number: int, attempt: int) -> bool:
     """Return whether a stage of an attempt may be the last of a round."""
-    is_late = _STEPS[stage.phase, stage.serial] >= _STEPS[Phase.CONFIRM, 0]
-    return is_late and (stage.round, stage.attempt) == (round_number, attempt)
+    is_here = (stage.round, stage.attempt) == (round_number, attempt)
+    return is_here and _STEPS[stage.phase, stage.serial] >= _STEPS[Phase.CONFIRM, 0]
 
 
 def find_later(stages: Iterable[Stage], than: Stage) -> tuple[Stage, ...]:

@@ -297,14 +297,10 @@ class Exchange:
         self._waiting_out.cancel()
 
     def _hear(self, decision: Decision) -> None:
-        """Mark at once what a recovery has settled: the next one of the attempt waits for nobody, and goes by that.
-
-        What its views show as marked is news to whoever missed the recovery that marked it.
-        """
+        """Mark at once what a recovery has settled: the next one of the attempt waits for nobody, and goes by that."""
         assert self._work is not None
-        pairs = decision.marked | decision.shown
-        self._work.mark(pairs, decision.resume_round)
-        self._work.share(pairs)
+        self._work.mark(decision.marked, decision.resume_round)
+        self._work.share(decision.marked | decision.shown)
         self._share_marks(self._work)
 
     def _share_marks(self, work: Work) -> None:

@@ -3,8 +3,8 @@ Where we stand with the others: asked after a start, and while the swarm seems t
 
 Each member tells whoever asks which of its messages it holds, and the newest seals with their
 signatures. A message of ours that our ledger does not hold means that the ledger is older than what
-was sent (attacks A7): nothing is signed with it. A seal without us means that we are out; or that we have
-left, if it is the one that we made when we said goodbye.
+was sent (attacks A7): nothing is signed with it. A seal without us means that we are out. If it is the one that
+we made when we said goodbye, we have left as soon as the next one is signed: till then they may need us.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -102,7 +102,7 @@ class Standing:
         departure = find_departure(valid, me, own)
         if departure is not None:
             raise departure
-        if own in valid and me not in own.roster:
+        if own in valid and me not in own.roster and valid[-1] != own:
             self.on_left()
             return
         unknown = (stage for stage in sorted(held, reverse=True) if self._ledger.stored_message(stage) is None)
