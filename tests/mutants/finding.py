@@ -1,4 +1,4 @@
-"""Rules by which a peer is found although others would rather it were not."""
+"""Rules by which a peer is found, and found again, although others would rather it were not."""
 
 from tests.mutants.mutant import mutant
 
@@ -50,5 +50,29 @@ FINDING = (
         "self._until[node] = (0.0, pause)",
         "del self._until[node]",
         "tests/dht/test_limits.py",
+    ),
+    mutant(
+        "go on sending to the link that the lower key dialled",
+        "record 4",
+        "net/session.py",
+        "(link.serial, dialler == min(self._me, self.peer))",
+        "(0, dialler == min(self._me, self.peer))",
+        "tests/net/test_two_links.py",
+    ),
+    mutant(
+        "number a link by a clock that is behind",
+        "record 4",
+        "net/tcp.py",
+        "serial = max(now, theirs.serial)",
+        "serial = now",
+        "tests/net/test_two_links.py",
+    ),
+    mutant(
+        "say nothing again on a link that follows a dead one",
+        "record 4",
+        "net/hub.py",
+        "                self.on_connected(link.peer)  # what was written to a link before may be lost\n",
+        "                pass\n",
+        "tests/net/test_two_links.py",
     ),
 )

@@ -42,7 +42,7 @@ _Fields = Annotated[dict[_Name, _Digest], msgspec.Meta(max_length=MAX_FIELDS)]
 
 
 class Introduction(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """The payload of a handshake message; ``serial`` numbers the dialler's links."""
+    """The payload of a handshake message; ``serial`` is the dialler's for the link, the accepter's its time in ns."""
 
     peer: _Key
     signature: _Signature

@@ -163,7 +163,9 @@ class Hub:
             return False
         session = self._sessions.get(link.peer)
         if session is not None:
-            return session.adopt(link, is_ours=is_ours)
+            if is_adopted := session.adopt(link, is_ours=is_ours):
+                self.on_connected(link.peer)  # what was written to a link before may be lost
+            return is_adopted
         if not is_ours and self.is_stranger(link.peer):
             self._make_room()
         self._begin_session(link, self._nursery, is_ours=is_ours)

@@ -67,7 +67,7 @@ class Link(Protocol):
 
     peer: PeerId
     serial: int
-    """The dialler's number for this link, larger for each of its later links; both ends see the same."""
+    """A number that both ends see alike, larger for a later link between the same two, whoever dials."""
     host: str
     """The literal address of the other end, as we see it; empty where it was gone at once."""
 

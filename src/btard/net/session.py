@@ -1,10 +1,11 @@
 """
 All that we hold for one connected peer: its links, what waits to be sent to it, the requests under way.
 
-Most of the time there is one link. If both peers dial at the same moment there are two, and both sides keep
-the same one: of the peer with the lower id, and of two from the same dialler the later. Each side sends on
-the kept link from the moment it knows both and still reads the other, until it ends: nothing is lost. The side
-that accepted the kept link ends the other one first, for it knows that its peer has both.
+Most of the time there is one link. There are two if both peers dial at the same moment, or if one of them dials anew
+while the other does not know yet that the old link is dead, as after a crash of a machine. Both sides keep the same
+one: that with the larger serial, the later one, for a serial is the time by whichever of the two clocks is ahead. Each
+side sends on the kept link from the moment it knows both and still reads the other, until it ends: of two that live
+nothing is lost. The side that accepted the kept link ends the other one first, for it knows that its peer has both.
 """
 
 from collections.abc import Callable
@@ -61,7 +62,7 @@ class _Lane:
 
     link: Link
     is_ours: bool  # we dialled it
-    rank: tuple[bool, int]
+    rank: tuple[int, bool]
     ends_first: bool = False  # once retired, we are the side that ends it first
     handler: BulkHandler | None = None  # of the payload being received
     writer: Writer = field(default_factory=Writer)
@@ -123,7 +124,7 @@ class Session:
         if len(self._lanes) >= most or self._ended.is_set():
             return False
         dialler = self._me if is_ours else self.peer
-        lane = _Lane(link, is_ours, (dialler == min(self._me, self.peer), link.serial))
+        lane = _Lane(link, is_ours, (link.serial, dialler == min(self._me, self.peer)))
         self._lanes.append(lane)
         self._kept = max(self._lanes, key=lambda lane: lane.rank)
         self._retire_all_but(self._kept)

@@ -126,12 +126,13 @@ class TcpTransport:
         return link
 
     async def _dial(self, wire: "_HandshakeWire", expected: PeerId | None) -> tuple[Introduction, Handshake, int]:
-        serial, handshake = time.time_ns(), Handshake(self._credentials, is_dialler=True)
+        now, handshake = time.time_ns(), Handshake(self._credentials, is_dialler=True)
         ephemeral = handshake.write()
-        await wire.send(ephemeral + self._credentials.hail(serial, ephemeral))
+        await wire.send(ephemeral + self._credentials.hail(now, ephemeral))
         theirs = handshake.read_introduction(await wire.receive())
         if expected is not None and theirs.peer != expected:
             raise RemoteProtocolError(f"it is {short(theirs.peer)}, not {short(expected)}")
+        serial = max(now, theirs.serial)  # by the clock that is ahead: so those of both diallers can be compared
         await wire.send(handshake.write(self._credentials.introduce(serial)))
         return theirs, handshake, serial
 
@@ -145,7 +146,7 @@ class TcpTransport:
         self._half_open.admit(place, account)
         handshake = Handshake(self._credentials, is_dialler=False)
         handshake.read(first[:EPHEMERAL_SIZE])
-        await wire.send(handshake.write(self._credentials.introduce(0)))
+        await wire.send(handshake.write(self._credentials.introduce(time.time_ns())))
         theirs = handshake.read_introduction(await wire.receive())
         return theirs, handshake, theirs.serial
 
