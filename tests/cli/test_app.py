@@ -7,6 +7,7 @@ import pytest
 
 from btard.cli.app import keep_examples
 from btard.cli.exits import ExitCode, explain, find_exit
+from btard.cli.taking_part import Participation
 from btard.errors import (
     Banned,
     ConfigError,
@@ -105,6 +106,27 @@ def test_options_from_the_environment(call, tmp_path, monkeypatch):
     monkeypatch.setenv("BTARD_NEW_PEERS", "3")
     ended = call("new", "--peers", 4, "--identity", tmp_path / "key", "--out", tmp_path / "run.toml")
     assert "7 rounds, 4 peers" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("variables", "options"),
+    [
+        ({}, ["--max-rounds", 7]),
+        ({}, ["--max_rounds", 7]),
+        ({}, ["--rounds", 7]),
+        ({"BTARD_JOIN_MAX_ROUNDS": "7"}, []),
+        ({"BTARD_JOIN_ROUNDS": "7"}, []),
+        ({"BTARD_JOIN_MAX_ROUNDS": "8"}, ["--rounds", 7]),
+    ],
+)
+def test_rounds_after_which_to_leave(call, found, tmp_path, monkeypatch, variables, options):
+    """Both names of the option say after how many rounds a peer leaves, on the command line and in the environment."""
+    asked: list[Participation] = []
+    monkeypatch.setattr("btard.cli.taking_part.take_part", lambda part: asked.append(part) or ExitCode.OK)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert call("join", found().word, "--data-dir", tmp_path / "me", *options).code == 0
+    assert [part.rounds for part in asked] == [7]
 
 
 def test_examples_are_kept():

@@ -19,12 +19,13 @@ from btard.rules.messages import Phase, Reveal
 from btard.rules.messages import Stage as Place
 from btard.rules.seal import Candidate, Seal, SealSignature
 from btard.swarm.joining.fetching_state import TRANSFER_DIRECTORY
+from btard.swarm.joining.hearing_seals import HEARD_FILE, note_heard
 from btard.swarm.ledger import Ledger
 from btard.swarm.ledger_files import LEDGER_FILE
 from btard.training.address_book import ADDRESS_FILE
 from btard.training.checkup import CheckUps, Stage
 from btard.training.notebook import NOTEBOOK_FILE, Notebook
-from btard.wire import Ticket, compute_seal_digest, parse_ticket, sign_message, sign_seal
+from btard.wire import Ticket, compute_seal_digest, encode_seal, parse_ticket, sign_message, sign_seal
 
 ME, ANN, BOB, EVE = (Identity(bytes([number]) * 32) for number in range(1, 5))
 CONFIG = RunConfig(founder=ANN.peer_id.hex(), elements=64, chunk_size=8, rounds=50)
@@ -135,7 +136,7 @@ def test_invitations_come_from_members_who_know_an_address(call, ledger, tmp_pat
 
 
 def test_stranger(call, ledger, tmp_path):
-    """A stranger's ledger is empty; its notebook says how far its ticket is, and members alone what it is now."""
+    """A stranger's ledger is empty; its notebook says how far its ticket is."""
     notebook = Notebook(tmp_path / "me" / NOTEBOOK_FILE, ME.peer_id, CONFIG.run_id)
     notebook.note_identity(7)
     puzzle = Puzzle(CONFIG.run_id, ME.peer_id, 7, 12, b"q" * 32, 8, 1)
@@ -150,10 +151,41 @@ def test_stranger(call, ledger, tmp_path):
     notebook.note_search(puzzle, 400, 410, puzzle.make_ticket(399))
     shown = look(call, tmp_path / "me")
     assert (shown["role"], shown["work"]) == ("candidate", {"evaluations": 410, "ticket_round": 12})
-    assert "found on round 12" in call("status", "--data-dir", tmp_path / "me").out
+    assert "found on round 12: it asks for a place" in call("status", "--data-dir", tmp_path / "me").out
     train(ledger)
     ledger.sync()
     assert (look(call, tmp_path / "me")["role"], look(call, tmp_path / "me")["work"]) == ("member", None)
+
+
+def test_stranger_that_has_heard_how_the_run_stands(call, ledger, tmp_path):
+    """Whoever looks for its first ticket knows the newest round, its members and its state by others' seals."""
+    note_heard(tmp_path / "me", make_seal(5))
+    shown = look(call, tmp_path / "me")
+    assert (shown["role"], shown["round"], shown["roster_size"]) == ("applying", 5, 3)
+    assert (shown["state"], shown["candidates"], shown["ticket"]) == (make_seal(5).state.hex(), [], None)
+    lines = call("status", "--data-dir", tmp_path / "me").out.splitlines()
+    assert lines[1] == "  the run goes on without it; 0 evaluations of its ticket done"
+    assert lines[2] == f"  round 5 of 50 is done, state {make_seal(5).state.hex()}"
+    train(ledger)
+    ledger.sync()
+    assert look(call, tmp_path / "me")["round"] == 2, "a member's own seals count"
+
+
+def test_stranger_on_probation(call, ledger, tmp_path):
+    """A candidate sees itself among the candidates; its ticket is spent by then."""
+    note_heard(tmp_path / "me", structs.replace(make_seal(9), candidates=(Candidate(ME.peer_id, 7, 2),)))
+    shown = look(call, tmp_path / "me")
+    assert (shown["role"], shown["round"], shown["work"]["ticket_round"]) == ("candidate", 9, None)
+    assert shown["candidates"] == [{"peer": ME.peer_id.hex(), "since": 7, "worked": 2}]
+    assert "on probation: 2 of 32 rounds worked" in call("status", "--data-dir", tmp_path / "me").out
+
+
+@pytest.mark.parametrize("data", [b"", b"junk", encode_seal(structs.replace(make_seal(5), run_id=b"x" * 32))])
+def test_seal_that_is_damaged_or_of_another_run(call, ledger, tmp_path, data):
+    """What a crash, or another run in the same directory, left is as good as nothing."""
+    (tmp_path / "me" / HEARD_FILE).write_bytes(data)
+    shown = look(call, tmp_path / "me")
+    assert (shown["role"], shown["round"]) == ("waiting", None)
 
 
 def test_stranger_that_fetches_the_state(call, ledger, tmp_path):

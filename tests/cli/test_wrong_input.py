@@ -48,6 +48,14 @@ def test_port_in_use(call, found, tmp_path, busy_address):
     assert "choose another" in ended.complaint
 
 
+@pytest.mark.parametrize("digest", ["newest", "78" * 31, "78" * 33])
+def test_trusted_seal_that_is_no_digest(call, found, tmp_path, digest):
+    """What is no digest of a seal is named, with where to find one."""
+    ended = call("join", found().word, "--data-dir", tmp_path / "me", "--trust-seal", digest)
+    assert ended.code == 2
+    assert f"'{digest}' is no digest of a seal: 64 hex digits, as btard-peer status prints" in ended.complaint
+
+
 def test_nobody_answers(call, found, tmp_path, silent_address):
     """A bootstrap address at which nobody listens is unreachable, and the log says so as well."""
     log = tmp_path / "log.jsonl"

@@ -76,6 +76,14 @@ NEWCOMERS = (
         "tests/swarm/test_joining.py",
     ),
     mutant(
+        "leave people without a word of a probation",
+        "manual, status",
+        "swarm/joining/candidacy.py",
+        "            self._application.note_seal(place.seal)\n",
+        "",
+        "tests/swarm/test_joining.py",
+    ),
+    mutant(
         "tell strangers the line as it was",
         "record 20",
         "swarm/joining/telling_lineage.py",

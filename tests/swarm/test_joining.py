@@ -20,7 +20,9 @@ from tests.swarm.joining_scenes import (
 from btard.attacks import CloseTheDoor, OverlookCandidates, SlanderCandidates
 from btard.errors import Banned, Refused, Removed
 from btard.rules.evidence import Cause, DepartureKind
-from btard.swarm.events import Admitted, Departed, Promoted, RoundDone
+from btard.rules.seal import Seal
+from btard.swarm.events import Admitted, Departed, Promoted, RoundDone, Sampled
+from btard.swarm.joining.hearing_seals import HEARD_FILE, read_heard
 from btard.swarm.joining.stranger import Stranger
 from btard.swarm.ledger import Ledger
 
@@ -42,6 +44,27 @@ def test_stranger_becomes_a_member_and_ends_with_the_state_of_all(
     assert not outcome.departures(DepartureKind.BAN)
     assert not outcome.departures(DepartureKind.REMOVAL)
     require_sound(swarm, outcome)
+
+
+def test_candidate_writes_down_how_the_run_stands_until_it_is_a_member(tmp_path: Path) -> None:
+    """Its status shows each round of its probation, by a seal in its directory, and that its ticket got it a place."""
+    heard: list[tuple[int, Seal]] = []
+
+    def watch(index: int, event: object) -> None:
+        if index == STRANGER and isinstance(event, Sampled):
+            seal = read_heard(swarm.data_dir(STRANGER), swarm.config.run_id)
+            assert seal is not None
+            heard.append((event.round, seal))
+            (candidate,) = (item for item in seal.candidates if item.peer == swarm.identities[STRANGER].peer_id)
+            assert candidate.worked == event.worked
+
+    swarm = build(tmp_path, {STRANGER: COMES_S})
+    swarm._watch = watch
+    outcome = play(swarm)
+    assert len(heard) >= SETTINGS["probation"]
+    assert all(seal.round == number - 1 for number, seal in heard)
+    assert find(outcome, STRANGER, Promoted)
+    assert not (swarm.data_dir(STRANGER) / HEARD_FILE).exists()
 
 
 def test_newcomer_can_tell_those_after_it_how_the_run_came_about(tmp_path: Path) -> None:

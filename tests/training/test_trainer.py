@@ -36,7 +36,7 @@ from btard.training.checkup import Stage
 from btard.training.leave_pipe import ask_to_leave, is_listening
 from btard.training.trainer import time_gradient
 
-FOUNDER, MEMBER = Identity(b"\1" * 32), Identity(b"\2" * 32)
+FOUNDER, MEMBER, STRANGER = (Identity(bytes([number]) * 32) for number in (1, 2, 3))
 LOOPBACK = Address("127.0.0.1", 0)
 
 
@@ -94,6 +94,11 @@ class Watch:
         while not (ready := [event for event in self.events if isinstance(event, Ready)]):
             await self.changed.wait()
         return ready[0].addresses[0]
+
+    async def progress(self) -> None:
+        """Return once a round is done."""
+        while not any(isinstance(event, Progress) for event in self.events):
+            await self.changed.wait()
 
 
 async def run_two(make: Make, watch: Watch, **options: object) -> list[TrainingResult]:
@@ -234,6 +239,24 @@ async def test_told_to_leave_before_training_begins(make, tmp_path):
     (result,) = results
     assert (result.is_finished, result.rounds, result.checkpoint) == (True, 0, None)
     assert not is_listening(directory)
+
+
+async def test_whoever_trusts_a_seal_that_the_run_lacks_is_refused(make, config):
+    """A run that began without the seal that its user trusts is not joined, and the reason says what to do."""
+    endless, watch = replace(config, rounds=10_000), Watch()
+    trainers = [make(observe=watch, config=endless)]
+
+    with trio.fail_after(100):
+        async with trio.open_nursery() as inner:
+            inner.start_soon(trainers[0].run)
+            address = await watch.address()
+            trainers.append(make(MEMBER, address, config=endless))
+            inner.start_soon(trainers[1].run)
+            await watch.progress()
+            with pytest.raises(Refused, match=r"does not know the seal 7878.*Ask somebody you trust"):
+                await make(STRANGER, address, config=endless, trusted_seal=b"x" * 32).run()
+            for trainer in trainers:
+                trainer.stop()
 
 
 async def test_founder_out_of_reach(make):

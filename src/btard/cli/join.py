@@ -16,6 +16,8 @@ from btard.wire import parse_ticket
 FOUNDER_EVALUATES_EVERY = 10
 KEY_FILE = "identity.key"
 FOUND_HELP = "Be the founder of the run in this file, with the key that made it."
+ROUNDS_HELP = "Leave with a goodbye after so many rounds. [all of the run]"
+ROUNDS_VARIABLES = ["BTARD_JOIN_MAX_ROUNDS", "BTARD_JOIN_ROUNDS"]
 TRUST_HELP = "A recent seal, from somebody you trust: refuse any run without it."
 
 
@@ -30,8 +32,8 @@ def join(
     evaluate_every: Annotated[
         int | None, typer.Option(min=0, help="Rounds between evaluations; 0: only at the end. [founder: 10, others: 0]")
     ] = None,
-    rounds: Annotated[
-        int | None, typer.Option(min=1, help="Leave with a goodbye after so many rounds. [all of the run]")
+    max_rounds: Annotated[
+        int | None, typer.Option("--max-rounds", "--rounds", min=1, envvar=ROUNDS_VARIABLES, help=ROUNDS_HELP)
     ] = None,
     trust_seal: Annotated[str | None, typer.Option(metavar="DIGEST", help=TRUST_HELP)] = None,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to try addresses that do not answer.")] = 60.0,
@@ -86,8 +88,9 @@ def join(
     plan = Attack(attack, attack_from, attack_seed, coalition) if attack else None
     if is_let_go is not None and wait_to_be_let_go:
         is_let_go.wait()
+    run_file = found or run_file
     return take_part(
-        Participation(place, me, data_dir, found or run_file, endpoint, evaluate_every, rounds, json_log, plan, trusted)
+        Participation(place, me, data_dir, run_file, endpoint, evaluate_every, max_rounds, json_log, plan, trusted)
     )
 
 

@@ -16,7 +16,7 @@ def status(
     """
     Report where a peer stands, running or not: round, role, roster, candidates, bans, state.
 
-    It is read from the ledger; nothing is written. A running peer is asked how many members it has
+    It is read from the peer's directory; nothing is written. A running peer is asked how many members it has
     links to. A member also prints a ticket with which others can join the run that goes on: it leads to the
     members of now, and to no other history than the one that contains the newest signed seal.
 

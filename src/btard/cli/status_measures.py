@@ -14,10 +14,11 @@ from btard.identity import Identity, PeerId
 from btard.net import Address, Hub, Terms, open_tcp
 from btard.rules.config import RunConfig, parse_run_file
 from btard.rules.evidence import Departure
-from btard.rules.seal import Seal, has_quorum
+from btard.rules.seal import Candidate, Seal, has_quorum
 from btard.rules.succession import roster_of
 from btard.swarm.departures import decode_departure
 from btard.swarm.joining.fetching_state import TRANSFER_DIRECTORY
+from btard.swarm.joining.hearing_seals import read_heard
 from btard.swarm.ledger_files import FORMAT, LEDGER_FILE
 from btard.swarm.peer import find_cause
 from btard.training.address_book import ADDRESS_FILE, read_addresses
@@ -46,7 +47,7 @@ class Status:
     """What one peer's ledger says. ``seal`` is that of the last finished round, None for whoever is no member yet.
 
     ``signed`` is the newest seal over which there are the signatures of more than half of its roster. ``work`` is how
-    far a stranger is on its way in, None for whoever works for no ticket.
+    far a stranger is on its way in, None for whoever works for no ticket; ``heard`` is the newest seal that it knows.
     """
 
     config: RunConfig
@@ -57,24 +58,38 @@ class Status:
     departures: tuple[Departure, ...]
     signed: Seal | None = None
     work: Work | None = None
+    heard: Seal | None = None
 
     @property
     def role(self) -> str:
         """What the peer is in its run.
 
-        Waiting (for genesis), applying (a stranger without a ticket), candidate (with one: whether it is admitted yet
-        only members know), member, finished, left, removed or banned.
+        Waiting (for genesis), applying (a stranger without a ticket), candidate (with one, or admitted), member,
+        finished, left, removed or banned.
         """
         if self.ending is not None:
             return ENDED.get(self.ending[0], self.ending[0])
         if self.seal is not None:
             return "member"
-        return "waiting" if self.work is None else "applying" if self.work.ticket_round is None else "candidate"
+        if self.work is None:
+            return "waiting"
+        return "applying" if self.work.ticket_round is None and self.probation is None else "candidate"
+
+    @property
+    def newest(self) -> Seal | None:
+        """The seal of the last finished round that the peer knows of; None before genesis."""
+        return self.seal or self.heard
+
+    @property
+    def probation(self) -> Candidate | None:
+        """How far the peer is on probation; None for whoever is no candidate."""
+        candidates = self.heard.candidates if self.heard else ()
+        return next((item for item in candidates if item.peer == self.peer), None)
 
     @property
     def roster(self) -> tuple[bytes, ...]:
         """The members after the last finished round; empty before genesis."""
-        return self.seal.roster if self.seal else ()
+        return self.newest.roster if self.newest else ()
 
 
 def read_status(directory: Path) -> Status:
@@ -91,7 +106,10 @@ def read_status(directory: Path) -> Status:
             database.execute("PRAGMA trusted_schema = OFF")
             database.execute("BEGIN")
             found = _read(database, is_running=is_held(directory))
-            return found if found.seal else replace(found, work=read_work(directory, found))
+            if found.seal is None:
+                heard = read_heard(directory, found.config.run_id)
+                found = replace(found, heard=heard, work=read_work(directory, found, heard))
+            return found
     except (sqlite3.Error, RemoteProtocolError, UnicodeDecodeError, TypeError, KeyError) as error:
         raise ConfigError(f"cannot read {path}: {error}; see: btard-peer audit {directory}") from None
 
@@ -125,10 +143,11 @@ def _find_signed(database: sqlite3.Connection) -> Seal | None:
     return None
 
 
-def read_work(directory: Path, status: Status) -> Work | None:
-    """Return how far a stranger's search for a ticket is; None where it has not begun one, nor fetched anything."""
+def read_work(directory: Path, status: Status, heard: Seal | None) -> Work | None:
+    """Return how far a stranger's search for a ticket is; None where it has begun none, and has heard of no seal."""
     notebook = Notebook(directory / NOTEBOOK_FILE, status.peer, status.config.run_id)
-    if notebook.identity_nonce is None and not (directory / TRANSFER_DIRECTORY).exists():
+    has_begun = heard is not None or (directory / TRANSFER_DIRECTORY).exists()
+    if notebook.identity_nonce is None and not has_begun:
         return None
     return Work(notebook.evaluations, notebook.ticket.round if notebook.ticket else None)
 

@@ -6,12 +6,13 @@ from typing import Any
 from btard.cli.status_measures import Status
 from btard.identity import short
 from btard.rules.evidence import Departure, DepartureKind
+from btard.rules.seal import Seal
 from btard.wire import compute_seal_digest
 
 
 def describe_status(status: Status, links: int | None, ticket: str | None = None) -> dict[str, Any]:
     """Return the status as JSON values; peers and digests are in hex, what is not known yet is null."""
-    seal = status.seal
+    seal = status.newest
     return {
         "run": status.config.run_id.hex(),
         "peer": status.peer.hex(),
@@ -48,16 +49,18 @@ def format_status(status: Status, links: int | None, ticket: str | None = None) 
     if status.ending is not None and status.ending[1]:
         lines.append(f"  {status.ending[1]}")
     if status.seal is None:
-        return "\n".join([*lines, f"  {_describe_way_in(status)}"])
+        lines.append(f"  {_describe_way_in(status)}")
+    if (seal := status.newest) is None:
+        return "\n".join(lines)
     others = "" if links is None else f"; links to {links} of the others"
     names = ", ".join(short(peer) for peer in status.roster)
     left = (
         f"  round {item.round}: {item.kind} of {short(item.peer)}, cause: {item.cause}" for item in status.departures
     )
     lines += [
-        f"  round {status.seal.round} of {status.config.rounds} is done, state {status.seal.state.hex()}",
+        f"  round {seal.round} of {status.config.rounds} is done, state {seal.state.hex()}",
         f"  {len(status.roster)} members: {names}{others}",
-        *_describe_candidates(status),
+        *_describe_candidates(status, seal),
         *left,
         *_describe_invitation(status, ticket),
     ]
@@ -65,21 +68,19 @@ def format_status(status: Status, links: int | None, ticket: str | None = None) 
 
 
 def _describe_way_in(status: Status) -> str:
-    """Return how far somebody is who is no member: it keeps no seals, and what it is only members know."""
+    """Return how far somebody is who is no member yet."""
     if status.work is None:
         return "training has not begun"
+    if status.probation is not None:
+        return f"on probation: {status.probation.worked} of {status.config.probation} rounds worked"
     done = f"{status.work.evaluations:,} evaluations of its ticket done"
     if status.work.ticket_round is None:
         return f"the run goes on without it; {done}"
-    return (
-        f"{done}, and one found on round {status.work.ticket_round}: it asks for a place, or is on probation; "
-        "members' status lists it among the candidates once it is admitted"
-    )
+    return f"{done}, and one found on round {status.work.ticket_round}: it asks for a place"
 
 
-def _describe_candidates(status: Status) -> list[str]:
-    assert status.seal is not None
-    words = [f"{short(item.peer)} (since round {item.since}, worked {item.worked})" for item in status.seal.candidates]
+def _describe_candidates(status: Status, seal: Seal) -> list[str]:
+    words = [f"{short(item.peer)} (since round {item.since}, worked {item.worked})" for item in seal.candidates]
     needed = status.config.probation
     return [f"  {len(words)} candidates of {needed} rounds of probation: {', '.join(words)}"] if words else []
 

@@ -19,6 +19,9 @@ class Application(Protocol):
     async def find_seal(self) -> Seal:
         """Return the newest seal of the run that we can be certain of."""
 
+    def note_seal(self, seal: Seal) -> None:
+        """Let whoever asks how we stand see this seal, which members handed over: the newest that we believe."""
+
     async def find_line(self, entry: SignedTuple) -> Sequence[SignedTuple]:
         """Return seals that lead to ``entry``, the genesis first, or those that we know if nobody tells them soon."""
 

@@ -39,6 +39,7 @@ LINE_SECONDS = 120.0
 """How long one member may take to tell the whole line; most take one page, and less than a second."""
 MAX_SOURCES = 16
 """Peers asked for the line at the same time; the next ones are only if none of these tells one that holds."""
+ADVICE = "Ask somebody you trust for the digest of a recent seal, and join with --trust-seal DIGEST"
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class LineAsker:
             if told:
                 break
         if not told:
-            raise _explain(refusals, silent)
+            raise _explain(refusals, silent, pin)
         return Lines(await self._reconcile(told, pin), refusals)
 
     async def follow(
@@ -242,13 +243,13 @@ def _explain_fork(
     reason = failures.get(newest.source, "its teller has another line now")
     return Refused(
         "there are two runs with this ticket, each with valid signatures: "
-        f"{_describe(newest)}; and {_describe(other)} ({reason}). Ask somebody you trust for the digest of a "
-        "recent seal, and join with --trust-seal DIGEST"
+        f"{_describe(newest)}; and {_describe(other)} ({reason}). {ADVICE}"
     )
 
 
-def _explain(refusals: Mapping[PeerId, str], silent: Mapping[PeerId, str]) -> BtardError:
+def _explain(refusals: Mapping[PeerId, str], silent: Mapping[PeerId, str], pin: bytes) -> BtardError:
     words = "; ".join(f"{short(source)}: {reason}" for source, reason in sorted({**silent, **refusals}.items()))
     if refusals and not silent:
-        return Refused(f"no member tells a valid line of seals: {words}")
+        advice = f". {ADVICE}" if pin else ""
+        return Refused(f"no member tells a valid line of seals: {words}{advice}")
     return Unreachable(f"nobody tells a valid line of seals: {words or 'there is no link to any member'}")

@@ -102,6 +102,7 @@ class Candidacy:
     async def _go_on(self, place: WorkRecord) -> Start:
         """Work in every round that is handed over, until it is one that we begin as a member."""
         while True:
+            self._application.note_seal(place.seal)
             if place.round > self._config.rounds:
                 raise Refused(OVER)
             if self._me in place.roster:

@@ -16,6 +16,7 @@ from btard.swarm.compute import Compute
 from btard.swarm.frames import SignedTuple
 from btard.swarm.joining.asking_lineage import MAX_SOURCES, LineAsker
 from btard.swarm.joining.fetching_state import Progress, StateFetcher, forget_transfer, ignore_progress
+from btard.swarm.joining.hearing_seals import forget_heard, note_heard
 from btard.swarm.joining.lineage import Line, Vouched, open_next
 from btard.swarm.restoring import Vectors
 from btard.swarm.state import State, compute_state_root
@@ -112,6 +113,7 @@ class Stranger:
 
     async def _find_line(self, count: int) -> Line:
         self._line = await self._extend_line(count) or await self._extend_line(MAX_SOURCES) or await self._ask_all()
+        self.note_seal(self._line.head.seal)
         return self._line
 
     def _order(self, count: int = MAX_SOURCES) -> Sequence[PeerId]:
@@ -168,6 +170,10 @@ class Stranger:
                 if trio.current_time() > deadline:
                     raise Unreachable(f"there is no link to any member, and others do not help: {refusal}") from None
             await trio.sleep(self._config.delay_s)
+
+    def note_seal(self, seal: Seal) -> None:
+        """Let whoever asks how we stand see this seal."""
+        note_heard(self._data_dir, seal)
 
     async def find_line(self, entry: SignedTuple) -> Sequence[SignedTuple]:
         """Return the seals before ``entry`` that lead to it, or those that we know if nobody tells more within 2Δ.
@@ -232,8 +238,9 @@ class Stranger:
         return parameters, self._workload.initial_optimizer()
 
     def keep_state(self, state: State) -> None:
-        """Write down where we begin as a member, and forget what the transfer left."""
+        """Write down where we begin as a member, and forget what the way there left."""
         self._keep(state)
+        forget_heard(self._data_dir)
         forget_transfer(self._data_dir)
 
 
