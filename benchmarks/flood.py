@@ -12,10 +12,15 @@ all of them:
 What counts is the median of all rounds that lie within one kind of time, member over sink, also for each repetition by
 itself (``paired_quartiles``). On a busy machine that varies; ``founder_cpu_ms_a_key`` does so less: the CPU time of the
 founder beyond that of its rounds, which is taken from the time of the sink. Sink and member turn away whom
-net/arrivals.py does not admit, so a key costs the flooder the same at both: ``flooder_cpu_s`` says whether it did. The
-keys have no identity work, so that no attacker could afford more of them; such a ticket is refused in microseconds.
-Tickets that reach the evaluation are bounded for an address block (``BLOCK_PER_SECOND`` of
-swarm/joining/ticket_desk.py), whoever sends them.
+net/arrivals.py does not admit, let tickets through one by one, and cut a link at the same number of them, so a key
+costs the flooder the same at both: ``flooder_cpu_s`` says whether it did. There are three kinds of false tickets:
+
+    no-work     of keys without identity work, so that no attacker could afford more of them; refused in microseconds
+    stale       of a round long ago, by which every member refuses them before it looks at anything else
+    unsolved    of keys with identity work, which costs next to nothing in this run: each is taken, in the place of the
+                last, and evaluated if a draw puts it first, at the rates of swarm/joining/ticket_desk.py
+
+Exit status 1 if a round takes more than ``MOST_SLOWED`` times as long at the member as at the sink, in the median pair.
 """
 
 import json
@@ -25,6 +30,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from enum import StrEnum
 from itertools import pairwise
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -41,9 +47,11 @@ from benchmarks.report import describe, write
 from btard.cli.demo_plan import Settings
 from btard.errors import BtardError
 from btard.identity import Identity, JoinTicket, PeerId
+from btard.identity.work import find_identity_nonce
 from btard.net import Address, Hub, Terms, open_tcp
 from btard.swarm.frames import Kind, Receipt
-from btard.swarm.joining.ticket_desk import MAX_FALSE, Reply
+from btard.swarm.joining.ticket_desk import MAX_FALSE, MAX_VAIN, Reply
+from btard.swarm.joining.turnstile import Turnstile
 from btard.wire import decode, encode, parse_ticket
 
 LOOPBACK = Address("127.0.0.1", 0)
@@ -53,6 +61,41 @@ SETTLE_S = 0.5
 KINDS = "quiet", "sink", "member"
 LAST = "last"
 """The order that ends a flooder."""
+MOST_SLOWED = 1.10
+"""How many times as long a round may take."""
+IDENTITY_BITS = 4
+"""What identity work costs where the flooder does it: a key every 50 ms must not load the machine."""
+
+
+class TicketKind(StrEnum):
+    """What is false about the tickets of a flood."""
+
+    NO_WORK = "no-work"
+    STALE = "stale"
+    UNSOLVED = "unsolved"
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """What a member makes of a kind: its reply, the ticket at which it cuts the link, and the run that brings it so."""
+
+    reply: Reply
+    cut_at: int
+    fields: Mapping[str, int]
+
+
+TREATMENTS = {
+    TicketKind.NO_WORK: Treatment(Reply.IDENTITY, MAX_FALSE, {}),
+    TicketKind.STALE: Treatment(Reply.STALE, MAX_VAIN + 1, {"ticket_window": 1}),
+    TicketKind.UNSOLVED: Treatment(Reply.TAKEN, MAX_VAIN + 2, {"identity_bits": IDENTITY_BITS}),
+}
+
+
+def make_ticket(kind: TicketKind, peer: PeerId, round_number: int, count: int) -> JoinTicket:
+    """Return a key's next ticket of a kind."""
+    if kind is TicketKind.UNSOLVED:
+        return JoinTicket(peer, round_number, find_identity_nonce(peer, IDENTITY_BITS, 0, MANY) or 0, count)
+    return JoinTicket(peer, 0 if kind is TicketKind.STALE else round_number, count, count)
 
 
 @dataclass(frozen=True)
@@ -62,29 +105,31 @@ class Aim:
     peer: PeerId
     address: Address
     terms: Terms
+    kind: TicketKind
 
 
-def run_sink(terms: Terms, seed: bytes, ports: Connection) -> None:
+def run_sink(terms: Terms, seed: bytes, kind: TicketKind, ports: Connection) -> None:
     """Be the sink until killed."""
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
-    trio.run(sink, Identity(seed), terms, ports)
+    trio.run(sink, Identity(seed), terms, TREATMENTS[kind], ports)
 
 
-async def sink(identity: Identity, terms: Terms, ports: Connection) -> None:
-    """Refuse every ticket, and cut whoever has shown as many as a member bears."""
+async def sink(identity: Identity, terms: Terms, treatment: Treatment, ports: Connection) -> None:
+    """Answer every ticket as a member does, and cut whoever has shown as many as that cuts at."""
     seen: dict[PeerId, int] = {}
     async with open_tcp(identity, terms, LOOPBACK) as transport:
         hub = Hub(transport, identity.peer_id)
+        turnstile = Turnstile(hub)
 
-        async def refuse(peer: PeerId, body: bytes) -> tuple[bytes, None]:
-            await trio.lowlevel.checkpoint()
+        async def answer(peer: PeerId, body: bytes) -> tuple[bytes, None]:
             decode(body, JoinTicket)
+            await turnstile.enter(peer)
             seen[peer] = seen.get(peer, 0) + 1
-            if seen[peer] >= MAX_FALSE:
+            if seen[peer] >= treatment.cut_at:
                 hub.close(peer, "it showed too many false tickets")
-            return encode(Receipt(int(Reply.IDENTITY))), None
+            return encode(Receipt(int(treatment.reply))), None
 
-        hub.serve[Kind.JOIN_TICKET] = refuse
+        hub.serve[Kind.JOIN_TICKET] = answer
         ports.send(transport.address.port)
         await hub.run()
 
@@ -139,7 +184,7 @@ async def come_with_new_key(aim: Aim, round_number: int, shown: list[int]) -> No
         try:
             await hub.connect(aim.peer, aim.address)
             while count < MANY:
-                body = encode(JoinTicket(identity.peer_id, round_number, count, count))
+                body = encode(make_ticket(aim.kind, identity.peer_id, round_number, count))
                 count += 1
                 await hub.request(aim.peer, Kind.JOIN_TICKET, body, timeout_s=10.0)
                 if not hub.is_connected(aim.peer):
@@ -199,17 +244,17 @@ def run_beside(run: Callable[..., None], *arguments: object) -> Iterator[Connect
         process.kill()
 
 
-def measure(settings: Settings, seconds: float, repeats: int, keys_per_s: float) -> dict[str, Any]:
+def measure(settings: Settings, ticket: TicketKind, seconds: float, repeats: int, keys_per_s: float) -> dict[str, Any]:
     """Return the medians of all kinds of time."""
     seed = os.urandom(32)
     with run_swarm(settings) as swarm:
         config = swarm.plan.config
         terms = Terms(config.run_id, config.field_digests)
         founder = parse_ticket(swarm.plan.ticket)
-        with run_beside(run_sink, terms, seed) as port:
+        with run_beside(run_sink, terms, seed, ticket) as port:
             aims = {
-                "sink": Aim(Identity(seed).peer_id, Address("127.0.0.1", port.recv()), terms),
-                "member": Aim(config.founder_id, Address.parse(founder.bootstrap[0]), terms),
+                "sink": Aim(Identity(seed).peer_id, Address("127.0.0.1", port.recv()), terms, ticket),
+                "member": Aim(config.founder_id, Address.parse(founder.bootstrap[0]), terms, ticket),
             }
             with run_beside(run_flooder, aims, keys_per_s) as orders:
                 orders.recv()  # it is ready
@@ -238,6 +283,7 @@ def summarise(stage: Stage, peers: int, keys: float) -> dict[str, Any]:
         "median_round_s": {kind: round(value, 4) for kind, value in medians.items()},
         "rounds": {kind: len(values) // peers for kind, values in lasted.items()},
         "member_over_sink": round(medians["member"] / medians["sink"], 3),
+        "paired_median": round(median(paired), 3),
         "paired_quartiles": [round(value, 3) for value in quantiles(paired, n=4)],
         "sink_over_quiet": round(medians["sink"] / medians["quiet"], 3),
         "founder_cpu_ms_a_round": {kind: round(1000 * stage.cpu_s[kind] / stage.done[kind], 1) for kind in KINDS},
@@ -250,13 +296,16 @@ def main(
     seconds: Annotated[float, Option(min=2.0, help="of each stretch of time")] = 4.0,
     repeats: Annotated[int, Option(min=2, help="stretches of each kind")] = 30,
     keys: Annotated[float, Option(min=0.1, help="new keys each second")] = 20.0,
+    kind: Annotated[TicketKind, Option(help="what is false about the tickets")] = TicketKind.NO_WORK,
     path: Annotated[Path | None, Option("--json", help="where to write the result")] = None,
 ) -> None:
     """Measure what a flood of false tickets costs the rounds of a swarm that trains digits."""
-    result = measure(Settings(peers=peers, byzantine=0, rounds=MANY), seconds, repeats, keys)
-    result |= describe("flood")
+    settings = Settings(peers=peers, byzantine=0, rounds=MANY, fields=TREATMENTS[kind].fields)
+    result = {"kind": kind, **measure(settings, kind, seconds, repeats, keys), **describe("flood")}
     print(json.dumps(result, indent=2))
     write(path, result)
+    if result["paired_median"] > MOST_SLOWED:
+        raise typer.Exit(1)
 
 
 if __name__ == "__main__":

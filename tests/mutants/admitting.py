@@ -3,6 +3,7 @@
 from tests.mutants.mutant import mutant
 
 RULES, HOSTILE = "tests/rules/test_admission.py", "tests/swarm/test_hostile_joining.py"
+FLOODS = "tests/swarm/test_ticket_floods.py"
 CHARGES = "tests/rules/test_charges.py"
 STEPPING = "tests/swarm/test_stepping.py"
 
@@ -206,5 +207,61 @@ ADMITTING = (
         "state.roster.everyone - state.newcomers | parting",
         "state.roster.everyone | parting",
         HOSTILE,
+    ),
+    mutant(
+        "bear any number of tickets in vain on a link",
+        "attacks C13",
+        "swarm/joining/ticket_desk.py",
+        'self._cut(peer, "it showed too many tickets in vain")',
+        "pass",
+        FLOODS,
+    ),
+    mutant(
+        "let a key put one false ticket after another in the place of its last",
+        "attacks C13",
+        "swarm/joining/ticket_desk.py",
+        "elif not (is_first and reply is Reply.TAKEN):",
+        "elif reply is not Reply.TAKEN:",
+        FLOODS,
+    ),
+    mutant(
+        "leave the link of whoever was found to give false tickets",
+        "record 19",
+        "swarm/joining/ticket_desk.py",
+        'self._cut(peer, "it showed too many false tickets")',
+        "pass",
+        FLOODS,
+    ),
+    mutant(
+        "forgive a ticket that is replaced while it is found false",
+        "record 19",
+        "swarm/joining/ticket_desk.py",
+        "        if not is_solved:\n            _remember",
+        "        if is_kept and not is_solved:\n            _remember",
+        "tests/swarm/test_ticket_desk.py",
+    ),
+    mutant(
+        "look at strangers' tickets as fast as they come",
+        "record 11",
+        "swarm/joining/reception.py",
+        "        await self._turnstile.enter(peer)\n",
+        "        await trio.lowlevel.checkpoint()\n",
+        FLOODS,
+    ),
+    mutant(
+        "hold against a candidate what it showed in vain before",
+        "record 19",
+        "swarm/joining/reception.py",
+        "            self._desk.forgive(peer)\n",
+        "            pass\n",
+        FLOODS,
+    ),
+    mutant(
+        "forgive a candidate in every round",
+        "record 19",
+        "swarm/joining/reception.py",
+        "self._admitted.items() - before.items():",
+        "self._admitted.items():",
+        FLOODS,
     ),
 )

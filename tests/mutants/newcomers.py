@@ -367,8 +367,8 @@ NEWCOMERS = (
         "listen to a key that gave false tickets",
         "record 19",
         "swarm/joining/ticket_desk.py",
-        "if self.is_shut(peer):",
-        "if not peer:",
+        "if self._is_shut(peer):\n            return",
+        "if not peer:\n            return",
         "tests/swarm/test_ticket_desk.py",
     ),
     mutant(

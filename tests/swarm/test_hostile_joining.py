@@ -1,6 +1,7 @@
 """Joining midway under attack: what comes of whoever misbehaves; honest strangers become members all the same."""
 
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from msgspec.structs import replace
 from tests.swarm.joining_scenes import MEMBERS, SECOND, STRANGER, Idle, build, find, play, require_sound
 
 from btard.attacks import Equivocate, WrongAggregate
+from btard.errors import NetworkError
 from btard.identity import JoinTicket, PeerId
 from btard.net import Hub, Loan
 from btard.rules.evidence import Cause, DepartureKind
@@ -18,7 +20,8 @@ from btard.rules.roster import Roster
 from btard.sim import SimulatedSwarm
 from btard.swarm.conduct import Conduct
 from btard.swarm.events import Admitted, Departed, DisputeOpened, Promoted, RoundDone
-from btard.swarm.frames import Kind, SampleHead, UpdateHead
+from btard.swarm.frames import Kind, Receipt, SampleHead, UpdateHead
+from btard.swarm.joining.ticket_desk import MAX_VAIN, Reply
 from btard.swarm.records import WorkRecord, decode_work
 from btard.wire import decode, encode
 
@@ -114,7 +117,7 @@ class Flooder(Meddler):
     """Says what means nothing to everybody, as a stranger and as a candidate."""
 
     def say(self, hub: Hub) -> None:
-        """Send samples of no round and of no gradient, places, tickets, and bytes."""
+        """Send samples of no round and of no gradient, places, and bytes."""
         report = Report((0.0,) * 10, 1.0)
         bodies = [
             encode(SampleHead(10**9, 10**9, report)),
@@ -125,7 +128,7 @@ class Flooder(Meddler):
         ]
         for peer in sorted(hub.connected):
             for body in bodies:
-                for kind in (Kind.SAMPLE, Kind.HANDOVER, Kind.UPDATE, Kind.JOIN_TICKET):
+                for kind in (Kind.SAMPLE, Kind.HANDOVER, Kind.UPDATE):
                     hub.send(peer, kind, body)
 
 
@@ -137,6 +140,38 @@ def test_flood_by_a_stranger_keeps_nobody_out(tmp_path: Path) -> None:
     assert not outcome.departures(DepartureKind.BAN)
     times = sorted(event.wall_s for event in outcome.peers[0].rounds[2:])
     assert times[len(times) // 2] == pytest.approx(times[0], abs=0.01)
+    require_sound(swarm, outcome)
+
+
+class ShowsTickets(Meddler):
+    """A stranger that asks for a place ten times a second, by tickets of a round that is not sealed yet."""
+
+    def __init__(self) -> None:
+        self.replies, self.cuts = Counter[Reply](), 0
+
+    async def accompany(self, hub: Hub) -> None:
+        """Ask all that there is a link to."""
+        body = encode(JoinTicket(hub.me, 10**6, 7, 7))
+        while True:
+            await trio.sleep(0.1)
+            for peer in sorted(hub.connected):
+                try:
+                    answer = await hub.request(peer, Kind.JOIN_TICKET, body, timeout_s=1.0)
+                    self.replies[Reply(decode(answer.head, Receipt).reply)] += 1
+                except NetworkError:
+                    self.cuts += not hub.is_connected(peer)
+
+
+def test_tickets_without_end_keep_nobody_out(tmp_path: Path) -> None:
+    """Each member bears a stated number of them and ends the link; the other stranger is promoted."""
+    flooder = ShowsTickets()
+    swarm = build(tmp_path, {STRANGER: COMES_S, SECOND: COMES_S}, {SECOND: flooder}, **QUICK)
+    outcome = play(swarm)
+    assert find(outcome, STRANGER, Promoted)
+    assert not outcome.departures(DepartureKind.BAN)
+    assert flooder.cuts >= MEMBERS
+    assert flooder.replies.keys() == {Reply.FUTURE}
+    assert flooder.replies.total() <= (MEMBERS + 1) * (MAX_VAIN + 1)
     require_sound(swarm, outcome)
 
 

@@ -10,6 +10,7 @@ from btard.dht.limits import TokenBucket
 from btard.identity import JoinTicket, PeerId, Puzzle
 from btard.identity.work import MAX_NONCE, find_identity_nonce
 from btard.swarm.joining import ticket_desk
+from btard.swarm.joining.candidacy import PRESENT_S
 from btard.swarm.joining.ticket_desk import (
     BLOCK_BURST,
     BLOCK_PER_SECOND,
@@ -17,6 +18,7 @@ from btard.swarm.joining.ticket_desk import (
     MAX_FALSE,
     MAX_KEPT,
     MAX_TICKET_BYTES,
+    MAX_VAIN,
     SHUT_SECONDS,
     TOTAL_BURST,
     TOTAL_PER_SECOND,
@@ -49,9 +51,9 @@ class SlowCompute:
         return work()
 
 
-def look(number):
+def look(ticket):
     """What a member knows: the draws of rounds 20 to 30."""
-    return Outlook(NEWEST, Q if 20 <= number <= NEWEST else None, CONFIG.ticket_bits)
+    return Outlook(NEWEST, Q if 20 <= ticket.round <= NEWEST else None, CONFIG.ticket_bits)
 
 
 def make_peer(number):
@@ -83,9 +85,15 @@ def compute():
 
 
 @pytest.fixture
-async def desk(compute):
+def cut():
+    """The keys whose links were cut, one for each time."""
+    return []
+
+
+@pytest.fixture
+async def desk(compute, cut):
     """A desk under a virtual clock."""
-    return TicketDesk(CONFIG.ticket_terms, look, compute)
+    return TicketDesk(CONFIG.ticket_terms, look, compute, lambda peer, reason: cut.append(peer))
 
 
 def first(number):
@@ -170,39 +178,96 @@ async def show_false(desk, peer, ticket):
     return reply
 
 
-async def test_the_third_false_ticket_shuts_the_desk(autojump_clock, desk, compute):
-    """As many as MAX_FALSE, and the key is not listened to: not even with a good ticket, until the time is over."""
+async def test_the_third_false_ticket_shuts_the_desk(autojump_clock, desk, cut):
+    """As many as MAX_FALSE, and the key is cut and not listened to, not even with a good ticket, for a time."""
     liar = make_peer(1)
     false, good = make_ticket(liar, is_solved=False), make_ticket(liar)
     for expected in [Reply.TAKEN] + [Reply.WORK] * (MAX_FALSE - 1):
-        assert not desk.is_shut(liar)
+        assert not cut
         assert await show_false(desk, liar, false) is expected
-    assert desk.is_shut(liar)
+    assert cut == [liar]
     assert desk.present(liar, good, HOME) is Reply.SHUT
+    assert cut == [liar, liar]
     await trio.sleep(SHUT_SECONDS)
     assert desk.present(liar, good, HOME) is Reply.TAKEN
 
 
-async def test_others_tickets_shut_the_desk_for_whoever_presents_them(autojump_clock, desk):
+async def test_others_tickets_shut_the_desk_for_whoever_presents_them(autojump_clock, desk, cut):
     """Presenting another key's ticket counts against the presenter, not against the key."""
     liar, victim = make_peer(1), make_peer(2)
     ticket = make_ticket(victim)
     assert [desk.present(liar, ticket, HOME) for _ in range(MAX_FALSE)] == [Reply.FOREIGN] * MAX_FALSE
-    assert desk.is_shut(liar)
+    assert cut == [liar]
     assert desk.present(victim, ticket, HOME) is Reply.TAKEN
 
 
-@pytest.mark.parametrize("number", [NEWEST + 1, 17, 3])
-async def test_bad_luck_shuts_no_desk(autojump_clock, desk, number):
-    """A round that we have not sealed, do not know or call old is nobody's fault, however often it comes."""
+UNLUCKY = pytest.mark.parametrize("number", [NEWEST + 1, 17, 3])
+"""A round that we have not sealed, do not know or call old."""
+
+
+@UNLUCKY
+async def test_bad_luck_shuts_no_desk(autojump_clock, desk, cut, number):
+    """It is nobody's fault: an honest newcomer comes again, twice as late each time up to a minute, and for hours."""
+    peer = make_peer(1)
+    early, pause_s = msgspec.structs.replace(make_ticket(peer), round=number), 0.05
+    for _ in range(500):
+        assert desk.present(peer, early, HOME) not in FALSE
+        await trio.sleep(pause_s)
+        pause_s = min(2 * pause_s, PRESENT_S)
+    assert not cut
+    assert desk.present(peer, make_ticket(peer), HOME) is Reply.TAKEN
+
+
+@UNLUCKY
+async def test_who_shows_too_many_tickets_in_vain_is_cut(autojump_clock, desk, cut, number):
+    """Luck is no excuse for more than MAX_VAIN at once; another key's newcomer is not cut."""
     peer = make_peer(1)
     early = msgspec.structs.replace(make_ticket(peer), round=number)
-    replies = [desk.present(peer, early, HOME) for _ in range(100)]
-    assert FALSE.isdisjoint(replies)
-    assert not desk.is_shut(peer)
+    for _ in range(MAX_VAIN):
+        desk.present(peer, early, HOME)
+    desk.present(make_peer(2), make_ticket(make_peer(2)), HOME)
+    assert not cut
+    desk.present(peer, early, HOME)
+    assert cut == [peer]
 
 
-async def test_false_tickets_of_long_ago_are_forgotten(autojump_clock, desk):
+async def test_another_nonce_each_time_is_in_vain(autojump_clock, desk, compute, cut):
+    """A key has one ticket that waits; to put others in its place leads to nothing, though each is taken."""
+    peer = make_peer(1)
+    ticket = make_ticket(peer, is_solved=False)
+    tickets = [msgspec.structs.replace(ticket, nonce=ticket.nonce + more) for more in range(MAX_VAIN + 2)]
+    assert [desk.present(peer, item, HOME) for item in tickets[:-1]] == [Reply.TAKEN] * (MAX_VAIN + 1)
+    assert not cut
+    desk.present(peer, tickets[-1], HOME)
+    assert (cut, compute.count) == ([peer], 0)
+
+
+async def test_a_ticket_each_window_is_not_in_vain(autojump_clock, desk, cut):
+    """Who gets no place for long comes with a new ticket when the last is too old."""
+    peer = make_peer(1)
+    for _ in range(3 * MAX_VAIN):
+        assert desk.present(peer, make_ticket(peer), HOME) is Reply.TAKEN
+        desk.forget(lambda ticket: True)
+    assert not cut
+
+
+async def test_false_tickets_found_by_evaluation_cut_the_link(autojump_clock, desk, cut):
+    """Also if each is replaced while it is evaluated; the key need not come again for that."""
+    liar = make_peer(1)
+    ticket = make_ticket(liar, is_solved=False)
+    puzzle = Puzzle(CONFIG.run_id, liar, ticket.identity_nonce, ROUND, Q, CONFIG.ticket_memory_kib, CONFIG.ticket_bits)
+    false = [puzzle.make_ticket(nonce) for nonce in range(99) if not puzzle.is_solved_by(nonce)]
+    desk.present(liar, false[0], HOME)
+    for number in range(1, MAX_FALSE + 1):
+        assert not cut
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(desk.evaluate_first, in_order, 1)
+            await trio.sleep(EVALUATION_S / 2)
+            desk.present(liar, false[number], HOME)
+    assert cut == [liar]
+
+
+async def test_false_tickets_of_long_ago_are_forgotten(autojump_clock, desk, cut):
     """Two now and one in an hour are not three."""
     peer = make_peer(1)
     false = make_ticket(peer, is_solved=False)
@@ -210,7 +275,7 @@ async def test_false_tickets_of_long_ago_are_forgotten(autojump_clock, desk):
         await show_false(desk, peer, false)
     await trio.sleep(SHUT_SECONDS + 1)
     await show_false(desk, peer, false)
-    assert not desk.is_shut(peer)
+    assert not cut
 
 
 async def test_one_evaluation_at_a_time(autojump_clock, desk, compute):
@@ -309,7 +374,7 @@ async def test_memory_is_bounded(autojump_clock, compute, monkeypatch):
     """Keys, blocks and tickets remembered are few, whoever floods."""
     monkeypatch.setattr(ticket_desk, "MAX_TRACKED", 8)
     monkeypatch.setattr(ticket_desk, "MAX_KEPT", 8)
-    desk = TicketDesk(CONFIG.ticket_terms, look, compute)
+    desk = TicketDesk(CONFIG.ticket_terms, look, compute, lambda peer, reason: None)
     await flood(desk, spread_hosts(60), 60, 1)
     assert len(desk._false) == len(desk._blocks) == len(desk._refuted) == 8
     assert len(desk._kept) <= 8

@@ -27,3 +27,7 @@ class Pace:
         self._booked[key] = max(self._booked.pop(key, now), now) + self._interval_s
         if len(self._booked) > MAX_REMEMBERED:
             self._booked.popitem(last=False)
+
+    def forget(self, key: Hashable) -> None:
+        """Let the next events of ``key`` be its first."""
+        self._booked.pop(key, None)

@@ -26,6 +26,7 @@ from btard.swarm.joining.handover import draw_tellers, name_place
 from btard.swarm.joining.past import ROUNDS, Past
 from btard.swarm.joining.telling_updates import UpdateTeller
 from btard.swarm.joining.ticket_desk import MAX_TICKET_BYTES, Outlook, Reply, TicketDesk
+from btard.swarm.joining.turnstile import Turnstile
 from btard.swarm.ledger import Ledger
 from btard.swarm.records import encode_place
 from btard.swarm.state import State, Work
@@ -59,7 +60,8 @@ class Reception:
         self._config, self._me, self._hub, self._workload = config, me, hub, workload
         self._conduct, self._aside, self._spawn = conduct, aside, spawn
         self._ledger, self._admitted = ledger, dict[PeerId, int]()
-        self._desk = TicketDesk(config.ticket_terms, self._find_outlook, aside)
+        self._desk = TicketDesk(config.ticket_terms, self._look_at, aside, hub.close)
+        self._turnstile = Turnstile(hub)
         self._past = Past()
         self._guests: frozenset[bytes] = frozenset()
         self._dismissed: frozenset[bytes] = frozenset()
@@ -106,9 +108,11 @@ class Reception:
 
         Whoever is on probation has had its ticket: to come again it needs one on a later draw.
         """
-        self._admitted |= {PeerId(item.peer): item.since for item in state.seal.candidates}
-        oldest = state.round - self._config.ticket_window
-        self._admitted = {peer: since for peer, since in self._admitted.items() if since >= oldest}
+        before, oldest = self._admitted, state.round - self._config.ticket_window
+        admitted = before | {PeerId(item.peer): item.since for item in state.seal.candidates}
+        self._admitted = {peer: since for peer, since in admitted.items() if since >= oldest}
+        for peer, _ in self._admitted.items() - before.items():
+            self._desk.forgive(peer)
         known = {*state.seal.roster, *state.seal.banned, *(item.peer for item in state.seal.candidates)}
         self._desk.forget(lambda ticket: ticket.round < oldest or ticket.peer in known)
 
@@ -162,20 +166,21 @@ class Reception:
     async def _serve_ticket(self, peer: PeerId, body: bytes) -> tuple[bytes, None]:
         """Look at a ticket, and say why if it is refused."""
         ticket: JoinTicket = decode(body, JoinTicket, limit=MAX_TICKET_BYTES)
-        await trio.lowlevel.checkpoint()
-        reply = Reply.CLOSED if self._is_closed else self._look_at(peer, ticket)
-        if self._desk.is_shut(peer):
-            self._hub.close(peer, "it showed too many false tickets")
+        await self._turnstile.enter(peer)
+        reply = self._desk.present(peer, ticket, self._hub.find_host(peer))
         return encode(Receipt(int(reply))), None
-
-    def _look_at(self, peer: PeerId, ticket: JoinTicket) -> Reply:
-        if ticket.round < self._admitted.get(peer, 0):
-            return Reply.STALE
-        return self._desk.present(peer, ticket, self._hub.find_host(peer))
 
     async def _look_at_tickets(self, state: State) -> None:
         """Evaluate those that the draw of a round puts first."""
         await self._desk.evaluate_first(lambda ticket: rank_ticket(state.q, ticket), MAX_TICKETS)
+
+    def _look_at(self, ticket: JoinTicket) -> Outlook | Reply:
+        """What a ticket is judged by, or why nobody gets a place by it: whoever had one needs a later draw."""
+        if self._is_closed:
+            return Reply.CLOSED
+        if ticket.round < self._admitted.get(PeerId(ticket.peer), 0):
+            return Reply.STALE
+        return self._find_outlook(ticket.round)
 
     def _find_outlook(self, number: int) -> Outlook:
         """What a ticket on the draw of a round is judged by; a ticket is shown again and again."""

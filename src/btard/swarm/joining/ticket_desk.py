@@ -9,9 +9,11 @@ whoever sends:
 2. `MAX_KEPT` are kept, one of a key. Where that is too few, whichever address block has most gives way.
 3. One evaluation at a time, `TOTAL_PER_SECOND` of them on average: 4% of a core at the default memory;
    `BLOCK_PER_SECOND` for tickets of one block: those beyond are passed over.
-4. `MAX_FALSE` false tickets of one key, and it is not listened to for `SHUT_SECONDS`; its link should be cut.
+4. `MAX_FALSE` false tickets of one key, and its link is cut, and it is not listened to for `SHUT_SECONDS`.
+5. `MAX_VAIN` showings in vain, of whatever kind, and one more every `VAIN_SECONDS`: at the next the link is cut.
 
-Honest newcomers give none, and show a ticket once; refused for want of room, they come again.
+Honest newcomers give no false ticket, and show a ticket once. Who is refused comes again, soon at first, a dozen times
+within the first minute at most, then once a minute (``candidacy.py``).
 """
 
 from collections import Counter, OrderedDict
@@ -26,7 +28,7 @@ import trio
 from btard.dht.limits import TokenBucket
 from btard.identity import Flaw, JoinTicket, PeerId, Puzzle, TicketTerms
 from btard.identity.work import find_cheap_flaw, pose_puzzle
-from btard.net import find_block
+from btard.net import Pace, find_block
 from btard.swarm.compute import Compute
 
 MAX_KEPT = 1024
@@ -34,6 +36,7 @@ TOTAL_PER_SECOND, TOTAL_BURST = 4.0, 16.0
 BLOCK_PER_SECOND, BLOCK_BURST = 0.25, 8.0
 MAX_FALSE = 3
 SHUT_SECONDS = 600.0
+MAX_VAIN, VAIN_SECONDS = 16, 30.0
 MAX_TRACKED = 4096
 """Blocks, keys and false tickets remembered at once; those seen longest ago are forgotten first."""
 MAX_TICKET_BYTES = 64
@@ -97,12 +100,20 @@ class Kept:
 class TicketDesk:
     """Keeps and judges tickets for one member.
 
-    ``look`` tells the outlook for the round that a ticket names. ``compute`` should not be the one of the round: behind
-    a gradient a ticket would wait as long as that takes.
+    ``look`` tells the outlook for a ticket's round, or why its key gets no place by it. ``compute`` should not be the
+    one of the round: behind a gradient a ticket would wait as long as that takes. ``cut`` ends a key's link, with the
+    reason.
     """
 
-    def __init__(self, terms: TicketTerms, look: Callable[[int], Outlook], compute: Compute) -> None:
-        self._terms, self._look, self._compute = terms, look, compute
+    def __init__(
+        self,
+        terms: TicketTerms,
+        look: Callable[[JoinTicket], Outlook | Reply],
+        compute: Compute,
+        cut: Callable[[PeerId, str], None],
+    ) -> None:
+        self._terms, self._look, self._compute, self._cut = terms, look, compute, cut
+        self._vain = Pace(1 / VAIN_SECONDS, MAX_VAIN)
         self._turn = trio.Lock()
         self._kept: dict[PeerId, Kept] = {}
         self._good: set[PeerId] = set()
@@ -112,19 +123,30 @@ class TicketDesk:
         self._refuted: OrderedDict[JoinTicket, None] = OrderedDict()
 
     def present(self, peer: PeerId, ticket: JoinTicket, host: str) -> Reply:
-        """Return what comes of a ticket that ``peer`` presents on a link from ``host``; then cut it if ``is_shut``."""
-        reply = self._judge(peer, ticket, host)
+        """Return what comes of a ticket that ``peer`` presents on a link from ``host``.
+
+        All is in vain but the first ticket of a key that has none waiting: an honest newcomer's next one comes when the
+        last is too old.
+        """
+        is_first, reply = peer not in self._kept, self._judge(peer, ticket, host)
         if reply in FALSE:
             self._note_false(peer)
+        elif reply is Reply.SHUT:
+            self._cut(peer, "it has shown too many false tickets")
+        elif not (is_first and reply is Reply.TAKEN):
+            self._note_vain(peer)
         return reply
 
-    def is_shut(self, peer: PeerId) -> bool:
-        """Return whether ``peer`` has given so many false tickets that its link should be cut."""
+    def forgive(self, peer: PeerId) -> None:
+        """Forget what a key showed in vain, for it has a place by now."""
+        self._vain.forget(peer)
+
+    def _is_shut(self, peer: PeerId) -> bool:
         count, last = self._false.get(peer, (0, 0.0))
         return count >= MAX_FALSE and trio.current_time() < last + SHUT_SECONDS
 
     def _judge(self, peer: PeerId, ticket: JoinTicket, host: str) -> Reply:
-        if self.is_shut(peer):
+        if self._is_shut(peer):
             return Reply.SHUT
         if ticket.peer != peer:
             return Reply.FOREIGN
@@ -133,14 +155,16 @@ class TicketDesk:
         if (known := self._kept.get(peer)) and known.ticket == ticket:
             return Reply.TAKEN
         puzzle = self._pose(ticket)
-        return Reply[puzzle.name] if isinstance(puzzle, Flaw) else self._keep(Kept(ticket, puzzle, find_block(host)))
+        return puzzle if isinstance(puzzle, Reply) else self._keep(Kept(ticket, puzzle, find_block(host)))
 
-    def _pose(self, ticket: JoinTicket) -> Puzzle | Flaw:
+    def _pose(self, ticket: JoinTicket) -> Puzzle | Reply:
         """Return what ``ticket`` claims to solve, or why that is not worth an evaluation."""
-        outlook = self._look(ticket.round)
+        outlook = self._look(ticket)
+        if isinstance(outlook, Reply):
+            return outlook
         flaw = find_cheap_flaw(ticket, self._terms, outlook.newest, outlook.q)
         if flaw or outlook.q is None:
-            return flaw or Flaw.UNKNOWN
+            return Reply[(flaw or Flaw.UNKNOWN).name]
         return pose_puzzle(ticket, self._terms, outlook.q, outlook.bits)
 
     def _keep(self, kept: Kept) -> Reply:
@@ -199,15 +223,15 @@ class TicketDesk:
         if peer in self._good or not self._may_evaluate(item.block):
             return peer in self._good
         is_solved = await self._compute.run(partial(item.puzzle.is_solved_by, item.ticket.nonce))
-        if self._kept.get(peer) is not item:
-            return False
-        if is_solved:
-            self._good.add(peer)
-        else:
-            self._drop(peer)
+        is_kept = self._kept.get(peer) is item
+        if not is_solved:
             _remember(self._refuted, item.ticket, None, MAX_TRACKED)
             self._note_false(peer)
-        return is_solved
+        if is_kept and is_solved:
+            self._good.add(peer)
+        elif is_kept:
+            self._drop(peer)
+        return is_kept and is_solved
 
     def _may_evaluate(self, block: str) -> bool:
         """Return whether there is a token for a ticket; its block pays even if all together have none left.
@@ -224,6 +248,15 @@ class TicketDesk:
         count, last = self._false.get(peer, (0, now))
         count = count if now < last + SHUT_SECONDS else 0
         _remember(self._false, peer, (count + 1, now), MAX_TRACKED)
+        if self._is_shut(peer):
+            self._cut(peer, "it showed too many false tickets")
+
+    def _note_vain(self, peer: PeerId) -> None:
+        now = trio.current_time()
+        if self._vain.find_wait(peer, now):
+            self._cut(peer, "it showed too many tickets in vain")
+        else:
+            self._vain.count(peer, now)
 
 
 def _remember(known: OrderedDict[K, V], key: K, value: V, limit: int) -> None:
