@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from btard.cli.demo_plan import OUTPUT, Plan, Player, Settings, make_command, make_plan
+from btard.cli.leash import GO
 
 Event = dict[str, Any]
 POLL_S = 0.05
@@ -40,6 +41,13 @@ class Peer:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, env=environment
             )
+
+    def let_go(self) -> None:
+        """Let a stranger begin, which waits with its programs loaded."""
+        assert self.process is not None
+        assert self.process.stdin is not None
+        self.process.stdin.write(GO)
+        self.process.stdin.flush()
 
     def kill(self) -> None:
         """End the process as a power cut would."""
@@ -114,14 +122,15 @@ class Swarm:
 
 @contextmanager
 def run_swarm(settings: Settings) -> Iterator[Swarm]:
-    """Yield a swarm whose processes run; afterwards none does, and its files are gone unless something failed."""
+    """Yield a swarm whose processes run, strangers waiting; afterwards none runs, and its files go unless it failed."""
     directory = Path(tempfile.mkdtemp(prefix="btard-bench-"))
     plan = make_plan(settings, directory)
     swarm = Swarm(plan, [Peer(plan, player) for player in plan.players])
+    members = [peer for peer in swarm.peers if not peer.player.is_stranger]
     try:
         for peer in swarm.peers:
             peer.start()
-        swarm.wait_for("the first round", lambda: all(peer.round >= 1 for peer in swarm.peers))
+        swarm.wait_for("the first round", lambda: all(peer.round >= 1 for peer in members))
         yield swarm
     finally:
         for peer in swarm.peers:

@@ -14,6 +14,9 @@ ticket each, and follow the run as honest candidates do; only their samples are 
             functions by the members are counted as well, in runs of their own: they depend neither on the machine's
             load nor on its caches, which 66 peers in one process use in another way than 16. The second half of the
             rounds is shown by itself: what comes once, as links and tickets do, is over by then.
+
+Exit status 1 if a Sybil is promoted, a member banned, a run unfinished or without one state, or if bytes, CPU seconds
+or gradients of all compared seeds together grow by a tenth or more.
 """
 
 import json
@@ -23,7 +26,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from cProfile import Profile
@@ -39,6 +42,7 @@ import typer
 from torch import Tensor
 from typer import Option
 
+from benchmarks.growth import compute_growth, find_growth
 from benchmarks.report import describe, write
 from btard.attacks import IdleCandidate
 from btard.identity import PeerId, Puzzle
@@ -316,15 +320,19 @@ def compare(crowd: Crowd, seed: int, *, counts_calls: bool) -> Result:
     return {"seed": seed, "growth": growth, "without": without, "with": given}
 
 
-def compute_growth(before: Result, after: Result, names: Iterable[str]) -> Result:
-    """Return by which part of itself each figure grew."""
-    return {name: round(after[name] / before[name] - 1, 4) for name in names if before[name]}
-
-
 def add_up(costs: list[Result]) -> Result:
     """Return the growth of each figure over all compared seeds together."""
     without, given = ({name: sum(cost[way][name] for cost in costs) for name in COSTS} for way in ("without", "with"))
     return {"seeds": len(costs), **compute_growth(without, given, COSTS)}
+
+
+def find_problems(odds: Result, growth: Mapping[str, float]) -> list[str]:
+    """Return what Sybils have reached that they may not."""
+    problems = [f"{odds['promoted']} Sybils were promoted"] if odds["promoted"] else []
+    problems += [f"{odds['members_banned']} members were banned"] if odds["members_banned"] else []
+    if odds["unfinished_or_split"]:
+        problems.append(f"unfinished, or without one state, are seeds {odds['unfinished_or_split']}")
+    return problems + find_growth(growth)
 
 
 def main(
@@ -344,7 +352,7 @@ def main(
         bool, Option("--calls/--no-calls", help="count the calls of functions too, in two more runs of a compared seed")
     ] = True,
 ) -> None:
-    """Let Sybils that skip the gradient work come to a swarm; fail if one is promoted."""
+    """Let Sybils that skip the gradient work come; fail if one is promoted, or if members spend a tenth more."""
     crowd = Crowd(members, sybils, rounds, latency, elements)
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
         price = partial(compare, counts_calls=counts_calls)
@@ -365,7 +373,9 @@ def main(
     }
     print(json.dumps({name: result[name] for name in ("odds", "growth")}, indent=2))
     write(path, result)
-    if result["odds"]["promoted"] or result["odds"]["members_banned"] or result["odds"]["unfinished_or_split"]:
+    problems = find_problems(result["odds"], result["growth"])
+    print("\n".join(problems or ["all is well"]))
+    if problems:
         raise typer.Exit(1)
 
 

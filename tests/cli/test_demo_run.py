@@ -126,6 +126,7 @@ def test_a_result_that_cannot_be_written(tmp_path):
         (["--attack", "sing-flip"], "known are mixed"),
         (["--byzantine", "4"], "at most 3"),
         (["--task", "chess"], "chess"),
+        (["--sybils", "50"], "choose --rounds 560"),
         (["--json", "/nowhere/out.json"], "choose another --json"),
     ],
 )

@@ -34,7 +34,9 @@ def demo(
     late_joiners: Annotated[
         int, typer.Option(min=0, max=16, help="Honest strangers that join when training has begun.")
     ] = 0,
-    sybils: Annotated[int, typer.Option(min=0, max=16, help="Strangers that want in without computing gradients.")] = 0,
+    sybils: Annotated[
+        int, typer.Option(min=0, max=50, help="Strangers that want in without computing gradients; 250 MB each.")
+    ] = 0,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write the result here.")] = None,
     data_dir: Annotated[
         Path | None, typer.Option(help="An empty directory for keys, ledgers and logs. [a new temporary one]")
