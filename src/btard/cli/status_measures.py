@@ -128,7 +128,7 @@ def _find_signed(database: sqlite3.Connection) -> Seal | None:
 def read_work(directory: Path, status: Status) -> Work | None:
     """Return how far a stranger's search for a ticket is; None where it has not begun one, nor fetched anything."""
     notebook = Notebook(directory / NOTEBOOK_FILE, status.peer, status.config.run_id)
-    if notebook.identity_nonce is None and not (directory / TRANSFER_DIRECTORY).exists():
+    if not notebook.has_search and not (directory / TRANSFER_DIRECTORY).exists():
         return None
     return Work(notebook.evaluations, notebook.ticket.round if notebook.ticket else None)
 
