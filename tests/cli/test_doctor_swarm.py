@@ -65,7 +65,7 @@ def config(visits: list[Visit], local: RunConfig | None = None):
     return judge_config(visits, CONFIG.run_id, local, "me/run.toml")
 
 
-def dht(known: int, *lookups: Lookup, is_linked: bool = True, is_begun: bool = False):
+def dht(known: int | None, *lookups: Lookup, is_linked: bool = True, is_begun: bool = False):
     """The verdict on the DHT; Ann is the founder."""
     return judge_dht(known, ANN, lookups, is_linked=is_linked, is_begun=is_begun)
 
@@ -122,6 +122,7 @@ CASES = [
     (judge_dialling_out(), "warn", "two that only dial out have no link"),
     (dht(0), "fail", "open UDP"),
     (dht(0, is_linked=False), None, ""),
+    (dht(None), "warn", "not asked"),
     (dht(3, found(ANN), found(BOB, 0.05)), "pass", "2 of 2 peers found in 40 ms (slowest 50 ms)"),
     (dht(3, found(ANN), Lookup(BOB, 5.0, ())), "warn", "1 of 2"),
     (dht(3, found(ANN, 3.0)), "warn", "run doctor again"),

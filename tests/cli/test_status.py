@@ -66,7 +66,8 @@ def look(call, directory: Path) -> dict[str, object]:
 
 
 def test_before_genesis(call, ledger, tmp_path):
-    """A peer that waits for the others has no round, no roster and no state."""
+    """A peer that waits for the others has no round, no roster and no state; identity work has every peer."""
+    Notebook(tmp_path / "me" / NOTEBOOK_FILE, ME.peer_id, CONFIG.run_id).note_identity(7)
     shown = look(call, tmp_path / "me")
     assert (shown["role"], shown["running"], shown["round"], shown["roster_size"]) == ("waiting", True, None, 0)
     assert (shown["state"], shown["peers_reachable"]) == (None, None)

@@ -12,7 +12,7 @@ import trio
 from kademlia.node import Node
 
 from btard.dht import Directory, contact_key, open_directory, sign_contact
-from btard.dht.datagram import node_id_of
+from btard.dht.datagram import NO_WORK, node_id_of
 from btard.dht.messages import (
     BUCKET_SIZE,
     Answer,
@@ -92,7 +92,7 @@ def identity_near(key: bytes, bits: int, source: random.Random) -> Identity:
     wanted = int.from_bytes(key, "big") >> (160 - bits)
     while True:
         identity = Identity(source.randbytes(32))
-        if int.from_bytes(node_id_of(RUN_ID, identity.peer_id), "big") >> (160 - bits) == wanted:
+        if int.from_bytes(node_id_of(RUN_ID, identity.peer_id, NO_WORK.nonce), "big") >> (160 - bits) == wanted:
             return identity
 
 
@@ -136,7 +136,7 @@ def _corrupt(member: Member, accomplices: Iterable[Member]) -> None:
     """Replace a node's answers by those of its conduct."""
     protocol = member.directory._server.protocol
     honest_answer, honest_send = protocol._answer, protocol._send
-    gang = [(node_id_of(RUN_ID, one.identity.peer_id), *one.node_address) for one in accomplices]
+    gang = [(node_id_of(RUN_ID, one.identity.peer_id, NO_WORK.nonce), *one.node_address) for one in accomplices]
     choose = {
         Conduct.LYING: partial(_lie, member.identity, random.Random(member.identity.peer_id)),
         Conduct.SILENT: lambda request: None,

@@ -7,7 +7,7 @@ from time import time_ns
 import trio
 
 from btard.dht import Directory, open_directory
-from btard.dht.datagram import ANYONE, Header, Kind, body_of, node_id_of, read_header, sign_datagram
+from btard.dht.datagram import ANYONE, NO_WORK, Header, Kind, body_of, node_id_of, read_header, sign_datagram
 from btard.dht.messages import Request, decode_request
 from btard.identity import Identity
 
@@ -20,9 +20,9 @@ Respond = Callable[[Request], bytes | None]
 class Stranger:
     """A UDP socket with a valid identity that follows no rules."""
 
-    def __init__(self, socket: trio.socket.SocketType, identity: Identity) -> None:
-        self.socket, self.identity = socket, identity
-        self.node_id = node_id_of(RUN_ID, identity.peer_id)
+    def __init__(self, socket: trio.socket.SocketType, identity: Identity, nonce: int = NO_WORK.nonce) -> None:
+        self.socket, self.identity, self.nonce = socket, identity, nonce
+        self.node_id = node_id_of(RUN_ID, identity.peer_id, nonce)
         self.port = int(socket.getsockname()[1])
         self.requests = 0
 
@@ -39,7 +39,8 @@ class Stranger:
         signer: Identity | None = None,
     ) -> None:
         """Send one packet to a loopback port; ``signer`` may differ from the key the packet names."""
-        header = Header(kind, destination, message_id, time_ns() // 1_000_000 - age_ms, self.identity.peer_id)
+        sent_ms = time_ns() // 1_000_000 - age_ms
+        header = Header(kind, destination, message_id, sent_ms, self.identity.peer_id, self.nonce)
         await self.socket.sendto(sign_datagram(signer or self.identity, run_id, header, body), (LOOPBACK, port))
 
     async def serve(self, respond: Respond) -> None:
@@ -53,7 +54,7 @@ class Stranger:
             self.requests += 1
             body = respond(request)
             if body is not None:
-                asker = node_id_of(RUN_ID, header.sender)
+                asker = node_id_of(RUN_ID, header.sender, header.identity_nonce)
                 await self.send(body, address[1], asker, Kind.ANSWER, message_id=header.message_id)
 
     async def receive(self, seconds: float = 1.0) -> bytes | None:
@@ -64,12 +65,12 @@ class Stranger:
 
 
 @asynccontextmanager
-async def open_stranger(identity: Identity | None = None) -> AsyncIterator[Stranger]:
+async def open_stranger(identity: Identity | None = None, nonce: int = NO_WORK.nonce) -> AsyncIterator[Stranger]:
     """Open a stranger on a free loopback port."""
     socket = trio.socket.socket(trio.socket.AF_INET, trio.socket.SOCK_DGRAM)
     with socket:
         await socket.bind((LOOPBACK, 0))
-        yield Stranger(socket, identity or Identity.generate())
+        yield Stranger(socket, identity or Identity.generate(), nonce)
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 import trio
 
-from btard.dht import Directory, contact_key, open_contact, sign_contact
+from btard.dht import Directory, IdentityWork, contact_key, open_contact, open_directory, sign_contact
 from btard.dht.blocks import customer_of
 from btard.dht.datagram import Kind, body_of, node_id_of, read_header
 from btard.dht.limits import TokenBucket
@@ -27,11 +27,13 @@ from btard.dht.protocol import ANSWER_SECONDS
 from btard.dht.server import wall_clock_ms
 from btard.errors import LocalProtocolError
 from btard.identity import Identity
+from btard.identity.work import find_identity_nonce, is_identity_worked
 
 from .hostile import LOOPBACK, RUN_ID, Respond, Stranger, all_find_all, open_stranger, open_swarm, wait_until
 
 PING = encode_body(Ping())
 PONG = encode_body(Pong())
+WORK_BITS = 8
 
 
 def table_of(directory: Directory) -> dict[bytes, tuple[str, int]]:
@@ -43,6 +45,13 @@ def table_of(directory: Directory) -> dict[bytes, tuple[str, int]]:
 def id_of(directory: Directory) -> bytes:
     """Return the node id of a directory."""
     return bytes(directory._server.node.id)
+
+
+def work_of(identity: Identity) -> IdentityWork:
+    """Return identity work of some bits."""
+    nonce = find_identity_nonce(identity.peer_id, WORK_BITS, 0, 1 << 20)
+    assert nonce is not None
+    return IdentityWork(nonce, WORK_BITS)
 
 
 async def join(stranger: Stranger, directories: list[Directory]) -> None:
@@ -71,7 +80,7 @@ async def test_malformed_datagrams_are_survived() -> None:
     """Junk, stock packets, and well-signed packets with junk inside neither stop a node nor get an answer."""
     bodies = [b"", b"\xc1", b"\x91" * 2000, b"\xdd\xff\xff\xff\xff", msgspec.msgpack.encode(["stun"])]
     bodies += [msgspec.msgpack.encode(body) for body in (["ping", 1], ["find_node", 7], ["store", b"k", None], {}, 5)]
-    raw = [b"", b"\x00" * 21, b"\x00" + bytes(20) + b"\xc1", b"BTD\x01", bytes(9000), b"\xff" * 2560]
+    raw = [b"", b"\x00" * 21, b"\x00" + bytes(20) + b"\xc1", b"BTD\x02", bytes(9000), b"\xff" * 2560]
     async with open_swarm(3) as (identities, directories), open_stranger() as stranger:
         for directory in directories:
             for data in raw:
@@ -81,6 +90,22 @@ async def test_malformed_datagrams_are_survived() -> None:
                     await stranger.send(body, directory.port, id_of(directory), kind)
         assert await stranger.receive(0.3) is None
         await wait_until(lambda: all_find_all(identities, directories))
+
+
+async def test_a_node_without_identity_work_is_nobody() -> None:
+    """Neither asked nor asking is a node heard whose key has no work behind it; with work it is."""
+    me, other = Identity(b"m" * 32), Identity(b"o" * 32)
+    idle = next(nonce for nonce in range(99) if not is_identity_worked(other.peer_id, nonce, WORK_BITS))
+    for nonce, is_heard in ((idle, False), (work_of(other).nonce, True)):
+        async with open_stranger(other, nonce) as stranger, trio.open_nursery() as nursery:
+            nursery.start_soon(stranger.serve, lambda _: PONG)
+            home, door = (LOOPBACK, 0), [(LOOPBACK, stranger.port)]
+            async with open_directory(me, RUN_ID, home, door, state_dir=None, work=work_of(me)) as directory:
+                await directory.find(me.peer_id)  # once it has knocked at its bootstrap address
+                assert (stranger.requests > 0, stranger.node_id in table_of(directory)) == (True, is_heard)
+                async with open_stranger(other, nonce) as asking:
+                    assert isinstance(await ask(asking, directory, Ping()), Pong) == is_heard
+            nursery.cancel_scope.cancel()
 
 
 async def test_cancelled_lookups_are_survived() -> None:
@@ -200,7 +225,7 @@ async def test_requests_out_of_place_are_not_answered(fault: str) -> None:
         elif fault == "other run":
             await stranger.send(PING, directory.port, home, run_id=b"f" * 32)
         elif fault == "other node":
-            await stranger.send(PING, directory.port, node_id_of(RUN_ID, Identity.generate().peer_id))
+            await stranger.send(PING, directory.port, node_id_of(RUN_ID, Identity.generate().peer_id, 0))
         else:
             await stranger.send(encode_body(FindNode(key)), directory.port)
         assert await stranger.receive(0.2) is None

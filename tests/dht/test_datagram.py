@@ -33,7 +33,7 @@ from btard.identity import Identity
 
 RUN = b"r" * 32
 SENDER = Identity(b"s" * 32)
-HEADER = Header(Kind.REQUEST, b"d" * 20, b"m" * 16, 1_800_000_000_000, SENDER.peer_id)
+HEADER = Header(Kind.REQUEST, b"d" * 20, b"m" * 16, 1_800_000_000_000, SENDER.peer_id, 2**64 - 1)
 PACKET = sign_datagram(SENDER, RUN, HEADER, b"body")
 ENTRY = (b"n" * 20, "192.0.2.1", 4000)
 
@@ -72,16 +72,17 @@ def test_another_runs_datagram_is_dropped_before_its_signature() -> None:
     assert not is_authentic(RUN, HEADER, disguised)
 
 
-@pytest.mark.parametrize("size", [0, 1, 152, MAX_DATAGRAM_BYTES + 1, 65507])
+@pytest.mark.parametrize("size", [0, 1, 160, MAX_DATAGRAM_BYTES + 1, 65507])
 def test_sizes_outside_the_bounds_are_dropped(size: int) -> None:
     """Length is the first check."""
     assert read_header(RUN, (PACKET + bytes(65507))[:size]) is None
 
 
-def test_a_node_id_follows_from_key_and_run() -> None:
-    """Nobody can bring an id of their choice."""
-    assert len(node_id_of(RUN, SENDER.peer_id)) == 20
-    assert node_id_of(RUN, SENDER.peer_id) != node_id_of(b"f" * 32, SENDER.peer_id)
+def test_a_node_id_follows_from_run_key_and_work() -> None:
+    """Nobody can bring an id of their choice, nor draw keys for a good one and work for that key alone."""
+    assert len(node_id_of(RUN, SENDER.peer_id, 7)) == 20
+    assert node_id_of(RUN, SENDER.peer_id, 7) != node_id_of(b"f" * 32, SENDER.peer_id, 7)
+    assert node_id_of(RUN, SENDER.peer_id, 7) != node_id_of(RUN, SENDER.peer_id, 8)
     assert not is_authentic(RUN, replace(HEADER, sender=Identity(b"x" * 32).peer_id), PACKET)
 
 

@@ -4,6 +4,22 @@ from tests.mutants.mutant import mutant
 
 FINDING = (
     mutant(
+        "hear nodes whose keys have no work behind them",
+        "design section 6",
+        "dht/protocol.py",
+        " or not is_identity_worked(header.sender, header.identity_nonce, self._work.bits)",
+        "",
+        "tests/dht/test_abuse.py",
+    ),
+    mutant(
+        "let one draw keys for a node id, and work for the key that lies well",
+        "design section 6",
+        "dht/datagram.py",
+        'digest(Context.NODE_ID, run_id, peer, identity_nonce.to_bytes(_NONCE_SIZE, "little"))',
+        "digest(Context.NODE_ID, run_id, peer)",
+        "tests/dht/test_datagram.py",
+    ),
+    mutant(
         "let one address block fill a bucket",
         "issue C 6",
         "dht/table.py",

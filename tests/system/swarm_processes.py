@@ -58,7 +58,7 @@ def start_swarm(
     """Found a run at ``port`` and start its peers, some with ``extra`` options; the first is the founder."""
     options = ["--peers", str(size), "--rounds", str(rounds), "--identity", "founder.key"]
     options += ["--listen", f"127.0.0.1:{port}", "--out", "run.toml"]
-    options += [argument for setting in settings for argument in ("--set", setting)]
+    options += [argument for setting in ("identity_bits=8", *settings) for argument in ("--set", setting)]
     output = run_command(["new", *options], directory)
     ticket = next(line for line in output.splitlines() if line.startswith("btard1-"))
     return [start_peer(directory, index, ticket, port, extra.get(index, ())) for index in range(size)]

@@ -11,8 +11,10 @@ import pytest
 import torch
 import trio
 
+from btard.dht import Directory, open_directory
 from btard.errors import ConfigError, Refused, Undecided, Unreachable
 from btard.identity import Identity, PeerId
+from btard.identity.work import is_identity_worked
 from btard.net import Address, Hub, TcpTransport, Terms, open_tcp
 from btard.robust import compute_chunk_size
 from btard.rules.config import RunConfig, parse_run_file
@@ -34,6 +36,7 @@ from btard.training import (
 )
 from btard.training.checkup import Stage
 from btard.training.leave_pipe import ask_to_leave, is_listening
+from btard.training.notebook import NOTEBOOK_FILE, Notebook
 from btard.training.trainer import time_gradient
 
 FOUNDER, MEMBER, STRANGER = (Identity(bytes([number]) * 32) for number in (1, 2, 3))
@@ -50,6 +53,7 @@ def make_config(rounds: int, state_interval: int) -> RunConfig:
         delta=50.0,
         tolerance=1e-3,
         state_interval=state_interval,
+        identity_bits=8,
     )
     job = build_workload(draft)
     chunk_size = compute_chunk_size(job.elements, 2)
@@ -139,6 +143,26 @@ async def test_the_door_knows_members(make, monkeypatch):
     await run_two(make, Watch())
     assert all(door.is_known(MEMBER.peer_id) and door.is_known(FOUNDER.peer_id) for door in doors)
     assert not any(door.is_known(PeerId(b"stranger".ljust(32))) for door in doors)
+
+
+async def test_every_peer_works_for_its_dht_node(make, config, monkeypatch):
+    """Members of the genesis show the identity work of the run too, ask others for it, and keep it on disk."""
+    shown = []
+
+    @asynccontextmanager
+    async def open_watched(identity: Identity, *arguments: object, **options: object) -> AsyncIterator[Directory]:
+        shown.append((identity.peer_id, options["work"]))
+        async with open_directory(identity, *arguments, **options) as directory:
+            yield directory
+
+    monkeypatch.setattr("btard.training.trainer.open_directory", open_watched)
+    results = await run_two(make, Watch())
+    assert {peer for peer, _ in shown} == {FOUNDER.peer_id, MEMBER.peer_id}
+    for peer, work in shown:
+        home = results[0].checkpoint.parents[2] / peer.hex()[:8]
+        assert Notebook(home / NOTEBOOK_FILE, peer, config.run_id).identity_nonce == work.nonce
+        assert work.bits == config.identity_bits
+        assert is_identity_worked(peer, work.nonce, work.bits)
 
 
 async def test_two_trainers_end_with_one_model(make, config):

@@ -40,9 +40,9 @@ def check_strangers(settings: "Settings") -> None:
 
 
 def choose_joining(settings: "Settings") -> dict[str, int | float]:
-    """Return what the run file of a demo asks of strangers, by field; nothing but the defaults where none come."""
+    """Return what the run file of a demo asks of strangers, by field; where none come, quick identity work alone."""
     if not settings.strangers:
-        return {}
+        return {"identity_bits": CHEAP_WORK["identity_bits"]}
     return {**CHEAP_WORK, "probation": max(4, min(MAX_PROBATION, settings.rounds // 12))}
 
 

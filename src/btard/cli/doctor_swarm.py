@@ -243,12 +243,16 @@ def judge_dialling_out() -> Finding:
 
 
 def judge_dht(
-    known: int, founder: bytes, lookups: Sequence[Lookup], *, is_linked: bool, is_begun: bool
+    known: int | None, founder: bytes, lookups: Sequence[Lookup], *, is_linked: bool, is_begun: bool
 ) -> Finding | None:
     """Return whether the DHT answers over UDP and knows the founder, who is needed until training has begun.
 
-    ``is_linked`` is whether anybody answers over TCP: where nobody does at all, the addresses have been blamed.
+    ``known`` is None where nobody was asked, for the identity work that nodes ask for took too long. ``is_linked`` is
+    whether anybody answers over TCP: where nobody does at all, the addresses have been blamed.
     """
+    if known is None:
+        line = "not asked: this run asks for much identity work, and the doctor's key has none"
+        return warned("dht", line, "check that UDP is open on the same ports; join works once, and keeps it")
     if not known:
         remedy = "open UDP on the same ports; listen in the peers' family, IPv4 or IPv6; check the clock"
         return failed("dht", "peers answer over TCP, and no DHT node over UDP", remedy) if is_linked else None

@@ -15,7 +15,7 @@ import trio
 
 from btard.cli.doctor_joining import News
 from btard.cli.doctor_swarm import Lookup, Sample, Visit, Whereabouts
-from btard.dht import Directory, open_directory
+from btard.dht import Directory, IdentityWork, open_directory
 from btard.errors import ConfigError, NetworkError, Refused, RemoteProtocolError
 from btard.identity import Identity, PeerId
 from btard.net import Address, Hub, TcpTransport, Terms, open_tcp
@@ -25,6 +25,8 @@ from btard.swarm.joining.asking_lineage import LineAsker
 from btard.swarm.peer import find_cause
 from btard.training.checkup import DIAL_SECONDS, ask_for_check_up, is_loopback
 from btard.training.meeting import LOOPBACK, ask_for_config
+from btard.training.notebook import Notebook
+from btard.training.solving import work_for_identity
 from btard.wire import Ticket
 
 SAMPLES = 3
@@ -34,6 +36,8 @@ RESOLVE_SECONDS = 5.0
 BOOTSTRAP_SECONDS = 4.0
 """How long the first DHT node is waited for: the directory asks twice meanwhile."""
 LOOK_SECONDS = 0.1
+WORK_SECONDS = 30.0
+"""How long the doctor works for the key that it made; the default takes a second."""
 MAX_LOOKUPS = 8
 STOPPED = "it stopped answering"
 
@@ -54,11 +58,12 @@ class Errand:
 class Report:
     """What came of it: a visit per address of the ticket, how many DHT nodes we met, and what they found.
 
+    ``nodes`` is None where the identity work that they ask for took too long.
     ``news`` is what the members show of a run that has begun, None where it has not, or nobody gives its run file.
     """
 
     visits: tuple[Visit, ...]
-    nodes: int
+    nodes: int | None
     lookups: tuple[Lookup, ...]
     news: News | None = None
 
@@ -203,10 +208,23 @@ async def _search(me: Identity, errand: Errand, visits: tuple[Visit, ...]) -> Re
     met = [visit.peer for visit in visits if visit.peer and not visit.problem]
     wanted = list(dict.fromkeys([errand.ticket.founder, *met, *errand.known]))[:MAX_LOOKUPS]
     place = (errand.host, errand.port)
-    async with open_directory(me, errand.ticket.run_id, place, bootstrap, state_dir=None) as directory:
+    work = await _work_for_identity(me.peer_id, errand, visits)
+    if work is None:
+        return Report(visits, None, ())
+    async with open_directory(me, errand.ticket.run_id, place, bootstrap, state_dir=None, work=work) as directory:
         await _wait_for_nodes(directory)
         lookups = tuple([await _look_up(directory, PeerId(peer)) for peer in wanted]) if directory.known_nodes else ()
         return Report(visits, directory.known_nodes, lookups)
+
+
+async def _work_for_identity(me: PeerId, errand: Errand, visits: Sequence[Visit]) -> IdentityWork | None:
+    """Return what DHT nodes ask for before they answer, as a run asks by default if this one's file is not known."""
+    config = next((visit.config for visit in visits if visit.config is not None), errand.local) or RunConfig()
+    notebook = Notebook(None, me, errand.ticket.run_id)
+    with trio.move_on_after(WORK_SECONDS):
+        nonce = await work_for_identity(me, config.identity_bits, ThreadCompute(), notebook)
+        return IdentityWork(nonce, config.identity_bits)
+    return None
 
 
 async def _wait_for_nodes(directory: Directory) -> None:

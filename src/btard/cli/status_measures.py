@@ -147,7 +147,7 @@ def read_work(directory: Path, status: Status, heard: Seal | None) -> Work | Non
     """Return how far a stranger's search for a ticket is; None where it has begun none, and has heard of no seal."""
     notebook = Notebook(directory / NOTEBOOK_FILE, status.peer, status.config.run_id)
     has_begun = heard is not None or (directory / TRANSFER_DIRECTORY).exists()
-    if notebook.identity_nonce is None and not has_begun:
+    if not notebook.has_search and not has_begun:
         return None
     return Work(notebook.evaluations, notebook.ticket.round if notebook.ticket else None)
 

@@ -16,6 +16,7 @@ from btard.dht.contact import (
     open_contact,
     sign_contact,
 )
+from btard.dht.datagram import IdentityWork
 from btard.dht.directory import Directory, open_directory
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "MAX_RECORD_BYTES",
     "Contact",
     "Directory",
+    "IdentityWork",
     "contact_key",
     "open_contact",
     "open_directory",

@@ -1,13 +1,15 @@
 """
 Signed datagrams: every packet says who sent it, to whom, in which run and when.
 
-A node's id follows from its public key, so nobody chooses a place near a key, nor takes another
-node's. Layout, little endian::
+A node's id follows from its public key and its identity work, so nobody takes another node's, and
+every draw of an id that lies near a key costs that work. Layout, little endian::
 
-    magic 4 | kind 1 | run tag 8 | destination 20 | message id 16 | sent ms 8 | public key 32 | signature 64 | body
+    magic 4 | kind 1 | run tag 8 | destination 20 | message id 16 | sent ms 8 | public key 32 | identity nonce 8 |
+    signature 64 | body
 
 The signature covers a tag, the whole run id, everything before it and the body. Checks go from
-cheap to costly: `read_header` costs slices and comparisons, `is_authentic` a signature (57 us).
+cheap to costly: `read_header` costs slices and comparisons, the identity work a hash (2 us),
+`is_authentic` a signature (57 us).
 A recorded request is worthless after `MAX_CLOCK_SKEW_MS` and at any other node; a recorded
 answer at once, for its message id is 16 random bytes of the one who asked.
 """
@@ -26,16 +28,18 @@ MESSAGE_ID_SIZE = 16
 ANYONE = bytes(KEY_SIZE)
 """Destination of a ping to an address whose node id is not known yet."""
 
-_MAGIC = b"BTD\x01"
-_TAG = b"btard dht datagram 1"
+_MAGIC = b"BTD\x02"
+_TAG = b"btard dht datagram 2"
 _RUN_TAG_SIZE = 8
+_NONCE_SIZE = 8
 _KIND = len(_MAGIC)
 _RUN = _KIND + 1
 _DESTINATION = _RUN + _RUN_TAG_SIZE
 _MESSAGE = _DESTINATION + KEY_SIZE
 _SENT = _MESSAGE + MESSAGE_ID_SIZE
 _SENDER = _SENT + 8
-_SIGNATURE = _SENDER + PEER_ID_SIZE
+_NONCE = _SENDER + PEER_ID_SIZE
+_SIGNATURE = _NONCE + _NONCE_SIZE
 _BODY = _SIGNATURE + SIGNATURE_SIZE
 
 
@@ -55,14 +59,27 @@ class Header:
     message_id: bytes
     sent_ms: int
     sender: PeerId
+    identity_nonce: int
 
 
-def node_id_of(run_id: bytes, peer: PeerId) -> bytes:
+@dataclass(frozen=True)
+class IdentityWork:
+    """Our ``nonce``, and how many ``bits`` the run asks of it, and of every node that is heard."""
+
+    nonce: int
+    bits: int
+
+
+NO_WORK = IdentityWork(0, 0)
+"""Of a run that asks for none."""
+
+
+def node_id_of(run_id: bytes, peer: PeerId, identity_nonce: int) -> bytes:
     """Return the 20-byte Kademlia id of ``peer``'s node in this run.
 
-    The one place where work on an identity would enter: an id that has no work behind it is then no id.
+    The nonce is part of it. Otherwise one would draw keys until an id lies well, and work for that key alone.
     """
-    return digest(Context.NODE_ID, run_id, peer)[:KEY_SIZE]
+    return digest(Context.NODE_ID, run_id, peer, identity_nonce.to_bytes(_NONCE_SIZE, "little"))[:KEY_SIZE]
 
 
 @lru_cache
@@ -82,6 +99,7 @@ def sign_datagram(identity: Identity, run_id: bytes, header: Header, body: bytes
             header.message_id,
             header.sent_ms.to_bytes(8, "little"),
             header.sender,
+            header.identity_nonce.to_bytes(_NONCE_SIZE, "little"),
         )
     )
     return head + identity.sign(_signed(run_id, head, body)) + body
@@ -98,7 +116,8 @@ def read_header(run_id: bytes, data: bytes) -> Header | None:
         destination=data[_DESTINATION:_MESSAGE],
         message_id=data[_MESSAGE:_SENT],
         sent_ms=int.from_bytes(data[_SENT:_SENDER], "little"),
-        sender=PeerId(data[_SENDER:_SIGNATURE]),
+        sender=PeerId(data[_SENDER:_NONCE]),
+        identity_nonce=int.from_bytes(data[_NONCE:_SIGNATURE], "little"),
     )
 
 

@@ -22,6 +22,7 @@ import trio
 import trio_asyncio  # type: ignore[import-untyped]
 
 from btard.dht.contact import Contact, contact_key, sign_contact
+from btard.dht.datagram import NO_WORK, IdentityWork
 from btard.dht.entrances import Entrances
 from btard.dht.messages import BUCKET_SIZE
 from btard.dht.newest import Newest
@@ -222,13 +223,15 @@ async def open_directory(
     bootstrap: Sequence[Address],
     *,
     state_dir: Path | None,
+    work: IdentityWork = NO_WORK,
     network: Network = on_udp,
 ) -> AsyncIterator[Directory]:
     """Run a DHT node on UDP ``listen`` (host, port; 0 picks one) for the length of the block.
 
     Returns at once, also when every bootstrap node is down: they are retried in the background.
     ``state_dir`` keeps the sequence number of our record and the nodes that answered; ``None`` trusts the
-    clock to rise and the bootstrap addresses to answer. ``network`` is another than UDP in tests.
+    clock to rise and the bootstrap addresses to answer. ``work`` is ours and what is asked of others: a node
+    without it is not heard, here and elsewhere. ``network`` is another than UDP in tests.
     Exceptions of the block come out as they went in, outside any group.
 
     Raises:
@@ -239,7 +242,7 @@ async def open_directory(
     failure: Exception | None = None
     async with trio_asyncio.open_loop() as loop:
         loop.set_exception_handler(_log_loop_error)
-        server = HardenedServer(identity, run_id, network)
+        server = HardenedServer(identity, work, run_id, network)
         try:
             await _listen(loop, server, listen)
             async with trio.open_nursery() as nursery:

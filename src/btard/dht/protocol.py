@@ -4,10 +4,10 @@ One node's side of every exchange: `kademlia`'s protocol and routing table, with
 Rules of this file
 
 1. No datagram raises. The event loop would end the whole program for one malformed packet.
-2. Size, magic, run, destination, clock and rate are checked before a signature, a signature
-   before the body is decoded.
+2. Size, magic, run, identity work, destination, clock and rate are checked before a signature, a
+   signature before the body is decoded.
 3. A node enters the routing table only by answering a question of ours, at the address we asked,
-   with the key that its id is the digest of. A request alone, which may be replayed or carry a
+   with the key and the identity work that its id is the digest of. A request alone, which may be replayed or carry a
    forged source, only makes us ask. `table` says who of them has a place.
 4. A question ends within `ANSWER_SECONDS`, answered or not; cancelling it leaves nothing behind.
 """
@@ -29,6 +29,7 @@ from btard.dht.datagram import (
     MAX_DATAGRAM_BYTES,
     MESSAGE_ID_SIZE,
     Header,
+    IdentityWork,
     Kind,
     body_of,
     is_authentic,
@@ -57,6 +58,7 @@ from btard.dht.messages import (
 from btard.dht.storage import RecordStorage
 from btard.dht.table import NodeTable
 from btard.identity import Identity
+from btard.identity.work import is_identity_worked
 
 ANSWER_SECONDS = 1.0
 RESEND_SECONDS = 0.5
@@ -84,10 +86,17 @@ class HardenedProtocol(KademliaProtocol):  # type: ignore[misc]  # kademlia has 
     ``own_addresses`` are addresses at which we met ourselves: a bootstrap list may name us.
     """
 
-    def __init__(self, identity: Identity, run_id: bytes, storage: RecordStorage, now_ms: Callable[[], int]) -> None:
-        super().__init__(Node(node_id_of(run_id, identity.peer_id)), storage, BUCKET_SIZE)
+    def __init__(
+        self,
+        identity: Identity,
+        work: IdentityWork,
+        run_id: bytes,
+        storage: RecordStorage,
+        now_ms: Callable[[], int],
+    ) -> None:
+        super().__init__(Node(node_id_of(run_id, identity.peer_id, work.nonce)), storage, BUCKET_SIZE)
         self.table = self.router = NodeTable(self, self.source_node)
-        self._identity, self._run_id, self._now_ms = identity, run_id, now_ms
+        self._identity, self._work, self._run_id, self._now_ms = identity, work, run_id, now_ms
         self._questions: dict[bytes, _Question] = {}
         self._probes: dict[bytes, asyncio.Task[None]] = {}
         self._now = asyncio.get_running_loop().time
@@ -105,7 +114,7 @@ class HardenedProtocol(KademliaProtocol):  # type: ignore[misc]  # kademlia has 
         """Handle one packet from anyone; never raises."""
         try:
             header = read_header(self._run_id, data)
-            if header is None:
+            if header is None or not is_identity_worked(header.sender, header.identity_nonce, self._work.bits):
                 return
             receive = self._receive_request if header.kind is Kind.REQUEST else self._receive_answer
             receive(header, data, (addr[0], addr[1]))
@@ -118,7 +127,7 @@ class HardenedProtocol(KademliaProtocol):  # type: ignore[misc]  # kademlia has 
             return
         if header.destination not in (self.source_node.id, ANYONE):
             return
-        node = Node(node_id_of(self._run_id, header.sender), *address)
+        node = Node(node_id_of(self._run_id, header.sender, header.identity_nonce), *address)
         if abs(header.sent_ms - self._now_ms()) > MAX_CLOCK_SKEW_MS:
             return
         if not self._limit.allows(address, self._now(), is_known=self.table.holds(node)):
@@ -146,7 +155,7 @@ class HardenedProtocol(KademliaProtocol):  # type: ignore[misc]  # kademlia has 
         question = self._questions.get(header.message_id)
         if question is None or question.address != address or header.destination != self.source_node.id:
             return
-        node = Node(node_id_of(self._run_id, header.sender), *address)
+        node = Node(node_id_of(self._run_id, header.sender, header.identity_nonce), *address)
         if question.node_id not in (node.id, None) or not is_authentic(self._run_id, header, data):
             return
         answer = decode_answer(body_of(data))
@@ -228,7 +237,7 @@ class HardenedProtocol(KademliaProtocol):  # type: ignore[misc]  # kademlia has 
         transport = self.transport
         if transport is None or transport.is_closing() or transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
             return
-        header = Header(kind, node_id, message_id, self._now_ms(), self._identity.peer_id)
+        header = Header(kind, node_id, message_id, self._now_ms(), self._identity.peer_id, self._work.nonce)
         datagram = sign_datagram(self._identity, self._run_id, header, encode_body(body))
         if len(datagram) <= MAX_DATAGRAM_BYTES:
             transport.sendto(datagram, address)

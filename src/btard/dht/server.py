@@ -12,7 +12,7 @@ from kademlia.node import Node
 
 from btard.dht.contact import KEY_SIZE
 from btard.dht.crawl import PARALLEL, Ask, Crawl, never
-from btard.dht.datagram import node_id_of
+from btard.dht.datagram import IdentityWork, node_id_of
 from btard.dht.messages import BUCKET_SIZE
 from btard.dht.newest import Newest
 from btard.dht.protocol import Address, HardenedProtocol
@@ -49,12 +49,17 @@ class HardenedServer(Server):  # type: ignore[misc]  # kademlia has no types
     protocol: HardenedProtocol
 
     def __init__(
-        self, identity: Identity, run_id: bytes, network: Network = on_udp, now_ms: Callable[[], int] = wall_clock_ms
+        self,
+        identity: Identity,
+        work: IdentityWork,
+        run_id: bytes,
+        network: Network = on_udp,
+        now_ms: Callable[[], int] = wall_clock_ms,
     ) -> None:
-        node_id = node_id_of(run_id, identity.peer_id)
+        node_id = node_id_of(run_id, identity.peer_id, work.nonce)
         storage = RecordStorage(run_id, node_id, now_ms)
         super().__init__(ksize=BUCKET_SIZE, alpha=PARALLEL, node_id=node_id, storage=storage)
-        self._identity, self._run_id, self._now_ms = identity, run_id, now_ms
+        self._identity, self._work, self._run_id, self._now_ms = identity, work, run_id, now_ms
         self._network = network
 
     @property
@@ -114,7 +119,7 @@ class HardenedServer(Server):  # type: ignore[misc]  # kademlia has no types
         raise LocalProtocolError("routing tables are not saved: unpickling one would run its code")
 
     def _create_protocol(self) -> HardenedProtocol:
-        return HardenedProtocol(self._identity, self._run_id, self.storage, self._now_ms)
+        return HardenedProtocol(self._identity, self._work, self._run_id, self.storage, self._now_ms)
 
     async def _closest(self, target: Node) -> list[Node]:
         async def ask(node: Node) -> list[Node] | None:

@@ -1,10 +1,10 @@
 """
 Proof of work: what makes an identity, and a place among a run's newcomers, cost something (design section 6).
 
-*Identity work* is hashcash over the key: done once, good for every run, checked in a microsecond. A *join ticket* is
-a nonce whose Argon2id digest, over the run, the key, its identity work and the draw q of a recent round, begins with
-enough zero bits. Argon2id fills its memory at every try, so what one core tries bounds what special hardware gains;
-q was not known before its round, so no ticket can be older than that (attacks B8, D).
+*Identity work* is hashcash over the key: done once, good for every run, checked in a microsecond; DHT nodes show it
+too. A *join ticket* is a nonce whose Argon2id digest, over the run, the key, its identity work and the draw q of a
+recent round, begins with enough zero bits. Argon2id fills its memory at every try, so what one core tries bounds what
+special hardware gains; q was not known before its round, so no ticket can be older than that (attacks B8, D).
 
 A ticket that a peer presents leads to a `Flaw` or to None, never to an exception. Cheap checks come first: the
 one evaluation of Argon2id costs the verifier thousands of times the rest.

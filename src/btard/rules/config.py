@@ -69,7 +69,7 @@ class RunConfig:
     probation: int = _documented("rounds that a candidate works, checked and uncounted, before it is a member (T)", 32)
     check_rate: float = _documented("share of a candidate's rounds in which a drawn member redoes its gradient", 0.5)
     min_roster: int = _documented("below this many members the swarm stops", 2)
-    identity_bits: int = _documented("zero bits that a newcomer's key must earn once; each doubles the work", 20)
+    identity_bits: int = _documented("zero bits that a peer's key must earn once; each doubles the work", 20)
     ticket_bits: int = _documented("zero bits of a join ticket: 2^bits evaluations of Argon2id on average", 13)
     ticket_memory_kib: int = _documented("KiB of memory that one evaluation of a join ticket takes", 8192)
     ticket_window: int = _documented("rounds for which a join ticket is good, from the one that it names on", 64)

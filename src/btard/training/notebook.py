@@ -1,5 +1,5 @@
 """
-What a newcomer has worked out so far: its identity work, where its search for a ticket stands, and the ticket.
+What a peer has worked out: its identity work, and as a newcomer where its search for a ticket stands, and the ticket.
 
 One small file in the data directory, replaced in one step. It is worth seconds or minutes of work, not an error: what
 cannot be read or written, or belongs to another key, is done again.
@@ -57,6 +57,11 @@ class Notebook:
     def identity_nonce(self) -> int | None:
         """Our identity work, if it was done: good for every run."""
         return self._page.identity_nonce
+
+    @property
+    def has_search(self) -> bool:
+        """Whether a search for a ticket of this run has begun."""
+        return self._page.search is not None
 
     @property
     def ticket(self) -> JoinTicket | None:

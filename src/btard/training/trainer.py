@@ -21,7 +21,7 @@ import torch
 import trio
 from torch import Tensor
 
-from btard.dht import Directory, open_directory
+from btard.dht import Directory, IdentityWork, open_directory
 from btard.errors import ConfigError, NetworkError, Unreachable
 from btard.identity import Context, Identity, PeerId, digest
 from btard.net import Address, Hub, TcpTransport, Terms, Traffic, open_tcp
@@ -41,9 +41,11 @@ from btard.training.checkup import CheckUps, Stage
 from btard.training.joining import TicketSolver, reach_anybody, throttle
 from btard.training.leave_pipe import LeavePipe
 from btard.training.meeting import DhtDirectory, Endpoint, reach_founder, serve_config
+from btard.training.notebook import NOTEBOOK_FILE, Notebook
 from btard.training.optimizers import OptimizerState
 from btard.training.own_gradient import WatchedConduct
 from btard.training.progress import Continued, Ready, Reporter, TrainingObserver, ignore_events
+from btard.training.solving import work_for_identity
 from btard.training.tasks import Evaluation
 from btard.training.workload import load_workload
 
@@ -191,13 +193,20 @@ class Trainer:
         listen = [find_last_place(self._data_dir / ADDRESS_FILE, me, address) for address in endpoint.listen]
         terms = Terms(config.run_id, config.field_digests)
         bootstrap = [(address.host, address.port) for address in endpoint.bootstrap]
+        work = await self._work_for_identity()
         async with open_tcp(self.identity, terms, *listen) as tcp:
             self._traffic = tcp.traffic
             announced, place = endpoint.find_announced(tcp.addresses), (tcp.address.host, tcp.address.port)
             async with open_directory(
-                self.identity, config.run_id, place, bootstrap, state_dir=self._data_dir
+                self.identity, config.run_id, place, bootstrap, state_dir=self._data_dir, work=work
             ) as directory:
                 await self._train(tcp, directory, announced)
+
+    async def _work_for_identity(self) -> IdentityWork:
+        """What our DHT node has to show, members of the genesis included; found once, kept in the data directory."""
+        me, bits = self.identity.peer_id, self.config.identity_bits
+        notebook = Notebook(self._data_dir / NOTEBOOK_FILE, me, self.config.run_id)
+        return IdentityWork(await work_for_identity(me, bits, self._aside, notebook), bits)
 
     async def _train(self, tcp: TcpTransport, directory: Directory, announced: tuple[Address, ...]) -> None:
         async with trio.open_nursery() as nursery:
