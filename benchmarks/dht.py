@@ -231,7 +231,6 @@ def run(
     path: Annotated[Path | None, Option("--json", help="where to write the result")] = None,
 ) -> None:
     """Play the scenarios one after another and print the figures beside those of hivemind's DHT."""
-    logging.getLogger("btard.dht").setLevel(logging.ERROR)
     result: Result = {
         **describe("dht", seed),
         "speed": play("speed", measure_speed, seed, is_virtual=False),
@@ -250,4 +249,5 @@ def run(
 
 
 if __name__ == "__main__":
+    logging.getLogger("btard.dht").setLevel(logging.ERROR)  # here, as tests call `run` in a process that goes on
     typer.run(run)
