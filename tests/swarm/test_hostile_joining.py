@@ -175,6 +175,33 @@ def test_tickets_without_end_keep_nobody_out(tmp_path: Path) -> None:
     require_sound(swarm, outcome)
 
 
+class CallsFalse(Meddler):
+    """A member to which no ticket is solved."""
+
+    def __init__(self) -> None:
+        self.seen = Counter[bytes]()
+
+    def say(self, hub: Hub) -> None:
+        """Answer for every ticket what costs whoever shows it again the link."""
+
+        async def refuse(peer: PeerId, body: bytes) -> tuple[bytes, None]:
+            await trio.lowlevel.checkpoint()
+            self.seen[body] += 1
+            return encode(Receipt(Reply.WORK)), None
+
+        hub.serve[Kind.JOIN_TICKET] = refuse
+
+
+def test_a_ticket_that_a_member_calls_false_is_not_shown_to_it_again(tmp_path: Path) -> None:
+    """At an honest member, which found it false indeed, the third showing would end the link."""
+    member = CallsFalse()
+    swarm = build(tmp_path, {STRANGER: COMES_S, SECOND: COMES_S}, {1: member}, **QUICK, state_interval=16)
+    outcome = play(swarm)
+    assert find(outcome, STRANGER, Admitted)
+    assert find(outcome, SECOND, Admitted)  # an epoch later
+    assert list(member.seen.values()) == [1, 1]
+
+
 class ForgesPlaces(Meddler):
     """A member that hands over places that never were, and serves a wrong aggregate."""
 

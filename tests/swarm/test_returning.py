@@ -3,6 +3,7 @@
 import shutil
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import trio
@@ -22,6 +23,7 @@ from btard.swarm.conduct import Conduct
 from btard.swarm.events import Event, Promoted, Resumed, RoundDone
 from btard.swarm.frames import Kind, SignedTuple
 from btard.swarm.ledger import Ledger
+from btard.swarm.rounds import Rounds
 from btard.wire import encode_seal, sign_message
 
 ME = Identity(b"m" * 32)
@@ -172,3 +174,14 @@ def test_a_ledger_answers_for_what_is_said_since_it_begins(
         with pytest.raises(ConfigError, match=newest) if newest else nullcontext():
             broadcast.say(Stage(14, 6, Phase.REVEAL), b"r" * 32, b"", Reveal(b"n" * 32, ()))
         assert (ledger.stored_message(Stage(14, 6, Phase.REVEAL)) is None) == (newest is not None)
+
+
+def test_whoever_comes_back_on_a_newer_link_was_away() -> None:
+    """The end of the old one was heard by nobody, but what the peer still owes is waited for as if it had been."""
+    rounds, peer = object.__new__(Rounds), PeerId(bytes(31) + b"\x07")
+    told = list[PeerId]()
+    rounds._broadcast = broadcast = SimpleNamespace(lost=set(), resend=told.append)  # type: ignore[assignment]
+    rounds._reception = SimpleNamespace(remind=told.append)  # type: ignore[assignment]
+    rounds._greet(peer)
+    assert broadcast.lost == {peer}
+    assert told == [peer, peer]

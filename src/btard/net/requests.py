@@ -15,6 +15,8 @@ AnswerSink = Callable[[bytes, int], memoryview | None]
 _REQUEST = struct.Struct(">IB")
 _ANSWER = struct.Struct(">I")
 REQUEST_OVERHEAD = _REQUEST.size
+SCATTER = 2_654_435_769
+"""2^32 over the golden ratio: multiples of it, modulo 2^32, lie far apart."""
 ANSWER_OVERHEAD = _ANSWER.size
 
 
@@ -70,6 +72,10 @@ class OpenRequests:
     def __init__(self) -> None:
         self._open: dict[int, OpenRequest] = {}
         self._next_number = 0
+
+    def scatter(self, serial: int) -> None:
+        """Count from elsewhere for every first link: what an earlier process asked may be answered on this one yet."""
+        self._next_number = serial * SCATTER % (1 << 32)
 
     def begin(self, kind: int, sink: AnswerSink | None) -> OpenRequest:
         """Return a new request; ``end`` must follow."""

@@ -123,6 +123,8 @@ class Session:
         most = MAX_LINKS_PER_STRANGER if self._is_stranger(self.peer) else MAX_LINKS_PER_PEER
         if len(self._lanes) >= most or self._ended.is_set():
             return False
+        if self._kept is None:
+            self._requests.scatter(link.serial)
         dialler = self._me if is_ours else self.peer
         lane = _Lane(link, is_ours, (link.serial, dialler == min(self._me, self.peer)))
         self._lanes.append(lane)

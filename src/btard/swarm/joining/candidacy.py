@@ -23,7 +23,7 @@ from btard.swarm.joining.application import Application
 from btard.swarm.joining.handover import Handovers
 from btard.swarm.joining.past import Worksite
 from btard.swarm.joining.stepping import Steps
-from btard.swarm.joining.ticket_desk import Reply, explain
+from btard.swarm.joining.ticket_desk import FALSE, Reply, explain
 from btard.swarm.membership import Membership
 from btard.swarm.records import WorkRecord, open_state, open_work
 from btard.swarm.restoring import Start, Vectors
@@ -65,6 +65,7 @@ class Candidacy:
         self._follow_roster = follow_roster
         self._me = member.identity.peer_id
         self._states: dict[int, Vectors] = {}
+        self._pauses: dict[PeerId, float] = {}  # before a member that refused us sees a ticket again
         self._steps = Steps(member, hub, lambda: handovers.roster)
 
     async def run(self) -> Start:
@@ -181,25 +182,30 @@ class Candidacy:
     async def _show_to_all(self, ticket: JoinTicket) -> None:
         """Show a ticket to every member that there is a link to, again to those that did not take it, ever less often.
 
-        All at once: more than f must have taken it, and none that keeps silent may come before them. Never returns.
+        All at once: more than f must have taken it, and none that keeps silent may come before them. Whoever refused
+        the ticket before is as patient with this one. Never returns.
         """
-        shown, pause_s = set[PeerId](), self._config.delay_s
+        shown, due = set[PeerId](), dict[PeerId, float]()
 
         async def show(peer: PeerId) -> None:
             if await self._show(ticket, peer):
                 shown.add(peer)
+                return
+            pause_s = self._pauses.get(peer, self._config.delay_s)
+            due[peer], self._pauses[peer] = trio.current_time() + pause_s, min(2 * pause_s, PRESENT_S)
 
         with trio.move_on_after(2 * self._config.delay_s):
             await self._hub.wait_connected([*self._handovers.roster.without([self._me]).members])
         while True:
+            now = trio.current_time()
             async with trio.open_nursery() as nursery:
                 for peer in self._handovers.roster.members:
-                    if peer not in shown and self._hub.is_connected(peer):
+                    if peer not in shown and self._hub.is_connected(peer) and due.get(peer, now) <= now:
                         nursery.start_soon(show, peer)
-            await trio.sleep(pause_s)
-            pause_s = min(2 * pause_s, PRESENT_S)
+            await trio.sleep(self._config.delay_s)
 
     async def _show(self, ticket: JoinTicket, peer: PeerId) -> bool:
+        """Return whether a member need not see our ticket again: it has it, or calls it false, and would cut the link."""
         try:
             timeout_s = TICKET_TIMEOUT * self._config.delay_s
             answer = await self._hub.request(peer, Kind.JOIN_TICKET, encode(ticket), timeout_s=timeout_s)
@@ -209,7 +215,9 @@ class Candidacy:
             return False
         if reply is not Reply.TAKEN:
             log.info("a member does not take our ticket", peer=short(peer), reason=explain(reply))
-        return reply is Reply.TAKEN
+        if reply is Reply.TAKEN:
+            self._pauses.pop(peer, None)
+        return reply in {Reply.TAKEN, Reply.SHUT, *FALSE}
 
     def _require_probation(self, seal: Seal) -> None:
         """Return while we are on probation.
