@@ -126,7 +126,7 @@ AGREEING = (
     mutant(
         "take what was said before a round was opened again for later",
         "attacks A6",
-        "rules/recovery.py",
+        "rules/stages.py",
         "return stage.attempt, stage.round, _STEPS[",
         "return stage.round, stage.attempt, _STEPS[",
         "tests/rules/test_recovery.py",
@@ -179,5 +179,21 @@ AGREEING = (
         "len(work.roster.without(work.leavers))",
         "len(work.roster)",
         "tests/swarm/test_departures_and_seals.py",
+    ),
+    mutant(
+        "let one lie about a round void what all others show of theirs",
+        "record 27",
+        "rules/recovery.py",
+        "_find_stages(views, tolerated) or _find_within(views.values(), tolerated, attempt)",
+        "_find_stages(views, tolerated)",
+        "tests/rules/test_round_boundary_model.py",
+    ),
+    mutant(
+        "take for within a round whoever has said the COMMIT after it",
+        "record 25",
+        "rules/recovery.py",
+        "if _is_past(view, begun) and not _is_past(view, ended)]",
+        "if _is_past(view, begun)]",
+        "tests/rules/test_round_boundary_model.py",
     ),
 )

@@ -16,9 +16,9 @@ from btard.rules.recovery import (
     decide,
     find_certificate,
     is_equivocation,
-    is_later,
 )
 from btard.rules.roster import Roster
+from btard.rules.stages import is_later
 
 ROUND = 5
 CONFIRM = Stage(ROUND - 1, 2, Phase.CONFIRM)

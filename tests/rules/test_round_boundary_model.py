@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from itertools import combinations, combinations_with_replacement, product
 
 import pytest
+from msgspec.structs import replace
 from tests.rules.build import make_message, make_position, make_roster
 
 from btard.identity import PeerId
@@ -18,8 +19,11 @@ from btard.rules.roster import Roster
 
 ROUND, ATTEMPT = 5, 2
 CHECK, CONFIRM, AGREE = (Stage(ROUND - 1, ATTEMPT, phase) for phase in (Phase.CHECK, Phase.CONFIRM, Phase.AGREE))
-COMMIT, AGGREGATE = (Stage(ROUND, ATTEMPT, phase) for phase in (Phase.COMMIT, Phase.AGGREGATE))
+COMMIT, AGGREGATE, REVEAL, LATE = (
+    Stage(ROUND, ATTEMPT, phase) for phase in (Phase.COMMIT, Phase.AGGREGATE, Phase.REVEAL, Phase.CHECK)
+)
 WAITING, ASTRAY, NEXT, RESTARTED, PAST, BACK = "waiting", "astray", "next", "restarted", "past", "past and restarted"
+REVEALING, CHECKING = "revealing", "checking"
 FAR, EARLY, AHEAD, ABOUT, BEFORE = "far", "early", "ahead", "about to be ahead", "before"
 Situation = tuple[str, bytes]
 """Where a member is, and which CONFIRM of the cheat it holds; empty while it waits for that."""
@@ -48,6 +52,8 @@ def make_view(situation: Situation, size: int) -> View:
         RESTARTED: (None, COMMIT, part),
         PAST: ((COMMIT, whole), AGGREGATE, part),
         BACK: ((AGGREGATE, part), COMMIT, part),
+        REVEALING: ((AGGREGATE, whole), REVEAL, part),
+        CHECKING: ((REVEAL, whole), LATE, part),
         FAR: (None, AGREE._replace(round=10**6), whole),
         EARLY: (None, COMMIT._replace(round=1), whole),
         AHEAD: ((CHECK, whole), AGGREGATE, whole),
@@ -129,6 +135,30 @@ def test_nobody_is_led_astray_where_honest_views_are_missing(size: int, expected
                 is_there = any(where not in {WAITING, ASTRAY} for where, _ in honest)
                 assert resumed in {None, ROUND - 1} or (resumed == ROUND and is_there), (honest, present, shown)
     assert count == expected
+
+
+@pytest.mark.parametrize(("size", "expected"), [(3, 80), (5, 2_304)])
+def test_a_round_that_all_have_begun_goes_on(size: int, expected: int) -> None:
+    """Whoever was started again in it, and wherever cheats say that they are: a proof has the cheat banned at once."""
+    roster, cheats, count = make_roster(size), (size - 1) // 2, 0
+    for phases in (((PAST, ONE), (REVEALING, ONE), (BACK, ONE)), ((REVEALING, ONE), (CHECKING, ONE), (BACK, ONE))):
+        for honest in combinations_with_replacement(phases, size - cheats):
+            for shown in combinations_with_replacement((*CHEATING, *LYING), cheats):
+                count += 1
+                assert settle(roster, honest, shown, ATTEMPT) == ROUND, (honest, shown)
+    assert count == expected
+
+
+def test_whoever_has_said_the_next_commit_is_within_no_round() -> None:
+    """Started again in the round before, it holds nobody there: all others may have signed the seal of that for good."""
+    roster = make_roster(5)
+    views = {peer: make_view((CHECKING, ONE), 5) for peer in roster.members[:3]}
+    said = Holding(make_position(COMMIT._replace(round=ROUND + 1)), (bytes(32),) * 5)
+    views[roster.members[0]] = replace(views[roster.members[0]], holdings=(said,))
+    far = {roster.members[4]: make_view((FAR, b""), 5)}
+    culprit = roster.members[4]
+    evidence = Equivocation(*(make_message(culprit, COMMIT, Reveal(bytes([n]) * 32, ())) for n in (1, 2)))
+    assert decide(roster, views | far, [evidence], 2, attempt=ATTEMPT).banned == ()
 
 
 def test_nobody_goes_back_without_a_reason() -> None:

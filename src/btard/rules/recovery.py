@@ -11,7 +11,6 @@ certificate forms rules/agreement.py settles which views are agreed.
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from btard.identity import Context, PeerId, digest
 from btard.rules.evidence import SignedHeader
@@ -29,6 +28,7 @@ from btard.rules.messages import (
     View,
 )
 from btard.rules.roster import Roster
+from btard.rules.stages import find_later, is_ending, is_position, order_stage
 
 LARGEST = 128 * 1024
 """Bytes of the largest message of any phase: an ATTEST of 256 members about 256 complaints, with room."""
@@ -181,7 +181,7 @@ def decide(
     envelopes = tuple(envelope for peer in sorted(views) for envelope in views[peer].supplied)
     marks, marked = _find_agreed_marks(roster, views, tolerated), frozenset[Pair]()
     nobody = Decision((), (), 0, envelopes, shown=marks.pairs)
-    common = _find_stages(views, tolerated)
+    common = _find_stages(views, tolerated) or _find_within(views.values(), tolerated, attempt)
     stages = common or _find_boundary(views.values(), tolerated, attempt)
     if not stages:
         return nobody
@@ -280,13 +280,28 @@ def _find_stages(views: Mapping[PeerId, View], tolerated: int) -> list[Stage]:
     name is that of one.
     """
     known = Counter(stage for view in views.values() for stage in {item.position.stage for item in view.holdings})
-    claimed = sorted((view.position.stage for view in views.values()), key=_order)
+    claimed = sorted((view.position.stage for view in views.values()), key=order_stage)
     needed = max(len(views) // 2, tolerated) + 1
     if common := [stage for stage in dict.fromkeys(claimed) if known[stage] >= needed]:
         return common
     sure = sorted(claimed, key=lambda stage: stage.round)
     if len(views) > 2 * tolerated or sure[0].round == sure[-1].round:
         return [sure[len(sure) // 2]]
+    return []
+
+
+def _find_within(views: Collection[View], tolerated: int, attempt: int) -> list[Stage]:
+    """The furthest stage of a round in which more than f views are, past its COMMIT and before the next one; else none.
+
+    One of these is honest: everybody has said that COMMIT, and nobody is past the next, which it has not said. So
+    nobody signs the seal of this round for good, and all may go on in it.
+    """
+    for number in {view.position.stage.round for view in views}:
+        begun, ended = Stage(number, attempt, Phase.COMMIT), Stage(number, attempt, Phase.AGREE)
+        here = [view for view in views if view.position.stage.round == number]
+        within = [view.position.stage for view in here if _is_past(view, begun) and not _is_past(view, ended)]
+        if len(within) > tolerated:
+            return [max(within, key=order_stage)]
     return []
 
 
@@ -297,64 +312,11 @@ def _find_boundary(views: Collection[View], tolerated: int, attempt: int) -> lis
     """
     for newest in {view.position.stage.round for view in views} - {1}:  # before which there is none to go back to
         commit = Stage(newest, attempt, Phase.COMMIT)
-        ended = [view.position.stage for view in views if _is_ending(view.position.stage, newest - 1, attempt)]
+        ended = [view.position.stage for view in views if is_ending(view.position.stage, newest - 1, attempt)]
         begun = [view for view in views if view.position.stage == commit and not _is_past(view, commit)]
         if ended and len(ended) + len(begun) > tolerated:
-            return [max(ended, key=_order)]
+            return [max(ended, key=order_stage)]
     return []
-
-
-def _is_ending(stage: Stage, round_number: int, attempt: int) -> bool:
-    """Return whether a stage of an attempt may be the last of a round."""
-    is_here = (stage.round, stage.attempt) == (round_number, attempt)
-    return is_here and _STEPS[stage.phase, stage.serial] >= _STEPS[Phase.CONFIRM, 0]
-
-
-def find_later(stages: Iterable[Stage], than: Stage) -> tuple[Stage, ...]:
-    """Return the stages to which a run comes after ``than``, a place in an attempt; none that is no such place."""
-    place = _order(than)
-    return tuple(stage for stage in stages if _order(stage) > place)
-
-
-def is_later(stage: Stage, than: Stage) -> bool:
-    """Return whether a run comes to ``stage`` after ``than``, a place in an attempt; never if ``stage`` is none."""
-    return bool(find_later([stage], than))
-
-
-@lru_cache(maxsize=1024)  # asked about every stage held, whenever a member waits
-def _order(stage: Stage) -> tuple[int | tuple[int, int], ...]:
-    """Stages as a run passes through them, which opens a round again under a new attempt, and never goes back to one.
-
-    Complaints and disputes have two places in an attempt. What is no place of any attempt comes first.
-    """
-    if not is_position(stage):
-        return ()
-    return stage.attempt, stage.round, _STEPS[stage.phase, stage.serial]
-
-
-_STEPS = {
-    (Phase.HELLO, 0): (0, 0),
-    (Phase.COMMIT, 0): (1, 0),
-    (Phase.DISPUTE_PUBLISH, 0): (1, 1),
-    (Phase.VOTE, 0): (1, 2),
-    (Phase.AGGREGATE, 0): (2, 0),
-    (Phase.PUBLISH, 0): (2, 1),
-    (Phase.ATTEST, 0): (2, 2),
-    (Phase.REVEAL, 0): (3, 0),
-    (Phase.PUBLISH, 1): (3, 1),
-    (Phase.ATTEST, 1): (3, 2),
-    (Phase.CHECK, 0): (4, 0),
-    (Phase.CONFIRM, 0): (5, 0),
-    (Phase.DISPUTE_PUBLISH, 1): (5, 1),
-    (Phase.VOTE, 1): (5, 2),
-    (Phase.AGREE, 0): (6, 0),
-}
-"""Where each phase of the fast path stands in its attempt; a position that is none of these is no position."""
-
-
-def is_position(stage: Stage) -> bool:
-    """Return whether a view can be taken in this stage."""
-    return (stage.phase, stage.serial) in _STEPS
 
 
 def _find_held(
