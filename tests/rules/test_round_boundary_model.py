@@ -150,7 +150,7 @@ def test_a_round_that_all_have_begun_goes_on(size: int, expected: int) -> None:
 
 
 def test_whoever_has_said_the_next_commit_is_within_no_round() -> None:
-    """Started again in the round before, it holds nobody there: all others may have signed the seal of that for good."""
+    """Started again in the round before, it holds nobody there: that seal may be signed for good."""
     roster = make_roster(5)
     views = {peer: make_view((CHECKING, ONE), 5) for peer in roster.members[:3]}
     said = Holding(make_position(COMMIT._replace(round=ROUND + 1)), (bytes(32),) * 5)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.swarm.joining_scenes import (
@@ -25,6 +26,8 @@ from btard.swarm.events import Admitted, Departed, Promoted, RoundDone, Sampled
 from btard.swarm.joining.hearing_seals import HEARD_FILE, read_heard
 from btard.swarm.joining.stranger import Stranger
 from btard.swarm.ledger import Ledger
+
+EPOCH = 32
 
 
 def test_stranger_becomes_a_member_and_ends_with_the_state_of_all(
@@ -222,3 +225,21 @@ def test_closed_run_takes_no_ticket(tmp_path: Path) -> None:
     outcome = play(build(tmp_path, {STRANGER: COMES_S}, admission="closed"))
     assert not find(outcome, STRANGER, Admitted)
     assert all(not event.result.seal.candidates for event in outcome.peers[0].rounds)
+
+
+def test_a_ticket_outlasts_the_members_that_took_it(tmp_path: Path) -> None:
+    """They keep it in memory: more than f are started again while it waits for the next epoch, and shown it again."""
+    swarm = build(tmp_path, {STRANGER: COMES_S, SECOND: COMES_S}, None, rounds=40, state_interval=EPOCH)
+
+    def watch(index: int, event: Any) -> None:
+        if isinstance(event, RoundDone) and event.round == EPOCH - 12 + 2 * index and not swarm.outcomes[index].crashes:
+            swarm.crash(index, 0.5)
+
+    swarm._watch = watch
+    outcome = play(swarm)
+    assert [swarm.outcomes[index].crashes for index in range(MEMBERS)] == [1] * MEMBERS
+    admitted = sorted(find(outcome, index, Admitted)[0].round for index in (STRANGER, SECOND))
+    assert admitted[0] < EPOCH - 12
+    assert EPOCH <= admitted[1] <= EPOCH + 1
+    assert not outcome.departures(DepartureKind.REMOVAL)
+    require_sound(swarm, outcome)

@@ -83,6 +83,11 @@ class Hub:
         """Return whether there is a link to ``peer``."""
         return peer in self._sessions
 
+    def find_link(self, peer: PeerId) -> int | None:
+        """Return the number of the link to ``peer`` that is in use, another one for each; None without a link."""
+        session = self._sessions.get(peer)
+        return session.link if session else None
+
     def find_host(self, peer: PeerId) -> str:
         """Return the literal address that the newest link of ``peer`` comes from; empty without a link."""
         session = self._sessions.get(peer)

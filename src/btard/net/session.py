@@ -109,6 +109,11 @@ class Session:
         return any(lane.is_ours for lane in self._lanes)
 
     @property
+    def link(self) -> int | None:
+        """The serial of the link in use."""
+        return self._kept.link.serial if self._kept else None
+
+    @property
     def host(self) -> str:
         """The address that the peer's newest link comes from."""
         return self._lanes[-1].link.host if self._lanes else ""

@@ -9,7 +9,7 @@ certificate forms rules/agreement.py settles which views are agreed.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from btard.identity import Context, PeerId, digest

@@ -16,6 +16,7 @@ import trio
 from btard.identity import Context, PeerId, digest
 from btard.rules.messages import Phase, SignedMessage, Slot, Stage
 from btard.rules.recovery import Equivocation, is_equivocation
+from btard.rules.stages import find_later
 from btard.wire import take_header
 
 RECOVERY_PHASES = frozenset({Phase.HALT, Phase.VIEW, Phase.BALLOT, Phase.CONCLUDE, Phase.RESUME})

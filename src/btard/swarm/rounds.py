@@ -300,7 +300,7 @@ class Rounds:
         self._links.follow()
 
     def _greet(self, peer: PeerId) -> None:
-        """Say again what a peer whose link was made anew may have missed; it was away, though we may hear so only now."""
+        """Say again what a peer whose link was made anew may have missed: it was away, even if we hear so only now."""
         self._broadcast.lost.add(peer)
         self._reception.remind(peer)
         self._broadcast.resend(peer)

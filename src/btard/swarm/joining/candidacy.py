@@ -6,6 +6,7 @@ aggregate that more than f of them name alike (``stepping.py``), and tells all m
 The handover that names it a newcomer is where it begins as a member.
 """
 
+import math
 from collections.abc import Callable
 
 import structlog
@@ -183,16 +184,21 @@ class Candidacy:
         """Show a ticket to every member that there is a link to, again to those that did not take it, ever less often.
 
         All at once: more than f must have taken it, and none that keeps silent may come before them. Whoever refused
-        the ticket before is as patient with this one. Never returns.
+        the ticket before is as patient with this one. It waits in a member's memory: whoever comes back on another
+        link is shown it again. Never returns.
         """
-        shown, due = set[PeerId](), dict[PeerId, float]()
+        held, due = dict[PeerId, int](), dict[PeerId, float]()
 
-        async def show(peer: PeerId) -> None:
-            if await self._show(ticket, peer):
-                shown.add(peer)
-                return
-            pause_s = self._pauses.get(peer, self._config.delay_s)
-            due[peer], self._pauses[peer] = trio.current_time() + pause_s, min(2 * pause_s, PRESENT_S)
+        async def show(peer: PeerId, link: int) -> None:
+            reply = await self._show(ticket, peer)
+            if reply is Reply.TAKEN:
+                held[peer] = link
+                self._pauses.pop(peer, None)
+            elif reply is Reply.SHUT or reply in FALSE:
+                due[peer] = math.inf  # shown again it would cost us the link
+            else:
+                pause_s = self._pauses.get(peer, self._config.delay_s)
+                due[peer], self._pauses[peer] = trio.current_time() + pause_s, min(2 * pause_s, PRESENT_S)
 
         with trio.move_on_after(2 * self._config.delay_s):
             await self._hub.wait_connected([*self._handovers.roster.without([self._me]).members])
@@ -200,24 +206,23 @@ class Candidacy:
             now = trio.current_time()
             async with trio.open_nursery() as nursery:
                 for peer in self._handovers.roster.members:
-                    if peer not in shown and self._hub.is_connected(peer) and due.get(peer, now) <= now:
-                        nursery.start_soon(show, peer)
+                    link = self._hub.find_link(peer)
+                    if link is not None and held.get(peer) != link and due.get(peer, now) <= now:
+                        nursery.start_soon(show, peer, link)
             await trio.sleep(self._config.delay_s)
 
-    async def _show(self, ticket: JoinTicket, peer: PeerId) -> bool:
-        """Return whether a member need not see our ticket again: it has it, or calls it false, and would cut the link."""
+    async def _show(self, ticket: JoinTicket, peer: PeerId) -> Reply | None:
+        """Return what a member says to our ticket, None if nothing."""
         try:
             timeout_s = TICKET_TIMEOUT * self._config.delay_s
             answer = await self._hub.request(peer, Kind.JOIN_TICKET, encode(ticket), timeout_s=timeout_s)
             reply = Reply(decode(answer.head, Receipt).reply)
         except (NetworkError, RemoteProtocolError) as error:
             log.debug("a member did not look at our ticket", peer=short(peer), reason=str(error))
-            return False
+            return None
         if reply is not Reply.TAKEN:
             log.info("a member does not take our ticket", peer=short(peer), reason=explain(reply))
-        if reply is Reply.TAKEN:
-            self._pauses.pop(peer, None)
-        return reply in {Reply.TAKEN, Reply.SHUT, *FALSE}
+        return reply
 
     def _require_probation(self, seal: Seal) -> None:
         """Return while we are on probation.
