@@ -54,7 +54,7 @@ class Assembly:
             raise self._explain(error) from None
         if was_there:
             self._look_through()
-        return sum(self._count_bytes(index) for index, has in enumerate(self._has) if has)
+        return sum(self.count_chunk_bytes(index) for index, has in enumerate(self._has) if has)
 
     def _explain(self, error: OSError) -> ConfigError:
         reason = error.strerror or error
@@ -64,7 +64,7 @@ class Assembly:
         buffer = memoryview(bytearray(min(self._chunk_bytes, self._size)))
         index = self._find_written(0)
         while index < len(self._has):
-            chunk = buffer[: self._count_bytes(index)]
+            chunk = buffer[: self.count_chunk_bytes(index)]
             count = os.preadv(self._file, [chunk], index * self._chunk_bytes)
             self._has[index] = count == len(chunk) and self._is_right(index, chunk)
             index = self._find_written(index + 1)
@@ -79,12 +79,13 @@ class Assembly:
     def _is_right(self, index: int, chunk: memoryview) -> bool:
         return compute_leaf(index, chunk) == self._leaves[32 * index : 32 * index + 32]
 
-    def _count_bytes(self, index: int) -> int:
+    def count_chunk_bytes(self, index: int) -> int:
+        """The bytes of a chunk; the last may be short."""
         return min(self._chunk_bytes, self._size - index * self._chunk_bytes)
 
     def count_bytes(self, chunks: range) -> int:
         """The bytes of some chunks."""
-        return sum(map(self._count_bytes, chunks))
+        return sum(map(self.count_chunk_bytes, chunks))
 
     def save(self, index: int, chunk: memoryview) -> bool:
         """Have a chunk in the file if it is right; else return False.
@@ -148,7 +149,7 @@ class Arrival:
         """Save the chunks that are complete once ``size`` bytes have come."""
         while self._saved < len(self._chunks) and not self._is_wrong and self._failure is None:
             index = self._chunks[self._saved]
-            end = self._position + self._assembly.count_bytes(range(index, index + 1))
+            end = self._position + self._assembly.count_chunk_bytes(index)
             if end > size:
                 return
             place = self._position % len(self.memory)

@@ -9,6 +9,7 @@ pieces.
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import TypeVar
 
@@ -178,7 +179,8 @@ class VectorFetcher:
         share = chunks // (PIECES_PER_SOURCE * max(1, len(holders)))
         longest = min(count_piece_chunks(self._chunk_bytes), max(-(-LEAST_PIECE_BYTES // self._chunk_bytes), share))
         window = _count_window_bytes(self._chunk_bytes, longest * self._chunk_bytes)
-        pieces = [_Piece(vector, it, chunks) for vector, it in several for chunks in it.find_missing(longest)]
+        turns = zip_longest(*([_Piece(*each, chunks) for chunks in each[1].find_missing(longest)] for each in several))
+        pieces = [piece for turn in turns for piece in turn if piece is not None]  # two writers of one file would wait
         pieces = _halve_last(pieces, len(holders))
         board = PieceBoard(pieces, shortest_s=self._config.delay_s / 2)
         async with trio.open_nursery() as nursery:
