@@ -51,8 +51,9 @@ async def aggregate(services: Services, work: Work) -> None:
     scatter_to_relays(services, work)
     relay_slices(services, work)
     mine = work.part_of(services.me)
-    missing, unrelayed = await collect_slices(services, work, mine)
-    root, norm = (b"", 0.0) if missing else await _reduce(services, work, mine)
+    has_said = services.has_said(work, Phase.AGGREGATE)
+    missing, unrelayed = ((), ()) if has_said else await collect_slices(services, work, mine)
+    root, norm = await _reduce(services, work, mine) if is_whole(services, work) else (b"", 0.0)
     slot = services.slot(work, Phase.REVEAL)
     promise = commit_to_nonce(slot, derive_nonce(services.nonce_secret, slot))
     errands = work.relays.find_slice_errands(work.parts, work.contributors)
@@ -73,8 +74,17 @@ def read_column(services: Services, work: Work) -> list[Tensor]:
     if work.column is None:
         chunks = work.part_of(services.me).chunks
         held = (services.slices.get(work.round, work.root_of(peer), chunks) for peer in work.contributors)
-        work.column = [read_committed(values) for values in held if values is not None]
+        column = [read_committed(values) for values in held if values is not None]
+        if len(column) < len(work.contributors):
+            return column  # a restart lost some, which may come yet
+        work.column = column
     return work.column
+
+
+def is_whole(services: Services, work: Work) -> bool:
+    """Return whether we hold every slice of our part."""
+    is_empty = not work.part_of(services.me).elements
+    return is_empty or len(read_column(services, work)) == len(work.contributors)
 
 
 async def _reduce(services: Services, work: Work, part: Part) -> tuple[bytes, float]:
@@ -121,6 +131,8 @@ async def _gather(services: Services, work: Work) -> tuple[int, ...]:
         given = [peer for peer in direct if services.conduct.sends_part(work.round, peer)]
         services.parts.send(work.round, work.attempt, mine, given)
     relay_parts(services, work)
+    if services.has_said(work, Phase.REVEAL):
+        return ()
     await services.exchange.wait_out(
         work, lambda: not _lacking_parts(services, work), lambda: _collect_parts(services, work)
     )

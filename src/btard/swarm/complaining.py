@@ -131,11 +131,8 @@ async def _hear(
         serial=serial,
         is_valid=lambda message: message.payload == publish,
     )
-    await services.exchange.wait_for(work, lambda: all(map(is_held, complaints)), deadlines.bulk_s)
-    lacking = {(item.part, item.owner, item.accused): item for item in complaints if not is_held(item)}
-    pulls = [partial(fetch, complaint, (complaint.accused,)) for complaint in lacking.values()]
-    await pull_together(services, work, pulls)  # what was sent may be lost with a link: ask once
-    await await_returning(services, work, lambda: [item.accused for item in complaints if not is_held(item)])
+    if not services.has_said(work, Phase.ATTEST, serial):
+        await _await_publications(services, work, complaints, is_held, fetch)
     attests = await services.exchange.run(
         work,
         Phase.ATTEST,
@@ -147,6 +144,17 @@ async def _hear(
     asked = work.reveals if serial else work.aggregates
     assert asked is not None
     return Hearing(asked, published, attests), find_unattested(complaints, attests, work.roster)
+
+
+async def _await_publications(
+    services: Services, work: Work, complaints: Sequence[Complaint], is_held: Callable[[Complaint], bool], fetch: Fetch
+) -> None:
+    """Wait for what complaints ask others to publish; what was sent may be lost with a link, so ask once."""
+    await services.exchange.wait_for(work, lambda: all(map(is_held, complaints)), services.deadlines.bulk_s)
+    lacking = {(item.part, item.owner, item.accused): item for item in complaints if not is_held(item)}
+    pulls = [partial(fetch, complaint, (complaint.accused,)) for complaint in lacking.values()]
+    await pull_together(services, work, pulls)
+    await await_returning(services, work, lambda: [item.accused for item in complaints if not is_held(item)])
 
 
 async def _conclude(

@@ -14,7 +14,7 @@ import trio
 from btard.errors import Removed
 from btard.identity import PeerId
 from btard.rules.merkle import compute_root
-from btard.rules.messages import Commit
+from btard.rules.messages import Commit, Phase
 from btard.swarm.events import GradientDiffers
 from btard.swarm.pulling import pull_part, pull_slice, pull_together
 from btard.swarm.services import Services
@@ -38,6 +38,8 @@ async def await_returning(services: Services, work: Work, find_lacking: Callable
 async def refetch_slices(services: Services, work: Work) -> None:
     """Get the slices of our part again, as far as they can be had; contributors keep serving their own.
 
+    Where we have said already what they come to, the others wait for what we say next, and nothing waits for them.
+
     Raises:
         NewAttempt: a recovery decided meanwhile that somebody leaves.
     """
@@ -54,11 +56,16 @@ async def refetch_slices(services: Services, work: Work) -> None:
             for peer in lacking():
                 nursery.start_soon(pull_slice, services, work, part, peer, (peer, *services.others(work)))
 
+    if services.has_said(work, Phase.AGGREGATE):
+        services.spawn(ask)
+        return
     await _ask_until(services, work, lambda: not lacking(), ask)
 
 
 async def refetch_parts(services: Services, work: Work) -> None:
     """Get all aggregates of the attempt again, our own too should we reduce to another one than we signed.
+
+    Where we have said REVEAL they are asked for after it.
 
     Raises:
         NewAttempt: a recovery decided meanwhile that somebody leaves.
@@ -69,6 +76,8 @@ async def refetch_parts(services: Services, work: Work) -> None:
     own = services.parts.get(work.round, work.attempt, mine, root_of(services.me))
     if own is not None and compute_root(as_bytes(own), 4 * services.config.chunk_size) != root_of(services.me):
         services.parts.drop_own(work.round, work.attempt, mine)
+    if services.has_said(work, Phase.REVEAL):
+        return
 
     def lacking() -> list[int]:
         get = services.parts.get

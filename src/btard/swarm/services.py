@@ -34,11 +34,13 @@ class Deadlines:
     """How long the phases of a run may take, in seconds: compute bound, bulk bound, and a little over 4Δ for messages.
 
     Members enter a phase within 3Δ of each other, and IN_FLIGHT: a message, and another that is pulled (attacks A6).
+    ``warm_up_s`` is waited for messages besides, and for nothing by which ours come later.
     """
 
     compute_s: float
     bulk_s: float
     messages_s: float
+    warm_up_s: float = 0.0
 
     @classmethod
     def of(cls, config: RunConfig, gradient_ms: int) -> "Deadlines":
@@ -48,7 +50,7 @@ class Deadlines:
 
     def commit(self, round_number: int) -> float:
         """A gradient, and messages; the first round also connects."""
-        return self.compute_s + self.messages_s + (WARM_UP_S if round_number == 1 else 0.0)
+        return self.check + (WARM_UP_S if round_number == 1 else 0.0)
 
     def carrying(self, config: RunConfig, size: int) -> "Deadlines":
         """The deadlines where some member has ``size`` bytes to send, or to receive, if that is more than a vector."""
@@ -61,7 +63,7 @@ class Deadlines:
 
     def after_restart(self) -> "Deadlines":
         """The deadlines while others may be restarting like us: nobody is called silent before they can be back."""
-        return replace(self, messages_s=self.messages_s + WARM_UP_S)
+        return replace(self, warm_up_s=WARM_UP_S)
 
     @property
     def bulk(self) -> float:
@@ -70,12 +72,12 @@ class Deadlines:
         Messages twice: whoever restarts in the middle of a transfer is waited for. Half once more: what does not
         come is asked for, which takes 2Δ longer than a transfer.
         """
-        return 2 * self.bulk_s + self.compute_s + 2.5 * self.messages_s
+        return 2 * self.bulk_s + self.compute_s + 2.5 * self.messages_s + self.warm_up_s
 
     @property
     def check(self) -> float:
         """A pass over the vector, then messages: CHECK, CONFIRM."""
-        return self.compute_s + self.messages_s
+        return self.compute_s + self.messages_s + self.warm_up_s
 
     @property
     def vote(self) -> float:
@@ -125,6 +127,10 @@ class Services:
     def slot(self, work: Work, phase: Phase) -> Slot:
         """Our slot of a phase of the current attempt."""
         return Slot(work.stage(phase), self.me)
+
+    def has_said(self, work: Work, phase: Phase, serial: int = 0) -> bool:
+        """Whether we said a phase of this attempt before a restart: nothing that we wait for changes what we said."""
+        return self.broadcast.find_said(work.stage(phase, serial)) is not None
 
     def others(self, work: Work) -> tuple[PeerId, ...]:
         """The other members of the current attempt, those after us in the roster first: pulls spread over all."""
