@@ -51,9 +51,10 @@ async def aggregate(services: Services, work: Work) -> None:
     scatter_to_relays(services, work)
     relay_slices(services, work)
     mine = work.part_of(services.me)
-    has_said = services.has_said(work, Phase.AGGREGATE)
-    missing, unrelayed = ((), ()) if has_said else await collect_slices(services, work, mine)
-    root, norm = await _reduce(services, work, mine) if is_whole(services, work) else (b"", 0.0)
+    is_void = services.have_gone_on(work, Phase.PUBLISH)  # while we were away
+    missing, unrelayed = ((), ()) if is_void else await collect_slices(services, work, mine)
+    is_lacking = bool(missing) or not _is_whole(services, work)
+    root, norm = (b"", 0.0) if is_lacking else await _reduce(services, work, mine)
     slot = services.slot(work, Phase.REVEAL)
     promise = commit_to_nonce(slot, derive_nonce(services.nonce_secret, slot))
     errands = work.relays.find_slice_errands(work.parts, work.contributors)
@@ -81,7 +82,7 @@ def read_column(services: Services, work: Work) -> list[Tensor]:
     return work.column
 
 
-def is_whole(services: Services, work: Work) -> bool:
+def _is_whole(services: Services, work: Work) -> bool:
     """Return whether we hold every slice of our part."""
     is_empty = not work.part_of(services.me).elements
     return is_empty or len(read_column(services, work)) == len(work.contributors)
@@ -144,7 +145,7 @@ async def _collect_parts(services: Services, work: Work) -> None:
     if await services.exchange.wait_for(work, lambda: not _lacking_parts(services, work), services.deadlines.bulk_s):
         return
     await ask_and_hasten(services, work, lambda: _find_holders(services, work), lambda: _ask_for_parts(services, work))
-    await await_returning(services, work, lambda: [part.aggregator for part in _lacking_parts(services, work)])
+    await await_returning(services, work, lambda: _find_aggregators(services, work), Phase.REVEAL)
     await _await_relayed_parts(services, work)
 
 
@@ -165,9 +166,13 @@ def _is_held(services: Services, work: Work, part: Part) -> bool:
     return services.parts.get(work.round, work.attempt, part, work.aggregate_root_of(part.aggregator)) is not None
 
 
+def _find_aggregators(services: Services, work: Work) -> list[PeerId]:
+    return [part.aggregator for part in _lacking_parts(services, work)]
+
+
 def _find_holders(services: Services, work: Work) -> set[PeerId]:
     """Whoever is to give us what we lack: aggregators, and relays between us and them."""
-    lacking = [part.aggregator for part in _lacking_parts(services, work)]
+    lacking = _find_aggregators(services, work)
     return {work.relays.between(services.me, peer) or peer for peer in lacking} | set(lacking)
 
 

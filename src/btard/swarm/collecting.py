@@ -6,7 +6,7 @@ from typing import NamedTuple
 import trio
 
 from btard.identity import PeerId
-from btard.rules.messages import Unrelayed
+from btard.rules.messages import Phase, Unrelayed
 from btard.rules.parts import Part
 from btard.swarm.gather import PULL_SOURCES
 from btard.swarm.hastening import ask_and_hasten
@@ -59,8 +59,11 @@ async def _collect(services: Services, work: Work, dues: Sequence[Due], wait_s: 
                 sources = (due.source, *services.others(work)[:PULL_SOURCES])
                 nursery.start_soon(pull_slice, services, work, due.part, due.owner, sources)
 
-    await ask_and_hasten(services, work, lambda: {due.source for due in _find_lacking(services, work, dues)}, ask)
-    await await_returning(services, work, lambda: [due.source for due in _find_lacking(services, work, dues)])
+    def find_sources() -> set[PeerId]:
+        return {due.source for due in _find_lacking(services, work, dues)}
+
+    await ask_and_hasten(services, work, find_sources, ask)
+    await await_returning(services, work, find_sources, Phase.AGGREGATE)
 
 
 def _find_lacking(services: Services, work: Work, dues: Sequence[Due]) -> list[Due]:

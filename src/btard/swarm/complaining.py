@@ -132,7 +132,7 @@ async def _hear(
         is_valid=lambda message: message.payload == publish,
     )
     if not services.has_said(work, Phase.ATTEST, serial):
-        await _await_publications(services, work, complaints, is_held, fetch)
+        await _await_publications(services, work, complaints, is_held, fetch, serial)
     attests = await services.exchange.run(
         work,
         Phase.ATTEST,
@@ -147,14 +147,23 @@ async def _hear(
 
 
 async def _await_publications(
-    services: Services, work: Work, complaints: Sequence[Complaint], is_held: Callable[[Complaint], bool], fetch: Fetch
+    services: Services,
+    work: Work,
+    complaints: Sequence[Complaint],
+    is_held: Callable[[Complaint], bool],
+    fetch: Fetch,
+    serial: int,
 ) -> None:
     """Wait for what complaints ask others to publish; what was sent may be lost with a link, so ask once."""
     await services.exchange.wait_for(work, lambda: all(map(is_held, complaints)), services.deadlines.bulk_s)
     lacking = {(item.part, item.owner, item.accused): item for item in complaints if not is_held(item)}
     pulls = [partial(fetch, complaint, (complaint.accused,)) for complaint in lacking.values()]
     await pull_together(services, work, pulls)
-    await await_returning(services, work, lambda: [item.accused for item in complaints if not is_held(item)])
+
+    def find_accused() -> list[PeerId]:
+        return [item.accused for item in complaints if not is_held(item)]
+
+    await await_returning(services, work, find_accused, Phase.ATTEST, serial)
 
 
 async def _conclude(

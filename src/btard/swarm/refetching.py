@@ -23,22 +23,29 @@ from btard.swarm.state import Gradient, Work, as_bytes, commit_to
 log = structlog.get_logger(__name__)
 
 
-async def await_returning(services: Services, work: Work, find_lacking: Callable[[], Collection[PeerId]]) -> None:
+async def await_returning(
+    services: Services, work: Work, find_lacking: Callable[[], Collection[PeerId]], phase: Phase, serial: int = 0
+) -> None:
     """Wait 4Δ more for data of members whose link was lost: they may be restarting, and send again when they are back.
 
-    Their messages are waited for as long. Whoever was here all the time gets no more time.
+    Their messages are waited for as long. Whoever was here all the time gets no more time. After a restart of our own
+    all may be restarting, so we wait until somebody honest has gone on to ``phase`` without that data.
 
     Raises:
         NewAttempt: a recovery decided meanwhile that somebody leaves.
     """
-    if any(map(services.broadcast.was_away, find_lacking())):
-        await services.exchange.wait_for(work, lambda: not find_lacking(), services.deadlines.messages_s)
+    exchange, deadlines = services.exchange, services.deadlines
+    if not any(map(services.broadcast.was_away, find_lacking())):
+        return
+    if not await exchange.wait_for(work, lambda: not find_lacking(), deadlines.messages_s):
+        has_gone_on = partial(services.have_gone_on, work, phase, serial)
+        await exchange.wait_for(work, lambda: not find_lacking() or has_gone_on(), deadlines.warm_up_s)
 
 
 async def refetch_slices(services: Services, work: Work) -> None:
     """Get the slices of our part again, as far as they can be had; contributors keep serving their own.
 
-    Where we have said already what they come to, the others wait for what we say next, and nothing waits for them.
+    Where the others settle complaints about slices already, the attempt is void, and they wait for what we say next.
 
     Raises:
         NewAttempt: a recovery decided meanwhile that somebody leaves.
@@ -56,7 +63,7 @@ async def refetch_slices(services: Services, work: Work) -> None:
             for peer in lacking():
                 nursery.start_soon(pull_slice, services, work, part, peer, (peer, *services.others(work)))
 
-    if services.has_said(work, Phase.AGGREGATE):
+    if services.have_gone_on(work, Phase.PUBLISH):
         services.spawn(ask)
         return
     await _ask_until(services, work, lambda: not lacking(), ask)

@@ -21,7 +21,11 @@ def compute_hop_bound(services: Services) -> float:
     It enters a phase at most 3Δ after the recipient, waits for a transfer, waits 4Δ more for an owner
     whose link was lost, and asks.
     """
-    return services.deadlines.bulk_s + compute_pull_bound(services) + 2 * services.deadlines.messages_s
+    return (
+        services.deadlines.bulk_s
+        + compute_pull_bound(services)
+        + 2 * (services.deadlines.messages_s + services.deadlines.warm_up_s)
+    )
 
 
 def compute_relay_bound(services: Services, work: Work) -> float:

@@ -132,6 +132,11 @@ class Services:
         """Whether we said a phase of this attempt before a restart: nothing that we wait for changes what we said."""
         return self.broadcast.find_said(work.stage(phase, serial)) is not None
 
+    def have_gone_on(self, work: Work, phase: Phase, serial: int = 0) -> bool:
+        """Whether more than f members have said a phase of this attempt, so that one of them is honest."""
+        said = self.broadcast.board.of(work.stage(phase, serial))
+        return len(said) > work.roster.tolerated(self.config.byzantine_bound)
+
     def others(self, work: Work) -> tuple[PeerId, ...]:
         """The other members of the current attempt, those after us in the roster first: pulls spread over all."""
         members = work.roster.members
