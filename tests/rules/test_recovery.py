@@ -18,7 +18,7 @@ from btard.rules.recovery import (
     is_equivocation,
 )
 from btard.rules.roster import Roster
-from btard.rules.stages import is_later
+from btard.rules.stages import find_later
 
 ROUND = 5
 CONFIRM = Stage(ROUND - 1, 2, Phase.CONFIRM)
@@ -283,8 +283,8 @@ def test_nobody_goes_back_where_nobody_leaves() -> None:
 )
 def test_a_run_comes_to_a_stage_after_another(earlier: Stage, later: Stage) -> None:
     """A new attempt is later than all that was said in the one before, though it may belong to an earlier round."""
-    assert is_later(later, earlier)
-    assert not is_later(earlier, later)
+    assert find_later([later], earlier)
+    assert not find_later([earlier], later)
 
 
 @given(st.lists(st.sets(st.integers(0, 4)), min_size=3, max_size=5), st.lists(st.booleans(), min_size=5, max_size=5))

@@ -12,11 +12,6 @@ def find_later(stages: Iterable[Stage], than: Stage) -> tuple[Stage, ...]:
     return tuple(stage for stage in stages if order_stage(stage) > place)
 
 
-def is_later(stage: Stage, than: Stage) -> bool:
-    """Return whether a run comes to ``stage`` after ``than``, a place in an attempt; never if ``stage`` is none."""
-    return bool(find_later([stage], than))
-
-
 @lru_cache(maxsize=1024)  # asked about every stage held, whenever a member waits
 def order_stage(stage: Stage) -> tuple[int | tuple[int, int], ...]:
     """Stages as a run passes through them, which opens a round again under a new attempt, and never goes back to one.

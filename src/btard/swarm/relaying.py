@@ -19,13 +19,10 @@ def compute_hop_bound(services: Services) -> float:
     """Return the seconds after which a relay has what it is to pass on, or knows that it will not get it.
 
     It enters a phase at most 3Δ after the recipient, waits for a transfer, waits 4Δ more for an owner
-    whose link was lost, and asks.
+    whose link was lost, and asks. After a restart of ours others get the time to come back as well.
     """
-    return (
-        services.deadlines.bulk_s
-        + compute_pull_bound(services)
-        + 2 * (services.deadlines.messages_s + services.deadlines.warm_up_s)
-    )
+    deadlines = services.deadlines
+    return deadlines.bulk_s + compute_pull_bound(services) + 2 * (deadlines.messages_s + deadlines.warm_up_s)
 
 
 def compute_relay_bound(services: Services, work: Work) -> float:
