@@ -48,11 +48,10 @@ from btard.cli.doctor_visit import Errand, Report, locate, parse_all, run_errand
 from btard.cli.status_measures import read_status
 from btard.errors import BtardError, ConfigError
 from btard.identity import PeerId
-from btard.net import Address
+from btard.net import Address, is_loopback
 from btard.rules.config import RunConfig
 from btard.training import load_workload
 from btard.training.address_book import ADDRESS_FILE, read_addresses
-from btard.training.checkup import is_loopback
 from btard.training.meeting import is_wildcard
 from btard.training.trainer import time_gradient
 from btard.wire import Ticket

@@ -12,9 +12,10 @@ from statistics import median
 from btard.cli.doctor_findings import Finding, clean, failed, format_seconds, passed, warned
 from btard.dht.datagram import MAX_CLOCK_SKEW_MS
 from btard.identity import short
+from btard.net import is_loopback
 from btard.rules.config import RunConfig
 from btard.swarm.services import COMPUTE_FACTOR
-from btard.training.checkup import Answer, Dialled, is_loopback
+from btard.training.checkup import Answer, Dialled
 
 CLOCK_LIMIT_S = MAX_CLOCK_SKEW_MS / 1000
 """Beyond this no DHT node listens to us; the rounds themselves know no wall clock."""

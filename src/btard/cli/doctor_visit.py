@@ -18,12 +18,12 @@ from btard.cli.doctor_swarm import Lookup, Sample, Visit, Whereabouts
 from btard.dht import Directory, IdentityWork, open_directory
 from btard.errors import ConfigError, NetworkError, Refused, RemoteProtocolError
 from btard.identity import Identity, PeerId
-from btard.net import Address, Hub, TcpTransport, Terms, open_tcp
+from btard.net import Address, Hub, TcpTransport, Terms, is_loopback, open_tcp
 from btard.rules.config import RunConfig
 from btard.swarm.compute import ThreadCompute
 from btard.swarm.joining.asking_lineage import LineAsker
 from btard.swarm.peer import find_cause
-from btard.training.checkup import DIAL_SECONDS, ask_for_check_up, is_loopback
+from btard.training.checkup import DIAL_SECONDS, ask_for_check_up
 from btard.training.meeting import LOOPBACK, ask_for_config
 from btard.training.notebook import Notebook
 from btard.training.solving import work_for_identity

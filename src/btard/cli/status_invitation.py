@@ -7,9 +7,8 @@ from btard.cli.status_measures import Status
 from btard.dht.directory import NODES_FILE
 from btard.dht.entrances import Entrances
 from btard.identity import PeerId
-from btard.net import Address
+from btard.net import Address, is_loopback
 from btard.training.address_book import ADDRESS_FILE, read_addresses
-from btard.training.checkup import is_loopback
 from btard.training.meeting import is_wildcard
 from btard.wire import Ticket, compute_seal_digest, format_ticket
 from btard.wire.ticket import MAX_BOOTSTRAP

@@ -1,6 +1,6 @@
 """Authenticated links between peers, over TCP and in memory, and the hub that a peer uses."""
 
-from btard.net.address import Address, find_block, find_origin
+from btard.net.address import Address, find_block, find_origin, is_loopback
 from btard.net.dialling import connect_to_any
 from btard.net.handlers import BulkHandler, ControlHandler, Loan, RequestHandler
 from btard.net.hub import Hub
@@ -58,6 +58,7 @@ __all__ = [
     "find_block",
     "find_origin",
     "hold",
+    "is_loopback",
     "open_tcp",
     "refuse_bulk",
 ]

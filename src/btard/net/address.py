@@ -85,6 +85,15 @@ def find_block(host: str) -> str:
     return str(ip_network((address, BLOCK_BITS[address.version]), strict=False))
 
 
+def is_loopback(host: str) -> bool:
+    """Return whether a host is a literal address of this machine alone, or the usual name of one."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
 def find_busiest(accounts: Iterable[T]) -> T:
     """Return the origin, or whatever stands for one, that occurs most often; of several the one that occurs first."""
     return Counter(accounts).most_common(1)[0][0]

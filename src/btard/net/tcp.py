@@ -17,12 +17,12 @@ from btard.net.eager_socket import SOCKET_ERRORS
 from btard.net.hail import EPHEMERAL_SIZE
 from btard.net.half_open import HANDSHAKE_SECONDS, HalfOpen
 from btard.net.handshake import MAX_HANDSHAKE_MESSAGE, Credentials, Handshake, Introduction
+from btard.net.socket_options import set_options
 from btard.net.tcp_link import TcpLink
 from btard.net.terms import Terms, check_terms
 from btard.net.traffic import Traffic
 
 ACCEPT_PAUSE_SECONDS = 0.1  # after the system refused to accept, most often for lack of file descriptors
-UNSENT_BYTES = 256 << 10  # what the kernel may hold unsent: a control frame cannot overtake it
 LENGTH_SIZE = 2
 SEND_THREADS = 16  # that send large payloads; each may be held up for some milliseconds by a slow peer
 RECEIVE_THREADS = max(2, os.cpu_count() or 1)  # that receive them, and do what is to be done with them
@@ -112,9 +112,7 @@ class TcpTransport:
     async def _secure(self, sock: trio.socket.SocketType, shake_hands: _ShakeHands) -> TcpLink:
         """Return the link that a successful handshake makes of ``sock``; closes it otherwise."""
         try:
-            sock.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NODELAY, 1)
-            if hasattr(trio.socket, "TCP_NOTSENT_LOWAT"):
-                sock.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+            set_options(sock, _find_host_of(sock))
             theirs, handshake, serial = await shake_hands(_HandshakeWire(sock, self.traffic))
             check_terms(self._credentials.terms, theirs.terms)
         except BaseException:

@@ -24,7 +24,7 @@ from msgspec import Meta, Struct
 from btard.dht.server import wall_clock_ms
 from btard.errors import NetworkError, Refused
 from btard.identity import PeerId
-from btard.net import Address, Hub, Transport, find_origin
+from btard.net import Address, Hub, Transport, find_origin, is_loopback
 from btard.rules.messages import Count
 from btard.swarm.frames import Kind
 from btard.wire import PROTOCOL, decode, encode, find_version
@@ -124,14 +124,6 @@ def is_dialled_back(host: str, port: int, listen: Iterable[str]) -> bool:
         return False
     is_elsewhere = not (caller.is_loopback or caller.is_unspecified or caller.is_multicast)
     return port >= FIRST_PORT and (is_elsewhere or (caller.is_loopback and all(map(is_loopback, listen))))
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a host is a literal address of this machine alone, or the usual name of one."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class CheckUps:
