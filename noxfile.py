@@ -20,6 +20,13 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session
+def long(session: nox.Session) -> None:
+    """Run the tests that are left out of the quick ones, real processes for a minute each."""
+    install(session, "test")
+    session.run("pytest", "-m", "long", *session.posargs)
+
+
+@nox.session
 def coverage(session: nox.Session) -> None:
     """Run the tests and show the lines and branches that none of them reached."""
     install(session, "test")

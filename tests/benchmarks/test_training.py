@@ -130,6 +130,7 @@ def test_only_what_moves_x_is_counted():
     assert clocks.samples == 32
 
 
+@pytest.mark.long
 def test_real_processes_train_in_turns(tmp_path: Path):
     """Two peers and two processes of DDP make a step each; in a swarm of two, one contributes and one validates."""
     path = tmp_path / "result.json"

@@ -38,6 +38,7 @@ def test_a_killed_peer_that_is_started_again_goes_on(tmp_path: Path) -> None:
         stop_all(swarm)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 def test_all_peers_killed_at_once_and_started_again_go_on(tmp_path: Path) -> None:
     """A power cut costs a pause and nothing else; the founder comes back like everybody."""

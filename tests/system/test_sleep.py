@@ -21,6 +21,7 @@ def swarm(tmp_path: Path) -> Iterator[list[Process]]:
     stop_all(processes)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 def test_a_machine_that_slept_too_long_is_told_so_and_may_come_again(swarm: list[Process]) -> None:
     """The others remove it without blame; it ends with code 7, and by the same command it is a member again."""
