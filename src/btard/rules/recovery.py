@@ -325,12 +325,15 @@ def _find_held(
     """The members whose message of a stage can be had: it is supplied, or enough views claim to hold it.
 
     That is f+1, one of which is honest, or so many that no more than f are left which lack it: where an honest view is
-    missing, f honest members hold what f others deny.
+    missing, or that of somebody who is not at the stage again after a restart, f honest members hold what f others
+    deny. Whoever shows nothing of the stage denies nothing.
     """
-    enough = min(tolerated, len(views) - tolerated - 1)
+    shown = [
+        [holding.digests for holding in view.holdings if holding.position.stage == stage] for view in views.values()
+    ]
+    enough = min(tolerated, sum(map(bool, shown)) - tolerated - 1)
     claims: Counter[tuple[PeerId, bytes]] = Counter()
-    for view in views.values():
-        lists = [holding.digests for holding in view.holdings if holding.position.stage == stage]
+    for lists in shown:
         claims.update({pair for digests in lists for pair in zip(roster.members, digests, strict=False) if pair[1]})
     claimed = {peer for (peer, _), count in claims.items() if count > enough}
     return claimed | {message.sender for message in supplied if message.slot.stage == stage}

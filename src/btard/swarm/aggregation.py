@@ -24,8 +24,15 @@ from btard.swarm.gather import PULL_SOURCES
 from btard.swarm.hastening import ask_and_hasten
 from btard.swarm.pulling import pull_part, pull_together
 from btard.swarm.recovery import PATIENCE_S
-from btard.swarm.refetching import await_returning
-from btard.swarm.relaying import compute_hop_bound, compute_relay_bound, relay_parts, relay_slices, scatter_to_relays
+from btard.swarm.refetching import await_returning, has_been_reduced
+from btard.swarm.relaying import (
+    compute_hop_bound,
+    compute_relay_bound,
+    relay_parts,
+    relay_slices,
+    scatter_to_relays,
+    wait_in_attempt,
+)
 from btard.swarm.services import Services
 from btard.swarm.state import Work, as_bytes
 
@@ -51,9 +58,11 @@ async def aggregate(services: Services, work: Work) -> None:
     scatter_to_relays(services, work)
     relay_slices(services, work)
     mine = work.part_of(services.me)
-    is_void = services.have_gone_on(work, Phase.PUBLISH)  # while we were away
-    missing, unrelayed = ((), ()) if is_void else await collect_slices(services, work, mine)
-    is_lacking = bool(missing) or not _is_whole(services, work)
+    is_reduced = has_been_reduced(services, work)
+    if is_reduced:
+        services.spawn(_reduce_again, services, work, mine)
+    missing, unrelayed = ((), ()) if is_reduced else await collect_slices(services, work, mine)
+    is_lacking = is_reduced or bool(missing) or not _is_whole(services, work)
     root, norm = (b"", 0.0) if is_lacking else await _reduce(services, work, mine)
     slot = services.slot(work, Phase.REVEAL)
     promise = commit_to_nonce(slot, derive_nonce(services.nonce_secret, slot))
@@ -89,18 +98,33 @@ def _is_whole(services: Services, work: Work) -> bool:
 
 
 async def _reduce(services: Services, work: Work, part: Part) -> tuple[bytes, float]:
-    config = services.config
-    rows = read_column(services, work) if part.elements else []
-
     def compute() -> tuple[Tensor, bytes, float]:
-        own = compute_centered_clip(rows, part.tau, config.epsilon).aggregate if rows else torch.zeros(part.elements)
-        own = services.conduct.aggregate(work.round, work.attempt, part, own)
+        own = _clip(services, work, part)
         norm = float(torch.linalg.vector_norm(own, dtype=torch.float64))
-        return own, compute_root(as_bytes(own), 4 * config.chunk_size), norm
+        return own, compute_root(as_bytes(own), 4 * services.config.chunk_size), norm
 
     own, root, norm = await services.compute.run(compute)
     services.parts.keep_own(work.round, work.attempt, part, own)
     return root, norm
+
+
+async def _reduce_again(services: Services, work: Work, part: Part) -> None:
+    """Have our part again once its slices are here, beside the round: the others may still ask for it."""
+    place, begun = services.broadcast.place, (work.round, work.attempt)
+    if not part.elements or not await wait_in_attempt(services, lambda: _is_whole(services, work)):
+        return
+    own = await services.aside.run(lambda: _clip(services, work, part))
+    if (place.round, place.attempt) == begun:
+        services.parts.keep_own(*begun, part, own)
+        services.broadcast.board.signal()
+
+
+def _clip(services: Services, work: Work, part: Part) -> Tensor:
+    rows = read_column(services, work) if part.elements else []
+    own = (
+        compute_centered_clip(rows, part.tau, services.config.epsilon).aggregate if rows else torch.zeros(part.elements)
+    )
+    return services.conduct.aggregate(work.round, work.attempt, part, own)
 
 
 async def reveal(services: Services, work: Work) -> None:
@@ -202,16 +226,20 @@ async def _obtain_all(services: Services, work: Work) -> None:
         NewAttempt: a recovery decided meanwhile that somebody leaves.
         Undecided: nobody served a part for PATIENCE_S.
     """
-    turn, until = work.part_of(services.me).index, trio.current_time() + PATIENCE_S
-    while lacking := _lacking_parts(services, work):
-        part = lacking[turn % len(lacking)]
-        if trio.current_time() > until:
-            raise Undecided(f"round {work.round}: nobody served part {part.index} for a day; start again to ask again")
-        pull = partial(pull_part, services, work, part, services.others(work))
-        await services.exchange.attend(work, pull)
-        if not _is_held(services, work, part):
-            await services.exchange.wait_for(work, partial(_is_held, services, work, part), services.config.delay_s / 2)
-            turn += 1
+    turn, until, place = work.part_of(services.me).index, trio.current_time() + PATIENCE_S, services.broadcast.place
+    try:
+        while lacking := _lacking_parts(services, work):
+            part = lacking[turn % len(lacking)]
+            if trio.current_time() > until:
+                raise Undecided(f"round {work.round}: nobody served part {part.index} for a day; start again")
+            await services.exchange.attend(work, partial(pull_part, services, work, part, services.others(work)))
+            is_held = partial(_is_held, services, work, part)
+            place.is_starved = not is_held()
+            if place.is_starved:
+                await services.exchange.wait_for(work, is_held, services.config.delay_s / 2)
+                turn += 1
+    finally:
+        place.is_starved = False
 
 
 def _merge_parts(services: Services, work: Work) -> Tensor:

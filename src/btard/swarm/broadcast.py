@@ -6,7 +6,7 @@ find out one phase later; comparing what they hold leads to a message that one o
 an equivocation. When nothing is wrong, nothing is relayed.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cached_property
 
 import structlog
@@ -51,6 +51,7 @@ class Broadcast:
         self.on_signing: Callable[[], None] = lambda: None
         self._not_held: Stage | None = None
         self.lost: set[PeerId] = set()
+        self.recalled: frozenset[bytes] = frozenset()
         self.arriving: frozenset[PeerId] = frozenset()
         hub.on_control[Kind.MESSAGE] = self._receive
         hub.on_control[Kind.CERTIFICATE] = self._receive_certificate
@@ -69,6 +70,13 @@ class Broadcast:
         """The other members of the roster."""
         me = self.me
         return tuple(peer for peer in self.place.roster.members if peer != me)
+
+    def recall(self, messages: Sequence[SignedMessage], serial: int) -> None:
+        """Begin after a restart with what the ledger has of the attempt, in recovery ``serial`` of it."""
+        for message in messages:
+            self.board.post(message)
+        self.recalled = frozenset(message.digest for message in messages)
+        self.place.serial = serial
 
     def was_away(self, peer: PeerId) -> bool:
         """Return whether there is no link to a member, or was none for some time in this round."""

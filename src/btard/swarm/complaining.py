@@ -154,10 +154,14 @@ async def _await_publications(
     fetch: Fetch,
     serial: int,
 ) -> None:
-    """Wait for what complaints ask others to publish; what was sent may be lost with a link, so ask once."""
+    """Wait for what complaints ask members to publish; what was sent may be lost with a link, so ask once.
+
+    What we are to publish ourselves and lost in a restart, others may have.
+    """
     await services.exchange.wait_for(work, lambda: all(map(is_held, complaints)), services.deadlines.bulk_s)
     lacking = {(item.part, item.owner, item.accused): item for item in complaints if not is_held(item)}
-    pulls = [partial(fetch, complaint, (complaint.accused,)) for complaint in lacking.values()]
+    mine = {services.me: services.others(work)}
+    pulls = [partial(fetch, item, mine.get(item.accused, (item.accused,))) for item in lacking.values()]
     await pull_together(services, work, pulls)
 
     def find_accused() -> list[PeerId]:

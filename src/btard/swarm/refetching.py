@@ -29,7 +29,8 @@ async def await_returning(
     """Wait 4Δ more for data of members whose link was lost: they may be restarting, and send again when they are back.
 
     Their messages are waited for as long. Whoever was here all the time gets no more time. After a restart of our own
-    all may be restarting, so we wait until somebody honest has gone on to ``phase`` without that data.
+    all may be restarting, so we wait until somebody honest has gone on to ``phase`` without that data, or a recovery
+    was called: those who miss us are not restarting.
 
     Raises:
         NewAttempt: a recovery decided meanwhile that somebody leaves.
@@ -37,15 +38,31 @@ async def await_returning(
     exchange, deadlines = services.exchange, services.deadlines
     if not any(map(services.broadcast.was_away, find_lacking())):
         return
-    if not await exchange.wait_for(work, lambda: not find_lacking(), deadlines.messages_s):
-        has_gone_on = partial(services.have_gone_on, work, phase, serial)
-        await exchange.wait_for(work, lambda: not find_lacking() or has_gone_on(), deadlines.warm_up_s)
+    if await exchange.wait_for(work, lambda: not find_lacking(), deadlines.messages_s):
+        return
+
+    def is_over() -> bool:
+        is_missed = services.broadcast.place.serial > 0
+        return not find_lacking() or is_missed or services.have_gone_on(work, phase, serial)
+
+    await exchange.wait_for(work, is_over, deadlines.warm_up_s)
+
+
+def has_been_reduced(services: Services, work: Work) -> bool:
+    """Whether we said AGGREGATE before a restart, and nobody needs to wait for our part any more.
+
+    We gave it to the others before we said REVEAL; where one of them settles complaints, they may do without it. Nobody
+    honest does before we have said AGGREGATE.
+    """
+    publications = services.broadcast.board.of(work.stage(Phase.PUBLISH))
+    is_gathered = services.has_said(work, Phase.REVEAL) or any(peer in work.roster for peer in publications)
+    return is_gathered and services.has_said(work, Phase.AGGREGATE)
 
 
 async def refetch_slices(services: Services, work: Work) -> None:
     """Get the slices of our part again, as far as they can be had; contributors keep serving their own.
 
-    Where the others settle complaints about slices already, the attempt is void, and they wait for what we say next.
+    Where we have said what we made of them, and the others do not wait for it, they are asked for beside the round.
 
     Raises:
         NewAttempt: a recovery decided meanwhile that somebody leaves.
@@ -63,7 +80,7 @@ async def refetch_slices(services: Services, work: Work) -> None:
             for peer in lacking():
                 nursery.start_soon(pull_slice, services, work, part, peer, (peer, *services.others(work)))
 
-    if services.have_gone_on(work, Phase.PUBLISH):
+    if has_been_reduced(services, work):
         services.spawn(ask)
         return
     await _ask_until(services, work, lambda: not lacking(), ask)
@@ -72,7 +89,7 @@ async def refetch_slices(services: Services, work: Work) -> None:
 async def refetch_parts(services: Services, work: Work) -> None:
     """Get all aggregates of the attempt again, our own too should we reduce to another one than we signed.
 
-    Where we have said REVEAL they are asked for after it.
+    Where we have said REVEAL they are asked for beside the round.
 
     Raises:
         NewAttempt: a recovery decided meanwhile that somebody leaves.
@@ -83,8 +100,6 @@ async def refetch_parts(services: Services, work: Work) -> None:
     own = services.parts.get(work.round, work.attempt, mine, root_of(services.me))
     if own is not None and compute_root(as_bytes(own), 4 * services.config.chunk_size) != root_of(services.me):
         services.parts.drop_own(work.round, work.attempt, mine)
-    if services.has_said(work, Phase.REVEAL):
-        return
 
     def lacking() -> list[int]:
         get = services.parts.get
@@ -99,6 +114,9 @@ async def refetch_parts(services: Services, work: Work) -> None:
             for part in (work.parts[index] for index in lacking()):
                 nursery.start_soon(pull_part, services, work, part, (part.aggregator, *services.others(work)))
 
+    if services.has_said(work, Phase.REVEAL):
+        services.spawn(ask)
+        return
     await _ask_until(services, work, lambda: not lacking(), ask)
 
 

@@ -19,10 +19,10 @@ def compute_hop_bound(services: Services) -> float:
     """Return the seconds after which a relay has what it is to pass on, or knows that it will not get it.
 
     It enters a phase at most 3Δ after the recipient, waits for a transfer, waits 4Δ more for an owner
-    whose link was lost, and asks. After a restart of ours others get the time to come back as well.
+    whose link was lost, and asks. After a restart of ours it need not have been restarted, and gets no more time.
     """
     deadlines = services.deadlines
-    return deadlines.bulk_s + compute_pull_bound(services) + 2 * (deadlines.messages_s + deadlines.warm_up_s)
+    return deadlines.bulk_s + compute_pull_bound(services) + 2 * deadlines.messages_s
 
 
 def compute_relay_bound(services: Services, work: Work) -> float:
@@ -56,7 +56,7 @@ def relay_slices(services: Services, work: Work) -> None:
 
 
 async def _pass_on_slice(services: Services, number: int, root: bytes, part: Part, recipient: PeerId) -> None:
-    if await _find(services, lambda: services.slices.find_piece(number, root, part.chunks) is not None):
+    if await wait_in_attempt(services, lambda: services.slices.find_piece(number, root, part.chunks) is not None):
         services.slices.forward(number, root, part.chunks, recipient)
 
 
@@ -71,12 +71,12 @@ def relay_parts(services: Services, work: Work) -> None:
 async def _pass_on_part(
     services: Services, number: int, attempt: int, part: Part, root: bytes, recipient: PeerId
 ) -> None:
-    if await _find(services, lambda: services.parts.get(number, attempt, part, root) is not None):
+    if await wait_in_attempt(services, lambda: services.parts.get(number, attempt, part, root) is not None):
         services.parts.send(number, attempt, part, [recipient])
 
 
-async def _find(services: Services, is_held: Callable[[], bool]) -> bool:
-    """Wait for what we are to pass on, as long as the attempt lasts: a recovery may hold its owner up."""
+async def wait_in_attempt(services: Services, is_held: Callable[[], bool]) -> bool:
+    """Return whether something comes as long as the attempt lasts: a recovery may hold its owner up."""
     place = services.broadcast.place
     begun = place.round, place.attempt
     while not is_held() and (place.round, place.attempt) == begun:

@@ -61,13 +61,14 @@ class Rounds:
         self._deadlines = Deadlines.of(config, start.work.state.seal.gradient_ms)
         stalls = Stalls(delay_s)
         exchange = Exchange(self._broadcast, self._recovery, stalls, delay_s, nursery.start_soon)
+        aside = member.aside or member.compute
         self._reception = Reception(
             config,
             member.identity.peer_id,
             hub,
             member.workload,
             member.conduct,
-            member.aside or member.compute,
+            aside,
             ledger,
             updates,
             nursery.start_soon,
@@ -78,6 +79,7 @@ class Rounds:
             member.workload,
             member.conduct,
             AttendedCompute(member.compute, lambda task: exchange.attend(self._work, task)),
+            aside,
             ledger,
             self._broadcast,
             exchange,
@@ -98,13 +100,11 @@ class Rounds:
         self._links = links = Links(hub, member.identity.peer_id, directory, lambda: place.roster, patience_s)
         self._move_to(self._work)
         self._begin_round()
-        for message in (*start.heard, *start.own):
-            self._broadcast.board.post(message)
-        self._broadcast.place.serial = start.serial
+        self._broadcast.recall((*start.heard, *start.own), start.serial)
         if not start.may_have_spoken:
             self._arrive()
         self._broadcast.on_signing = self._note_place
-        hub.on_connected, hub.on_lost = self._greet, self._broadcast.lost.add
+        hub.on_connected, hub.on_lost = self._greet, self._note_lost
         if start.is_restart:
             self._reception.take_in(self._work, self._work.state.newcomers)
         for task in (self._recovery.run, stalls.run, links.run):
@@ -198,10 +198,10 @@ class Rounds:
         return next(self._ledger.seals_from(max(0, self._work.round - 2), 1))
 
     async def _watch_standing(self) -> None:
-        """Whenever we are overdue, ask whether the swarm went on without us."""
+        """Whenever we are overdue, or nobody serves us, ask whether the swarm went on without us."""
         while True:
             await trio.sleep(4 * self._config.delay_s)
-            if self._broadcast.place.overdue:
+            if self._broadcast.place.overdue or self._broadcast.place.is_starved:
                 await self._standing.ask(self._find_base(), 2 * self._config.delay_s)
 
     async def _run_rounds(self) -> State:
@@ -301,9 +301,13 @@ class Rounds:
 
     def _greet(self, peer: PeerId) -> None:
         """Say again what a peer whose link was made anew may have missed: it was away, even if we hear so only now."""
-        self._broadcast.lost.add(peer)
+        self._note_lost(peer)
         self._reception.remind(peer)
         self._broadcast.resend(peer)
+
+    def _note_lost(self, peer: PeerId) -> None:
+        if peer in self._broadcast.place.roster:
+            self._broadcast.lost.add(peer)
 
     def _note_place(self) -> None:
         """Have our place in the run on disk with the message that is signed there."""

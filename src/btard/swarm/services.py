@@ -94,6 +94,7 @@ class Services:
     workload: Workload
     conduct: Conduct
     compute: Compute
+    aside: Compute
     ledger: Ledger
     broadcast: Broadcast
     exchange: Exchange
@@ -133,9 +134,14 @@ class Services:
         return self.broadcast.find_said(work.stage(phase, serial)) is not None
 
     def have_gone_on(self, work: Work, phase: Phase, serial: int = 0) -> bool:
-        """Whether more than f members have said a phase of this attempt, so that one of them is honest."""
-        said = self.broadcast.board.of(work.stage(phase, serial))
-        return len(said) > work.roster.tolerated(self.config.byzantine_bound)
+        """Whether more than f members have said a phase of this attempt, so that one of them is honest.
+
+        Those who left in earlier attempts may have said what they like of this one. What we recall from before a
+        restart of ours was said in another time: the power may have failed everybody since.
+        """
+        said = self.broadcast.board.of(work.stage(phase, serial)).values()
+        since = [item for item in said if item.sender in work.roster and item.digest not in self.broadcast.recalled]
+        return len(since) > work.roster.tolerated(self.config.byzantine_bound)
 
     def others(self, work: Work) -> tuple[PeerId, ...]:
         """The other members of the current attempt, those after us in the roster first: pulls spread over all."""

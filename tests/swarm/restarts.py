@@ -1,0 +1,49 @@
+"""Killing a simulated peer right after it has said something, and starting it again."""
+
+from collections.abc import Callable
+
+from btard.errors import RemoteProtocolError
+from btard.net import Message
+from btard.rules.messages import Phase
+from btard.sim import SimulatedSwarm
+from btard.swarm.frames import Kind
+from btard.wire import open_message
+
+
+def lag(_sender: bytes, _receiver: bytes, _message: Message) -> float:
+    """A tenth of a second for everything."""
+    return 0.1
+
+
+def kill_after(
+    swarm: SimulatedSwarm,
+    victim: int,
+    phase: Phase,
+    first_round: int,
+    back_s: float,
+    as_it_dies: Callable[[], None] = lambda: None,
+    first_attempt: int = 0,
+) -> list[float]:
+    """Kill a peer when the first one hears it say a phase of ``first_round`` or later; the list then holds the time.
+
+    Several may be killed, each at its own place.
+    """
+    killed, before = list[float](), swarm.network.on_arrival
+
+    def kill(sender: bytes, receiver: bytes, message: Message, now: float) -> None:
+        before(sender, receiver, message, now)
+        if killed or message.kind != Kind.MESSAGE or message.payload is not None:
+            return
+        try:
+            said = open_message(swarm.config.run_id, message.head)
+        except RemoteProtocolError:
+            return
+        stage = said.slot.stage
+        is_there = stage.phase is phase and stage.round >= first_round and stage.attempt >= first_attempt
+        if is_there and said.sender == swarm.identities[victim].peer_id:
+            killed.append(now)
+            as_it_dies()
+            swarm.crash(victim, back_s)
+
+    swarm.network.on_arrival = kill
+    return killed
