@@ -11,7 +11,8 @@ from tests.mutants.checking import CHECKING
 from tests.mutants.finding import FINDING
 from tests.mutants.newcomers import NEWCOMERS
 from tests.mutants.recovering import RECOVERING
+from tests.mutants.restarting import RESTARTING
 from tests.mutants.settling import SETTLING
 from tests.mutants.signing import SIGNING
 
-MUTANTS = (*SIGNING, *CHECKING, *SETTLING, *RECOVERING, *AGREEING, *NEWCOMERS, *ADMITTING, *FINDING)
+MUTANTS = (*SIGNING, *CHECKING, *SETTLING, *RECOVERING, *AGREEING, *NEWCOMERS, *ADMITTING, *FINDING, *RESTARTING)
