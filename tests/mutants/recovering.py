@@ -7,7 +7,7 @@ RECOVERING = (
         "take what two of four deny for missing",
         "attacks C3",
         "rules/recovery.py",
-        "enough = min(tolerated, len(views) - tolerated - 1)",
+        "enough = min(tolerated, sum(map(bool, shown)) - tolerated - 1)",
         "enough = tolerated",
         "tests/rules/test_recovery.py",
     ),

@@ -306,7 +306,7 @@ class Rounds:
         self._broadcast.resend(peer)
 
     def _note_lost(self, peer: PeerId) -> None:
-        if peer in self._broadcast.place.roster:
+        if self._broadcast.is_member(peer):
             self._broadcast.lost.add(peer)
 
     def _note_place(self) -> None:
