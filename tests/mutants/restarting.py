@@ -44,14 +44,6 @@ RESTARTING = (
         "tests/swarm/test_restart_among_cheats.py",
     ),
     mutant(
-        "ask nobody for our own part after a restart",
-        "attacks B1",
-        "swarm/complaining.py",
-        "mine = {services.me: services.others(work)}",
-        "mine = {services.me: ()}",
-        "tests/swarm/test_restart_among_cheats.py",
-    ),
-    mutant(
         "wait for a relay as long as for a power cut",
         "attacks B1",
         "swarm/relaying.py",
