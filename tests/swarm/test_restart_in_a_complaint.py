@@ -3,18 +3,15 @@
 from pathlib import Path
 
 import pytest
+from tests.swarm.restarts import kill_after
 
 from btard.attacks.withholding import Withhold
-from btard.errors import RemoteProtocolError
-from btard.net import Message
 from btard.rules.evidence import DepartureKind
 from btard.rules.messages import Phase
 from btard.sim import LinearTask, SimulatedSwarm
 from btard.sim.determinism import run_deterministically
 from btard.swarm.audit import audit_ledger
-from btard.swarm.frames import Kind
 from btard.swarm.services import Deadlines
-from btard.wire import open_message
 
 SETTINGS = {"tau": 2.0, "delta": 20.0, "rounds": 5, "genesis_size": 6, "delay_s": 1.0}
 CHEAT, VICTIM = 1, 3
@@ -25,20 +22,7 @@ CHEAT, VICTIM = 1, 3
 def test_whoever_is_back_within_a_wait_of_the_others_stays(tmp_path: Path, phase: Phase, back_s: float) -> None:
     """The cheat keeps its slices back for good, so all that the victim lost of them never comes again."""
     swarm = SimulatedSwarm(SETTINGS, LinearTask, tmp_path, conducts={CHEAT: Withhold(2)})
-    killed = list[float]()
-
-    def kill(_sender: bytes, _receiver: bytes, message: Message, now: float) -> None:
-        if killed or message.kind != Kind.MESSAGE or message.payload is not None:
-            return
-        try:
-            said = open_message(swarm.config.run_id, message.head)
-        except RemoteProtocolError:
-            return
-        if (said.slot.stage.phase, said.sender) == (phase, swarm.identities[VICTIM].peer_id) and now > 1.0:
-            killed.append(now)
-            swarm.crash(VICTIM, back_s)
-
-    swarm.network.on_arrival = kill
+    killed = kill_after(swarm, VICTIM, phase, 2, back_s)
     outcome = run_deterministically(swarm.run, 1)
     assert killed
     assert outcome.departures(DepartureKind.REMOVAL).keys() == {CHEAT}
