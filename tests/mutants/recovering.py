@@ -7,8 +7,8 @@ RECOVERING = (
         "take what two of four deny for missing",
         "attacks C3",
         "rules/recovery.py",
-        "enough = min(tolerated, sum(map(bool, shown)) - tolerated - 1)",
-        "enough = tolerated",
+        "if count > tolerated or there - claims_there[pair] <= tolerated",
+        "if count > tolerated",
         "tests/rules/test_recovery.py",
     ),
     mutant(

@@ -76,15 +76,6 @@ def merge(parts: Parts) -> Tensor:
     return parts.merge(pieces)
 
 
-def test_an_aggregate_that_a_restart_lost_is_not_sent(parts: Parts, sent: list[tuple[PeerId, int]]) -> None:
-    """Who has reduced its part sends it; who lost it in a restart sends nothing, and nothing breaks."""
-    parts.send(3, 1, MINE, [OTHER])
-    assert sent == []
-    parts.keep_own(3, 1, MINE, torch.ones(8))
-    parts.send(3, 1, MINE, [OTHER])
-    assert sent == [(OTHER, Kind.PART)]
-
-
 async def test_what_is_lent_is_taken_back_when_the_second_round_after_it_begins() -> None:
     """Whoever has not read a part by then, offered or asked for, reads no more of it; that of the next round stays."""
     lent: list[Loan] = []

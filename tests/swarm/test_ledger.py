@@ -1,13 +1,11 @@
 """The ledger: no slot twice, no seal changed after a signature, nothing lost, one process."""
 
-import os
 import signal
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,8 +18,15 @@ from btard.rules.evidence import Cause, CertificateProof, ChargeProof, Departure
 from btard.rules.messages import Phase, Reveal, SignedMessage, Stage
 from btard.rules.seal import Seal, SealSignature
 from btard.swarm.departures import MAX_DEPARTURE
-from btard.swarm.ledger import SETTLEMENTS, SMALL_BLOB, Ledger, evidence_file_name
-from btard.swarm.ledger_files import EVIDENCE_DIRECTORY, LEDGER_FILE, TABLES, was_put_aside
+from btard.swarm.ledger import SETTLEMENTS, Ledger
+from btard.swarm.ledger_files import (
+    EVIDENCE_DIRECTORY,
+    LEDGER_FILE,
+    SMALL_BLOB,
+    TABLES,
+    evidence_file_name,
+    was_put_aside,
+)
 from btard.wire import MAX_MESSAGE, sign_message, sign_seal
 
 ME = Identity(b"m" * 32)
@@ -211,65 +216,10 @@ def test_evidence_under_a_wrong_name_is_refused(ledger: Ledger) -> None:
     assert list(ledger.departures()) == []
 
 
-def test_what_is_half_written_is_removed_at_start(tmp_path: Path) -> None:
-    """What kills left among evidence, updates and checkpoints does not stay; what is not ours does."""
-    half = ("evidence/00.bin.partial", "updates/7.bin.partial", "checkpoints/round-000016.safetensors.partial")
-    theirs = ("checkpoints/film.partial", "downloads/round-1.partial")
-    for path in (tmp_path / name for name in half + theirs):
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(b"half")
-    Ledger.create(tmp_path, CONFIG, ME.peer_id).close()
-    assert [name for name in half + theirs if (tmp_path / name).exists()] == [*theirs]
-
-
 def test_a_commit_waits_for_the_disk(ledger: Ledger) -> None:
     """With these settings of SQLite what was written survives a power loss."""
     settings = [ledger._database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
     assert settings == ["wal", 2]
-
-
-def test_second_process_is_refused(ledger: Ledger, tmp_path: Path) -> None:
-    """The directory has one owner at a time."""
-    with pytest.raises(ConfigError, match="in use by another"):
-        Ledger.create(tmp_path, CONFIG, ME.peer_id)
-    ledger.close()
-    Ledger.create(tmp_path, CONFIG, ME.peer_id).close()
-
-
-@pytest.mark.parametrize(
-    ("config", "peer", "words"),
-    [(replace(CONFIG, seed=1), ME.peer_id, "another run"), (CONFIG, Identity(b"o" * 32).peer_id, "use its identity")],
-)
-def test_foreign_ledger_is_refused(tmp_path: Path, config: RunConfig, peer: bytes, words: str) -> None:
-    """A ledger of another run or key says so, and the directory is free again."""
-    Ledger.create(tmp_path, CONFIG, ME.peer_id).close()
-    with pytest.raises(ConfigError, match=words):
-        Ledger.create(tmp_path, config, peer)  # type: ignore[arg-type]
-    Ledger.create(tmp_path, CONFIG, ME.peer_id).close()
-
-
-@pytest.mark.parametrize("content", [b"this is no database" * 100, b"SQLite format 3\x00" + bytes(4000)])
-def test_damaged_file_is_refused(tmp_path: Path, content: bytes) -> None:
-    """A file that is no ledger gives one clear line."""
-    (tmp_path / LEDGER_FILE).write_bytes(content)
-    with pytest.raises(ConfigError, match="choose another --data-dir"):
-        Ledger.create(tmp_path, CONFIG, ME.peer_id)
-
-
-def test_foreign_database_is_refused(tmp_path: Path) -> None:
-    """Somebody else's SQLite file is left alone."""
-    with sqlite3.connect(tmp_path / LEDGER_FILE) as other:
-        other.execute("CREATE TABLE recipes (name TEXT)")
-    other.close()
-    with pytest.raises(ConfigError, match="cannot use"):
-        Ledger.create(tmp_path, CONFIG, ME.peer_id)
-
-
-def test_directory_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
-    """A path below a file, or a directory without write permission, gives advice."""
-    (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="choose another --data-dir"):
-        Ledger.create(tmp_path / "file" / "data", CONFIG, ME.peer_id)
 
 
 def test_a_settlement_is_on_disk_with_the_next_message(tmp_path: Path) -> None:
@@ -287,14 +237,6 @@ def test_a_settlement_is_on_disk_with_the_next_message(tmp_path: Path) -> None:
         assert ledger.find_settlement(1) == b"again"
         ledger.record_settlement(SETTLEMENTS + 1, b"next")
         assert [ledger.find_settlement(attempt) for attempt in (1, SETTLEMENTS)] == [b"", b"last"]
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_read_only_directory_is_refused(tmp_path: Path) -> None:
-    """A directory without write permission gives advice."""
-    tmp_path.chmod(0o500)
-    with pytest.raises(ConfigError, match="choose another --data-dir"):
-        Ledger.create(tmp_path, CONFIG, ME.peer_id)
 
 
 def test_full_disk_is_told(ledger: Ledger) -> None:

@@ -1,5 +1,7 @@
 """Cheats keep from a member that was started again what it lost; it is back in time, and stays, all the same."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,7 @@ from msgspec.structs import replace
 from tests.swarm.restarts import kill_after, lag
 
 from btard.attacks.attacker import Attacker
+from btard.attacks.complaining import HaltAlways
 from btard.errors import RemoteProtocolError
 from btard.identity import Identity, PeerId
 from btard.net import Message
@@ -16,8 +19,9 @@ from btard.rules.roster import Roster
 from btard.sim import LinearTask, SimulatedSwarm
 from btard.sim.determinism import run_deterministically
 from btard.sim.swarm import Outcome
-from btard.swarm.frames import Kind
-from btard.wire import open_message
+from btard.swarm.frames import Kind, PartHead
+from btard.swarm.ledger_files import LEDGER_FILE
+from btard.wire import decode, open_message
 
 SETTINGS = {"tau": 2.0, "delta": 20.0, "rounds": 5, "delay_s": 1.0, "validators": 0}
 
@@ -36,6 +40,22 @@ class Starver(Attacker):
     def deliver(self, message: SignedMessage, recipient: PeerId, identity: Identity, run_id: bytes) -> bytes | None:
         is_kept = self.keeps_words and recipient == self.victim and message.slot.stage.phase is Phase.AGGREGATE
         return None if is_kept else message.envelope
+
+
+class HaltOnce(HaltAlways):
+    """Halts once over an innocent member: from then on recoveries of the attempt excuse nobody for being behind."""
+
+    def act_in(self, stage: Stage) -> bool:
+        return stage.round == self.first_round
+
+
+class HaltingStarver(HaltOnce):
+    """Halts once, and later keeps its slices from a victim."""
+
+    victim: PeerId | None = None
+
+    def sends_slice(self, round_number: int, recipient: PeerId) -> bool:
+        return recipient != self.victim
 
 
 class Grumbler(Starver):
@@ -126,13 +146,58 @@ def test_its_slices_before_it_has_reduced_them(tmp_path: Path, size: int, keeps_
     assert 2 not in outcome.departures(DepartureKind.REMOVAL)
 
 
-@pytest.mark.parametrize("phase", [Phase.REVEAL, Phase.CHECK, Phase.CONFIRM])
+@pytest.mark.parametrize("phase", [Phase.AGGREGATE, Phase.REVEAL, Phase.CHECK, Phase.CONFIRM])
 @pytest.mark.parametrize("bandwidth", [1_000_000, 400])
-def test_its_slices_after_it_has_given_its_part(tmp_path: Path, phase: Phase, bandwidth: int) -> None:
-    """One cheat of six, which had given its slice: nobody needs it any more, so nobody waits for it."""
-    outcome = play(tmp_path, 6, {1: Starver()}, (phase, 2), 4.0, {"min_bandwidth": bandwidth})
+@pytest.mark.parametrize("size", [3, 6])
+def test_its_slices_after_it_has_reduced_them(tmp_path: Path, phase: Phase, bandwidth: int, size: int) -> None:
+    """Cheats that had given their slices keep them now: its aggregate is on disk, so it needs none of them."""
+    cheats = {index: Starver() for index in (1, 4)[: size // 3]}
+    outcome = play(tmp_path, size, cheats, (phase, 2), 4.0, {"min_bandwidth": bandwidth})
     assert 2 not in outcome.departures(DepartureKind.REMOVAL)
     assert outcome.peers[2].error is None
+
+
+@pytest.mark.parametrize("phase", [Phase.AGGREGATE, Phase.REVEAL])
+def test_its_part_that_nobody_has_got_yet(tmp_path: Path, phase: Phase) -> None:
+    """Its own part is still on its way when it dies; it goes out once more, and nobody complains."""
+    swarm = SimulatedSwarm({**SETTINGS, "genesis_size": 5}, LinearTask, tmp_path)
+    victim, backs = swarm.identities[2].peer_id, list[int]()
+
+    def delay(sender: bytes, _receiver: bytes, message: Message) -> float | None:
+        is_lost = sender == victim and message.kind == Kind.PART and not backs
+        return None if is_lost and decode(message.head, PartHead).round == 2 else 0.1
+
+    swarm.network.delivery, swarm.before_restart = delay, backs.append
+    killed = kill_after(swarm, 2, phase, 2, 4.0)
+    outcome = run_deterministically(swarm.run, 1)
+    assert killed
+    assert not outcome.departures(DepartureKind.REMOVAL)
+    assert all(peer.state is not None and not peer.state.marks.pairs for peer in outcome.honest)
+
+
+def test_its_part_on_a_disk_that_changed_it(tmp_path: Path) -> None:
+    """What is not what it committed to it does not send; the others have the right one, and give it back."""
+    swarm = SimulatedSwarm({**SETTINGS, "genesis_size": 5}, LinearTask, tmp_path, delivery=lag)
+
+    def spoil(index: int) -> None:
+        with closing(sqlite3.connect(swarm.data_dir(index) / LEDGER_FILE)) as database:
+            database.execute("UPDATE part SET aggregate = zeroblob(length(aggregate))")
+            database.commit()
+
+    swarm.before_restart = spoil
+    killed = kill_after(swarm, 2, Phase.CHECK, 2, 3.0)
+    outcome = run_deterministically(swarm.run, 1)
+    assert killed
+    assert not outcome.departures(DepartureKind.REMOVAL)
+    assert len(outcome.state_roots) == 1
+
+
+def test_its_slices_where_nobody_is_excused_any_more(tmp_path: Path) -> None:
+    """A HALT over nothing has spent what excuses it for being behind; it is back in time all the same."""
+    cheats = {1: HaltingStarver(2, 0), 4: Starver()}
+    outcome = play(tmp_path, 6, cheats, (Phase.COMMIT, 3), 3.0, {"min_bandwidth": 40})
+    assert cheats[1].acted_in_round == 2
+    assert 2 not in outcome.departures(DepartureKind.REMOVAL)
 
 
 @pytest.mark.parametrize("size", [3, 5])
@@ -159,11 +224,17 @@ def test_what_a_relay_should_pass_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bound", [1, 2])
-def test_nobody_marks_whoever_starts_slowly_after_a_power_cut(tmp_path: Path, bound: int) -> None:
-    """Three had said AGGREGATE when the power went: that does not mean that they went on without the sixth."""
-    swarm = SimulatedSwarm({**SETTINGS, "genesis_size": 6, "max_byzantine": bound}, LinearTask, tmp_path)
+@pytest.mark.parametrize(
+    ("cheats", "after"), [({}, 3), ({4: HaltOnce(1, 0)}, 0)], ids=["nobody halted before", "a recovery before"]
+)
+def test_nobody_marks_whoever_starts_slowly_after_a_power_cut(
+    tmp_path: Path, bound: int, cheats: dict[int, Attacker], after: int
+) -> None:
+    """Three had said AGGREGATE when the power went, or nobody: that does not mean that they go on without the sixth."""
+    settings = {**SETTINGS, "genesis_size": 6, "max_byzantine": bound}
+    swarm = SimulatedSwarm(settings, LinearTask, tmp_path, conducts=cheats)
     places = {identity.peer_id: index for index, identity in enumerate(swarm.identities)}
-    cut, said = list[float](), set[PeerId]()
+    cut, said = list[float](), {Phase.COMMIT: set[PeerId](), Phase.AGGREGATE: set[PeerId]()}
 
     def delay(_sender: bytes, receiver: bytes, message: Message) -> float:
         if message.payload is None or cut:
@@ -178,9 +249,9 @@ def test_nobody_marks_whoever_starts_slowly_after_a_power_cut(tmp_path: Path, bo
             heard = open_message(swarm.config.run_id, message.head)
         except RemoteProtocolError:
             return
-        if (heard.slot.stage.round, heard.slot.stage.phase) == (2, Phase.AGGREGATE):
-            said.add(heard.sender)
-        if len(said) == 3:
+        if heard.slot.stage.round == 2 and heard.slot.stage.phase in said:
+            said[heard.slot.stage.phase].add(heard.sender)
+        if len(said[Phase.COMMIT]) == 6 and len(said[Phase.AGGREGATE]) >= after:
             cut.append(now)
             for index in range(6):
                 swarm.crash(index, 25.0 if index == 5 else 2.0)

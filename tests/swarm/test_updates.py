@@ -9,10 +9,14 @@ import pytest
 import torch
 import trio
 
+from btard.identity import Identity
+from btard.rules.config import RunConfig
 from btard.swarm.compute import InlineCompute
-from btard.swarm.ledger import SMALL_BLOB
-from btard.swarm.updates import Updates
+from btard.swarm.ledger import Ledger
+from btard.swarm.ledger_files import SMALL_BLOB, UPDATES_DIRECTORY
+from btard.swarm.updates import PART_FILE, Updates
 
+ME = Identity(bytes(32))
 ROUND, WRITE_S = 5, 1.0
 
 
@@ -57,3 +61,33 @@ async def test_the_aggregate_of_the_last_attempt_is_waited_for(
     assert ended == [pytest.approx(WRITE_S), pytest.approx(2 * WRITE_S)]
     written = updates.load(ROUND, SMALL_BLOB)
     assert written is not None and written.aggregate[0] == 1.0
+
+
+@pytest.mark.parametrize("elements", [1, SMALL_BLOB // 4, SMALL_BLOB // 4 + 1])
+async def test_our_part_comes_back(elements: int, tmp_path: Path) -> None:
+    """The newest alone, of the attempt that is asked for, from the ledger or from a file."""
+    with Ledger.create(tmp_path, RunConfig(founder=ME.peer_id.hex()), ME.peer_id) as ledger:
+        updates = Updates(tmp_path, ledger, InlineCompute())
+        for attempt, value in ((1, 0.0), (2, 1.0)):
+            later = updates.keep_part(ROUND, attempt, torch.full((elements,), value))
+            assert (later is None) == (4 * elements <= SMALL_BLOB)
+            if later is not None:
+                await later()
+        ledger.sync()
+    with Ledger.create(tmp_path, RunConfig(founder=ME.peer_id.hex()), ME.peer_id) as ledger:
+        updates = Updates(tmp_path, ledger, InlineCompute())
+        found = updates.load_part(ROUND, 2)
+        assert found is not None and torch.equal(found, torch.ones(elements))
+        assert updates.load_part(ROUND, 1) is None
+        assert updates.load_part(ROUND + 1, 2) is None
+
+
+async def test_a_part_whose_file_is_gone_is_none(tmp_path: Path) -> None:
+    """Then the others are asked for it."""
+    with Ledger.create(tmp_path, RunConfig(founder=ME.peer_id.hex()), ME.peer_id) as ledger:
+        updates = Updates(tmp_path, ledger, InlineCompute())
+        later = updates.keep_part(ROUND, 1, torch.ones(SMALL_BLOB))
+        assert later is not None
+        await later()
+        (tmp_path / UPDATES_DIRECTORY / PART_FILE).unlink()
+        assert updates.load_part(ROUND, 1) is None

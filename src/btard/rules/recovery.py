@@ -30,6 +30,8 @@ from btard.rules.messages import (
 from btard.rules.roster import Roster
 from btard.rules.stages import find_later, is_ending, is_position, order_stage
 
+_Claim = tuple[PeerId, bytes]
+
 LARGEST = 128 * 1024
 """Bytes of the largest message of any phase: an ATTEST of 256 members about 256 complaints, with room."""
 LARGEST_VIEW, ALL_VIEWS = LARGEST, (1 << 20) - LARGEST
@@ -324,18 +326,21 @@ def _find_held(
 ) -> set[PeerId]:
     """The members whose message of a stage can be had: it is supplied, or enough views claim to hold it.
 
-    That is f+1, one of which is honest, or so many that no more than f are left which lack it: where an honest view is
-    missing, or that of somebody who is not at the stage again after a restart, f honest members hold what f others
-    deny. Whoever shows nothing of the stage denies nothing.
+    That is f+1, one of which is honest, or all but f of those who are there: where an honest view is missing, f honest
+    members hold what f others deny. Whoever is not at the stage, or not again after a restart, denies nothing, and what
+    it shows of it, that it had said its own message, counts as a claim.
     """
-    shown = [
-        [holding.digests for holding in view.holdings if holding.position.stage == stage] for view in views.values()
-    ]
-    enough = min(tolerated, sum(map(bool, shown)) - tolerated - 1)
-    claims: Counter[tuple[PeerId, bytes]] = Counter()
-    for lists in shown:
-        claims.update({pair for digests in lists for pair in zip(roster.members, digests, strict=False) if pair[1]})
-    claimed = {peer for (peer, _), count in claims.items() if count > enough}
+    claims, claims_there, there = Counter[_Claim](), Counter[_Claim](), 0
+    for view in views.values():
+        shown = [holding.digests for holding in view.holdings if holding.position.stage == stage]
+        pairs = {pair for digests in shown for pair in zip(roster.members, digests, strict=False) if pair[1]}
+        claims.update(pairs)
+        if shown and order_stage(view.position.stage) >= order_stage(stage):
+            there += 1
+            claims_there.update(pairs)
+    claimed = {
+        pair[0] for pair, count in claims.items() if count > tolerated or there - claims_there[pair] <= tolerated
+    }
     return claimed | {message.sender for message in supplied if message.slot.stage == stage}
 
 

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import structlog
 import torch
 import trio
 from torch import Tensor
@@ -24,17 +25,19 @@ from btard.swarm.gather import PULL_SOURCES
 from btard.swarm.hastening import ask_and_hasten
 from btard.swarm.pulling import pull_part, pull_together
 from btard.swarm.recovery import PATIENCE_S
-from btard.swarm.refetching import await_returning, has_been_reduced
+from btard.swarm.refetching import await_returning
 from btard.swarm.relaying import (
     compute_hop_bound,
     compute_relay_bound,
+    pass_on_part,
     relay_parts,
     relay_slices,
     scatter_to_relays,
-    wait_in_attempt,
 )
 from btard.swarm.services import Services
 from btard.swarm.state import Work, as_bytes
+
+log = structlog.get_logger(__name__)
 
 
 def scatter(services: Services, work: Work) -> None:
@@ -57,20 +60,13 @@ async def aggregate(services: Services, work: Work) -> None:
     scatter(services, work)
     scatter_to_relays(services, work)
     relay_slices(services, work)
-    mine = work.part_of(services.me)
-    is_reduced = has_been_reduced(services, work)
-    if is_reduced:
-        services.spawn(_reduce_again, services, work, mine)
-    missing, unrelayed = ((), ()) if is_reduced else await collect_slices(services, work, mine)
-    is_lacking = is_reduced or bool(missing) or not _is_whole(services, work)
-    root, norm = (b"", 0.0) if is_lacking else await _reduce(services, work, mine)
-    slot = services.slot(work, Phase.REVEAL)
-    promise = commit_to_nonce(slot, derive_nonce(services.nonce_secret, slot))
+    said = services.find_committed(work)
+    payload = await (_reduce(services, work) if said is None else _recall(services, work, said))
     errands = work.relays.find_slice_errands(work.parts, work.contributors)
     work.aggregates = await services.exchange.run(
         work,
         Phase.AGGREGATE,
-        Aggregate(root, norm, missing, promise, unrelayed),
+        payload,
         wait_s=services.deadlines.bulk + compute_relay_bound(services, work),
         is_valid=lambda message: is_valid_aggregate(message, work.contributors, errands),
     )
@@ -91,40 +87,44 @@ def read_column(services: Services, work: Work) -> list[Tensor]:
     return work.column
 
 
-def _is_whole(services: Services, work: Work) -> bool:
-    """Return whether we hold every slice of our part."""
-    is_empty = not work.part_of(services.me).elements
-    return is_empty or len(read_column(services, work)) == len(work.contributors)
+async def _reduce(services: Services, work: Work) -> Aggregate:
+    """Return what we commit to: our part, or whose slices did not come; the nonce of the draw; what we cannot relay."""
+    part, slot = work.part_of(services.me), services.slot(work, Phase.REVEAL)
+    missing, unrelayed = await collect_slices(services, work, part)
+    root, norm = (b"", 0.0) if missing else await _clip(services, work, part)
+    promise = commit_to_nonce(slot, derive_nonce(services.nonce_secret, slot))
+    return Aggregate(root, norm, missing, promise, unrelayed)
 
 
-async def _reduce(services: Services, work: Work, part: Part) -> tuple[bytes, float]:
+async def _clip(services: Services, work: Work, part: Part) -> tuple[bytes, float]:
+    """Return root and norm of the aggregate of our part, which is held then, and on disk with our next message."""
+    config, rows = services.config, read_column(services, work) if part.elements else []
+
     def compute() -> tuple[Tensor, bytes, float]:
-        own = _clip(services, work, part)
+        own = compute_centered_clip(rows, part.tau, config.epsilon).aggregate if rows else torch.zeros(part.elements)
+        own = services.conduct.aggregate(work.round, work.attempt, part, own)
         norm = float(torch.linalg.vector_norm(own, dtype=torch.float64))
-        return own, compute_root(as_bytes(own), 4 * services.config.chunk_size), norm
+        return own, compute_root(as_bytes(own), 4 * config.chunk_size), norm
 
     own, root, norm = await services.compute.run(compute)
+    later = services.updates.keep_part(work.round, work.attempt, own)
+    if later is not None:
+        await services.exchange.attend(work, later)
     services.parts.keep_own(work.round, work.attempt, part, own)
     return root, norm
 
 
-async def _reduce_again(services: Services, work: Work, part: Part) -> None:
-    """Have our part again once its slices are here, beside the round: the others may still ask for it."""
-    place, begun = services.broadcast.place, (work.round, work.attempt)
-    if not part.elements or not await wait_in_attempt(services, lambda: _is_whole(services, work)):
-        return
-    own = await services.aside.run(lambda: _clip(services, work, part))
-    if (place.round, place.attempt) == begun:
-        services.parts.keep_own(*begun, part, own)
-        services.broadcast.board.signal()
-
-
-def _clip(services: Services, work: Work, part: Part) -> Tensor:
-    rows = read_column(services, work) if part.elements else []
-    own = (
-        compute_centered_clip(rows, part.tau, services.config.epsilon).aggregate if rows else torch.zeros(part.elements)
-    )
-    return services.conduct.aggregate(work.round, work.attempt, part, own)
+async def _recall(services: Services, work: Work, said: Aggregate) -> Aggregate:
+    """Return what we committed to before a restart; the aggregate is held again, and goes out once more."""
+    own = services.updates.load_part(work.round, work.attempt)
+    if own is None:
+        return said
+    size = 4 * services.config.chunk_size
+    if await services.compute.run(lambda: compute_root(as_bytes(own), size)) == said.root:
+        services.parts.keep_own(work.round, work.attempt, work.part_of(services.me), own)
+    else:
+        log.error("the aggregate on disk is not the one that we committed to before the restart", round=work.round)
+    return said
 
 
 async def reveal(services: Services, work: Work) -> None:
@@ -154,7 +154,7 @@ async def _gather(services: Services, work: Work) -> tuple[int, ...]:
     if mine.elements:
         direct = [peer for peer in services.others(work) if relays.between(services.me, peer) is None]
         given = [peer for peer in direct if services.conduct.sends_part(work.round, peer)]
-        services.parts.send(work.round, work.attempt, mine, given)
+        pass_on_part(services, work, mine, given)
     relay_parts(services, work)
     if services.has_said(work, Phase.REVEAL):
         return ()

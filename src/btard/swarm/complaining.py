@@ -29,6 +29,7 @@ from btard.swarm.exchange import NewAttempt
 from btard.swarm.proving import Hearing, prove_attestations, prove_marks
 from btard.swarm.pulling import compute_serving_bound, pull_part, pull_slice, pull_together, send_whole
 from btard.swarm.refetching import await_returning
+from btard.swarm.relaying import pass_on_part, pass_on_slice
 from btard.swarm.services import Services
 from btard.swarm.state import Work
 
@@ -78,7 +79,7 @@ async def settle_gather_complaints(services: Services, work: Work, complaints: S
 
     usual, services = services, services.carrying(compute_publication(complaints, work.parts, work.roster))
     services.parts.lend_longer(services.deadlines.patience_s)
-    _publish_parts(services, work, [complaint for complaint in complaints if is_held(complaint)])
+    _publish_parts(services, work, complaints)
     hearing, unattested = await _hear(services, work, complaints, is_held, fetch, serial=1)
     if unattested:
         await _conclude(services, work, complaints, hearing, unattested, services.deadlines.check)
@@ -92,24 +93,22 @@ def _is_held_by_all(work: Work, hearing: Hearing, index: int) -> bool:
 
 
 def _publish_slices(services: Services, work: Work, complaints: Sequence[Complaint]) -> None:
-    """Send everyone what we are accused of keeping back: our own slices, or as a relay another's."""
+    """Send everyone what we are accused of keeping back, once we hold it: our own slices, or as a relay another's."""
     asked = {(item.part, item.owner) for item in complaints if item.accused == services.me}
     for index, owner in sorted(asked) if services.conduct.publishes_slice(work.round) else ():
-        part, root = work.parts[index], work.root_of(owner)
-        for peer in services.others(work):
-            if owner == services.me:
-                send_whole(services, work, peer, part)
-            else:
-                services.slices.forward(work.round, root, part.chunks, peer)
+        part, others = work.parts[index], services.others(work)
+        if owner != services.me:
+            pass_on_slice(services, work, owner, part, others)
+        for peer in others if owner == services.me else ():
+            send_whole(services, work, peer, part)
 
 
 def _publish_parts(services: Services, work: Work, complaints: Sequence[Complaint]) -> None:
-    """Send everyone what we are accused of keeping back: our own aggregate, or as a relay another's."""
+    """Send everyone what we are accused of keeping back, once we hold it: our aggregate, or as a relay another's."""
     asked = [item for item in complaints if item.accused == services.me]
     willing = {item.part for item in asked if services.conduct.sends_part(work.round, item.complainer)}
     for index in sorted(willing):
-        part, others = work.parts[index], services.others(work)
-        services.parts.send(work.round, work.attempt, part, others)
+        pass_on_part(services, work, work.parts[index], services.others(work))
 
 
 async def _hear(

@@ -118,10 +118,6 @@ class Parts:
         place = self._whole.give_place(part.aggregator, head, 4 * aggregate.numel())
         self._proven[number, attempt, part.index] = aggregate if place is None else place.copy_(aggregate)
 
-    def drop_own(self, number: int, attempt: int, part: Part) -> None:
-        """Neither hold nor serve it any more."""
-        self._proven.pop((number, attempt, part.index), None)
-
     def get(self, number: int, attempt: int, part: Part, root: bytes) -> Tensor | None:
         """The aggregate of a part, once its bytes match the committed root; float32 of the part's length."""
         key = (number, attempt, part.index)
@@ -147,11 +143,8 @@ class Parts:
         return False
 
     def send(self, number: int, attempt: int, part: Part, peers: Sequence[PeerId]) -> None:
-        """Send a part to members, unless a restart lost it and nobody could give it back."""
-        aggregate = self._proven.get((number, attempt, part.index))
-        if aggregate is None:
-            log.warning("an aggregate that was lost in a restart is not sent", round=number, part=part.index)
-            return
+        """Send members a part that we hold."""
+        aggregate = self._proven[number, attempt, part.index]
         head, payload = encode(PartHead(number, attempt, part.index)), as_bytes(aggregate)
         for peer in peers:
             self._hub.offer_bulk(peer, Kind.PART, head, self._lender.lend(number, payload))
@@ -199,3 +192,4 @@ class Parts:
             return
         if answer.payload is not None and self._is_committed(values, part, root, peer):
             self._proven[number, attempt, part.index] = values
+            self._notify()

@@ -28,7 +28,6 @@ from btard.rules.seal import Seal, SealSignature
 from btard.swarm.departures import decode_departure, encode_departure
 from btard.swarm.frames import SignedTuple
 from btard.swarm.ledger_files import (
-    EVIDENCE_DIRECTORY,
     LEDGER_FILE,
     TABLES,
     Step,
@@ -36,23 +35,16 @@ from btard.swarm.ledger_files import (
     lock_directory,
     open_database,
     remove_leftovers,
-    write_file,
+    store_evidence,
 )
 from btard.wire import decode, decode_seal, encode, encode_seal
 
-SMALL_BLOB = 64 * 1024
-"""Largest evidence, in bytes, that is kept inside the database; beyond it a file is faster."""
 MAX_HEARD = 512 * 1024 * 1024
 """Largest row of what was heard, in bytes: 256 members' messages of two stages, each as large as there is."""
 SETTLEMENTS = 64
 """Attempts whose settlements are kept. Nobody is removed for being away where others are banned: a member may be as
 many attempts behind as there are cheats, of 64 less than half. Whoever is further behind is out, as a seal says."""
 _FIND_MESSAGE = "SELECT envelope FROM messages WHERE round = ? AND attempt = ? AND phase = ? AND serial = ?"
-
-
-def evidence_file_name(name: bytes) -> str:
-    """Return the file name of a large piece of evidence."""
-    return f"{name.hex()}.bin"
 
 
 class Ledger:
@@ -235,21 +227,13 @@ class Ledger:
                 raise LocalProtocolError(f"evidence {name.hex()} does not hash to its name")
         with self._now:
             for name, data in contents.items():
-                self._store_blob(name, data)
+                store_evidence(self._database, self._directory, name, data)
             self._insert_departure(departure, record)
 
     def _insert_departure(self, departure: Departure, record: bytes) -> None:
         row = (departure.round, departure.peer, departure.kind.value, record)
         self._database.execute("INSERT OR IGNORE INTO departures VALUES (?, ?, ?, ?)", row)
         self._departed.add(departure.peer)
-
-    def _store_blob(self, name: bytes, data: bytes) -> None:
-        if len(data) > SMALL_BLOB:
-            directory, file = self._directory / EVIDENCE_DIRECTORY, evidence_file_name(name)
-            if not (directory / file).exists():
-                write_file(directory, file, data)
-        else:
-            self._database.execute("INSERT OR IGNORE INTO blobs VALUES (?, ?)", (name, data))
 
     def seals(self) -> Iterator[Seal]:
         """All stored seals, from the genesis on."""
@@ -382,6 +366,21 @@ class Ledger:
         """Drop aggregates up to a round, with the next message."""
         with self._lazily:
             self._database.execute("DELETE FROM updates WHERE round <= ?", (last_round,))
+
+    def record_part(self, round_number: int, attempt: int, aggregate: bytes | None) -> None:
+        """Store the aggregate of our part with the AGGREGATE that commits to it, in place of the one before.
+
+        ``None`` where it lies in a file of its own.
+        """
+        with self._lazily:
+            query = "INSERT OR REPLACE INTO part VALUES (0, ?, ?, ?)"
+            self._database.execute(query, (round_number, attempt, aggregate))
+
+    def find_part(self, round_number: int, attempt: int) -> tuple[bytes | None] | None:
+        """The aggregate of our part, or ``(None,)`` where it lies in a file; ``None`` if we reduced none then."""
+        query = "SELECT aggregate FROM part WHERE round = ? AND attempt = ?"
+        found: tuple[bytes | None] | None = self._database.execute(query, (round_number, attempt)).fetchone()
+        return found
 
     def record_ending(self, kind: str, reason: str) -> None:
         """Store that our part in this run is over, and how; the first record stands."""

@@ -17,6 +17,8 @@ from btard.errors import ConfigError
 from btard.identity import PeerId, short
 from btard.rules.config import RunConfig, format_run_file
 
+SMALL_BLOB = 64 * 1024
+"""Most bytes of evidence, or of an aggregate, that are kept inside the database; beyond it a file is faster."""
 LEDGER_FILE = "ledger.sqlite3"
 LOCK_FILE = "lock"
 EVIDENCE_DIRECTORY = "evidence"
@@ -24,7 +26,7 @@ UPDATES_DIRECTORY = "updates"
 CHECKPOINT_DIRECTORY = "checkpoints"
 LEFTOVERS = (f"{EVIDENCE_DIRECTORY}/*.bin", f"{UPDATES_DIRECTORY}/*.bin", f"{CHECKPOINT_DIRECTORY}/round-*")
 """Files that may have been half written when a process died; nothing that somebody else may keep there."""
-FORMAT = b"btard ledger 7"
+FORMAT = b"btard ledger 8"
 TABLES = {
     "meta": "CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT",
     "messages": (
@@ -48,6 +50,10 @@ TABLES = {
     "settlements": "CREATE TABLE settlements (attempt INTEGER PRIMARY KEY, proof BLOB NOT NULL) STRICT",
     "heard": "CREATE TABLE heard (round INTEGER NOT NULL, envelopes BLOB NOT NULL) STRICT",
     "updates": ("CREATE TABLE updates (round INTEGER PRIMARY KEY, is_applied INTEGER NOT NULL, aggregate BLOB) STRICT"),
+    "part": (
+        "CREATE TABLE part (one INTEGER PRIMARY KEY CHECK (one = 0), round INTEGER NOT NULL, attempt INTEGER NOT NULL,"
+        " aggregate BLOB) STRICT"
+    ),
     "endings": "CREATE TABLE endings (kind TEXT PRIMARY KEY, reason TEXT NOT NULL) STRICT",
 }
 """The whole schema, name to statement; docs/reference/ledger.md explains it."""
@@ -164,6 +170,21 @@ def write_file(directory: Path, name: str, data: bytes | memoryview) -> None:
         directory.mkdir(mode=0o700)
         sync(directory.parent)
     write_durably(directory / name, data)
+
+
+def evidence_file_name(name: bytes) -> str:
+    """Return the file name of a large piece of evidence."""
+    return f"{name.hex()}.bin"
+
+
+def store_evidence(database: sqlite3.Connection, data_dir: Path, name: bytes, data: bytes) -> None:
+    """Store evidence under its digest, what is large in a file; what is there already stays."""
+    if len(data) > SMALL_BLOB:
+        directory, file = data_dir / EVIDENCE_DIRECTORY, evidence_file_name(name)
+        if not (directory / file).exists():
+            write_file(directory, file, data)
+    else:
+        database.execute("INSERT OR IGNORE INTO blobs VALUES (?, ?)", (name, data))
 
 
 def map_file(path: Path) -> memoryview | None:

@@ -13,12 +13,12 @@ import trio
 
 from btard.errors import Removed
 from btard.identity import PeerId
-from btard.rules.merkle import compute_root
 from btard.rules.messages import Commit, Phase
 from btard.swarm.events import GradientDiffers
-from btard.swarm.pulling import pull_part, pull_slice, pull_together
+from btard.swarm.pulling import compute_pull_bound, pull_together
+from btard.swarm.relaying import find_slice_errands
 from btard.swarm.services import Services
-from btard.swarm.state import Gradient, Work, as_bytes, commit_to
+from btard.swarm.state import Gradient, Work, commit_to
 
 log = structlog.get_logger(__name__)
 
@@ -29,105 +29,60 @@ async def await_returning(
     """Wait 4Δ more for data of members whose link was lost: they may be restarting, and send again when they are back.
 
     Their messages are waited for as long. Whoever was here all the time gets no more time. After a restart of our own
-    all may be restarting, so we wait until somebody honest has gone on to ``phase`` without that data, or a recovery
-    was called: those who miss us are not restarting.
+    all may be restarting, so we wait until we are missed: a recovery has ended since, which excuses us if it is the
+    first of the attempt. After one that ended before nobody is excused for being behind, and we wait no longer once
+    anybody has gone on to ``phase``, with that data or without, before the power failed or since.
 
     Raises:
         NewAttempt: a recovery decided meanwhile that somebody leaves.
     """
-    exchange, deadlines = services.exchange, services.deadlines
-    if not any(map(services.broadcast.was_away, find_lacking())):
+    exchange, deadlines, broadcast = services.exchange, services.deadlines, services.broadcast
+    if not any(map(broadcast.was_away, find_lacking())):
         return
     if await exchange.wait_for(work, lambda: not find_lacking(), deadlines.messages_s):
         return
 
-    def is_over() -> bool:
-        is_missed = services.broadcast.place.serial > 0
-        return not find_lacking() or is_missed or services.have_gone_on(work, phase, serial)
+    def is_missed() -> bool:
+        is_inexcusable = broadcast.place.serial > 0 and services.has_anyone_said(work, phase, serial)
+        return broadcast.has_recovered() or is_inexcusable
 
-    await exchange.wait_for(work, is_over, deadlines.warm_up_s)
-
-
-def has_been_reduced(services: Services, work: Work) -> bool:
-    """Whether we said AGGREGATE before a restart, and nobody needs to wait for our part any more.
-
-    We gave it to the others before we said REVEAL; where one of them settles complaints, they may do without it. Nobody
-    honest does before we have said AGGREGATE.
-    """
-    publications = services.broadcast.board.of(work.stage(Phase.PUBLISH))
-    is_gathered = services.has_said(work, Phase.REVEAL) or any(peer in work.roster for peer in publications)
-    return is_gathered and services.has_said(work, Phase.AGGREGATE)
+    await exchange.wait_for(work, lambda: not find_lacking() or is_missed(), deadlines.warm_up_s)
 
 
-async def refetch_slices(services: Services, work: Work) -> None:
-    """Get the slices of our part again, as far as they can be had; contributors keep serving their own.
-
-    Where we have said what we made of them, and the others do not wait for it, they are asked for beside the round.
-
-    Raises:
-        NewAttempt: a recovery decided meanwhile that somebody leaves.
-    """
-    part = work.part_of(services.me)
-    if not work.is_resumed or not part.elements:
-        return
-
-    def lacking() -> tuple[PeerId, ...]:
-        get = services.slices.get
-        return tuple(p for p in work.contributors if get(work.round, work.root_of(p), part.chunks) is None)
-
-    async def ask() -> None:
-        async with trio.open_nursery() as nursery:
-            for peer in lacking():
-                nursery.start_soon(pull_slice, services, work, part, peer, (peer, *services.others(work)))
-
-    if has_been_reduced(services, work):
-        services.spawn(ask)
-        return
-    await _ask_until(services, work, lambda: not lacking(), ask)
-
-
-async def refetch_parts(services: Services, work: Work) -> None:
-    """Get all aggregates of the attempt again, our own too should we reduce to another one than we signed.
-
-    Where we have said REVEAL they are asked for beside the round.
-
-    Raises:
-        NewAttempt: a recovery decided meanwhile that somebody leaves.
-    """
+def refetch_slices(services: Services, work: Work) -> None:
+    """Ask at once, beside the round, for what was sent to us before a restart: slices of our part, and to pass on."""
     if not work.is_resumed:
         return
-    root_of, mine = work.aggregate_root_of, work.part_of(services.me)
-    own = services.parts.get(work.round, work.attempt, mine, root_of(services.me))
-    if own is not None and compute_root(as_bytes(own), 4 * services.config.chunk_size) != root_of(services.me):
-        services.parts.drop_own(work.round, work.attempt, mine)
-
-    def lacking() -> list[int]:
-        get = services.parts.get
-        return [
-            p.index
-            for p in work.parts
-            if p.elements and get(work.round, work.attempt, p, root := root_of(p.aggregator)) is None and root
-        ]
-
-    async def ask() -> None:
-        async with trio.open_nursery() as nursery:
-            for part in (work.parts[index] for index in lacking()):
-                nursery.start_soon(pull_part, services, work, part, (part.aggregator, *services.others(work)))
-
-    if services.has_said(work, Phase.REVEAL):
-        services.spawn(ask)
-        return
-    await _ask_until(services, work, lambda: not lacking(), ask)
+    mine, slices = work.part_of(services.me), services.slices
+    dues = [(peer, mine) for peer in work.contributors if mine.elements]
+    dues += [(errand.owner, work.part_of(errand.recipient)) for errand in find_slice_errands(services, work)]
+    for owner, part in dues:
+        what = work.round, work.root_of(owner), part.chunks
+        _refetch(services, work, owner, partial(slices.get, *what), partial(slices.pull, *what))
 
 
-async def _ask_until(
-    services: Services, work: Work, is_done: Callable[[], bool], ask: Callable[[], Awaitable[None]]
+def refetch_parts(services: Services, work: Work) -> None:
+    """Ask at once, beside the round, for aggregates that were sent to us before a restart; ours too if it is lost."""
+    for part in work.parts if work.is_resumed else ():
+        what = work.round, work.attempt, part, work.aggregate_root_of(part.aggregator)
+        if part.elements and work.aggregate_root_of(part.aggregator):
+            parts = services.parts
+            _refetch(services, work, part.aggregator, partial(parts.get, *what), partial(parts.pull, *what))
+
+
+def _refetch(
+    services: Services, work: Work, owner: PeerId, get: Callable[[], object], pull: Callable[..., Awaitable[object]]
 ) -> None:
-    """Ask again and again: whoever we ask may be restarting as well; at most a transfer and 4Δ longer than others."""
+    sources = [peer for peer in dict.fromkeys((owner, *services.others(work))) if peer != services.me]
+    services.spawn(_ask_until_held, services, get, partial(pull, sources, compute_pull_bound(services)))
+
+
+async def _ask_until_held(services: Services, get: Callable[[], object], pull: Callable[[], Awaitable[object]]) -> None:
+    """Ask again and again, for a transfer and 4Δ: whoever we ask may be restarting as well."""
     with trio.move_on_after(services.deadlines.bulk_s + 4 * services.config.delay_s):
-        while not is_done():
-            await services.exchange.attend(work, ask)
-            await services.exchange.wait_for(work, is_done, services.config.delay_s / 2)
+        while get() is None:
+            await pull()
+            await trio.sleep(services.config.delay_s / 2)
 
 
 async def restore_gradient(services: Services, work: Work, own: Gradient, commit: Commit) -> Gradient:

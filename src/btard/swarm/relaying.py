@@ -5,7 +5,7 @@ The owner sends to the relay in place of the recipient, and the relay passes on 
 gets it. Where nobody is marked nothing here sends a byte or waits.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from btard.identity import PeerId
 from btard.rules.parts import Part
@@ -51,34 +51,49 @@ def relay_slices(services: Services, work: Work) -> None:
     """Pass on slices as they come."""
     for errand in find_slice_errands(services, work):
         if services.conduct.sends_slice(work.round, errand.recipient):
-            root, part = work.root_of(errand.owner), work.part_of(errand.recipient)
-            services.spawn(_pass_on_slice, services, work.round, root, part, errand.recipient)
+            pass_on_slice(services, work, errand.owner, work.part_of(errand.recipient), [errand.recipient])
 
 
-async def _pass_on_slice(services: Services, number: int, root: bytes, part: Part, recipient: PeerId) -> None:
-    if await wait_in_attempt(services, lambda: services.slices.find_piece(number, root, part.chunks) is not None):
-        services.slices.forward(number, root, part.chunks, recipient)
+def pass_on_slice(services: Services, work: Work, owner: PeerId, part: Part, recipients: Sequence[PeerId]) -> None:
+    """Send a member's slice to others, as soon as we hold it in this attempt."""
+    what = work.round, work.root_of(owner), part.chunks
+
+    def send() -> None:
+        for peer in recipients:
+            services.slices.forward(*what, peer)
+
+    services.spawn(_do_once, services, lambda: services.slices.find_piece(*what) is not None, send)
 
 
 def relay_parts(services: Services, work: Work) -> None:
     """Pass on aggregates as they come."""
     for errand in work.relays.find_part_errands(work.parts):
         if errand.relay == services.me and services.conduct.sends_part(work.round, errand.recipient):
-            part, root = work.part_of(errand.owner), work.aggregate_root_of(errand.owner)
-            services.spawn(_pass_on_part, services, work.round, work.attempt, part, root, errand.recipient)
+            pass_on_part(services, work, work.part_of(errand.owner), [errand.recipient])
 
 
-async def _pass_on_part(
-    services: Services, number: int, attempt: int, part: Part, root: bytes, recipient: PeerId
-) -> None:
-    if await wait_in_attempt(services, lambda: services.parts.get(number, attempt, part, root) is not None):
-        services.parts.send(number, attempt, part, [recipient])
+def pass_on_part(services: Services, work: Work, part: Part, recipients: Sequence[PeerId]) -> None:
+    """Send an aggregate to others: at once where we hold it, else as soon as we do in this attempt."""
+    number, attempt, root = work.round, work.attempt, work.aggregate_root_of(part.aggregator)
+
+    def is_held() -> bool:
+        return services.parts.get(number, attempt, part, root) is not None
+
+    def send() -> None:
+        services.parts.send(number, attempt, part, recipients)
+
+    if is_held():
+        send()
+    else:
+        services.spawn(_do_once, services, is_held, send)
 
 
-async def wait_in_attempt(services: Services, is_held: Callable[[], bool]) -> bool:
-    """Return whether something comes as long as the attempt lasts: a recovery may hold its owner up."""
+async def _do_once(services: Services, is_held: Callable[[], bool], send: Callable[[], None]) -> None:
+    """Send what we hold, once we do, as long as the attempt lasts: a recovery may hold its owner up."""
     place = services.broadcast.place
     begun = place.round, place.attempt
-    while not is_held() and (place.round, place.attempt) == begun:
+    while not is_held():
         await services.exchange.board.changed()
-    return is_held()
+        if (place.round, place.attempt) != begun:
+            return
+    send()

@@ -61,14 +61,13 @@ class Rounds:
         self._deadlines = Deadlines.of(config, start.work.state.seal.gradient_ms)
         stalls = Stalls(delay_s)
         exchange = Exchange(self._broadcast, self._recovery, stalls, delay_s, nursery.start_soon)
-        aside = member.aside or member.compute
         self._reception = Reception(
             config,
             member.identity.peer_id,
             hub,
             member.workload,
             member.conduct,
-            aside,
+            member.aside or member.compute,
             ledger,
             updates,
             nursery.start_soon,
@@ -79,7 +78,6 @@ class Rounds:
             member.workload,
             member.conduct,
             AttendedCompute(member.compute, lambda task: exchange.attend(self._work, task)),
-            aside,
             ledger,
             self._broadcast,
             exchange,

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from btard.identity import Context, Identity, PeerId, digest
 from btard.rules.config import RunConfig
 from btard.rules.evidence import AnyProof, Cause, Departure, DepartureKind
-from btard.rules.messages import Phase, Slot
+from btard.rules.messages import Aggregate, Phase, Slot
 from btard.swarm.broadcast import Broadcast
 from btard.swarm.compute import Compute
 from btard.swarm.conduct import Conduct
@@ -94,7 +94,6 @@ class Services:
     workload: Workload
     conduct: Conduct
     compute: Compute
-    aside: Compute
     ledger: Ledger
     broadcast: Broadcast
     exchange: Exchange
@@ -133,15 +132,14 @@ class Services:
         """Whether we said a phase of this attempt before a restart: nothing that we wait for changes what we said."""
         return self.broadcast.find_said(work.stage(phase, serial)) is not None
 
-    def have_gone_on(self, work: Work, phase: Phase, serial: int = 0) -> bool:
-        """Whether more than f members have said a phase of this attempt, so that one of them is honest.
+    def find_committed(self, work: Work) -> Aggregate | None:
+        """What we committed to as an aggregator of this attempt before a restart, if we did."""
+        said = self.broadcast.find_said(work.stage(Phase.AGGREGATE))
+        return said if isinstance(said, Aggregate) else None
 
-        Those who left in earlier attempts may have said what they like of this one. What we recall from before a
-        restart of ours was said in another time: the power may have failed everybody since.
-        """
-        said = self.broadcast.board.of(work.stage(phase, serial)).values()
-        since = [item for item in said if item.sender in work.roster and item.digest not in self.broadcast.recalled]
-        return len(since) > work.roster.tolerated(self.config.byzantine_bound)
+    def has_anyone_said(self, work: Work, phase: Phase, serial: int = 0) -> bool:
+        """Whether a member has said a phase of this attempt; those who left may have said what they like of it."""
+        return any(peer in work.roster for peer in self.broadcast.board.of(work.stage(phase, serial)))
 
     def others(self, work: Work) -> tuple[PeerId, ...]:
         """The other members of the current attempt, those after us in the roster first: pulls spread over all."""

@@ -1,8 +1,9 @@
 """
-The aggregates of past rounds, on disk before anybody relies on them: what a restart replays.
+Aggregates, on disk before anybody relies on them: what a restart replays, and what it sends again.
 
 x_t is the newest snapshot and every ĝ after it. A ĝ is written beside the next gradient's computation
-and awaited before the COMMIT that names the state it led to: no round waits for the disk.
+and awaited before the COMMIT that names the state it led to. The aggregate of our own part is on disk with the
+AGGREGATE that commits to it: after a restart nobody has to be asked for the slices that it was made of.
 """
 
 from collections.abc import Callable, Coroutine
@@ -15,12 +16,13 @@ from torch import Tensor
 
 from btard.errors import ConfigError
 from btard.swarm.compute import Compute
-from btard.swarm.ledger import SMALL_BLOB, Ledger
-from btard.swarm.ledger_files import UPDATES_DIRECTORY, map_file, write_file
+from btard.swarm.ledger import Ledger
+from btard.swarm.ledger_files import SMALL_BLOB, UPDATES_DIRECTORY, map_file, write_file
 from btard.swarm.state import as_bytes, read_values
 
 Writing = Callable[[], Coroutine[object, object, None]]
 """The rest of a write, for a task of its own."""
+PART_FILE = "part.bin"
 
 
 @dataclass(frozen=True)
@@ -54,16 +56,45 @@ class Updates:
         return partial(self._keep_large, number, data, is_written, is_applied=is_applied)
 
     async def _keep_large(self, number: int, data: memoryview, is_written: trio.Event, *, is_applied: bool) -> None:
-        await self._disk.run(lambda: self._write(number, data))
+        await self._disk.run(lambda: self._write(_file_name(number), data))
         self._ledger.record_update(number, None, is_applied=is_applied)
         is_written.set()
 
-    def _write(self, number: int, data: memoryview) -> None:
+    def _write(self, name: str, data: memoryview) -> None:
         try:
-            write_file(self._directory, _file_name(number), data)
+            write_file(self._directory, name, data)
         except OSError as error:
             reason = error.strerror or error
             raise ConfigError(f"cannot write {self._directory}: {reason}; free space and start again") from None
+
+    def keep_part(self, number: int, attempt: int, aggregate: Tensor) -> Writing | None:
+        """Write the aggregate of our part, in place of the one before; of a large one, return the rest of the work.
+
+        It is on disk with our next message, which is to wait for that work.
+
+        Raises:
+            ConfigError: the disk is full.
+        """
+        data = as_bytes(aggregate)
+        if data.nbytes <= SMALL_BLOB:
+            self._ledger.record_part(number, attempt, bytes(data))
+            return None
+        return partial(self._keep_large_part, number, attempt, data)
+
+    async def _keep_large_part(self, number: int, attempt: int, data: memoryview) -> None:
+        await self._disk.run(lambda: self._write(PART_FILE, data))
+        self._ledger.record_part(number, attempt, None)
+
+    def load_part(self, number: int, attempt: int) -> Tensor | None:
+        """The aggregate of our part, float32; ``None`` if it is not here. It is to be compared with its root."""
+        found = self._ledger.find_part(number, attempt)
+        data = found and self._read(PART_FILE, found[0])
+        return read_values(memoryview(bytearray(data))) if data else None
+
+    def _read(self, name: str, data: bytes | None) -> bytes | None:
+        """What lies in the ledger, or else in a file."""
+        path = self._directory / name
+        return path.read_bytes() if data is None and path.is_file() else data
 
     async def written(self, number: int) -> None:
         """Return once the ĝ of a round is on disk, or will be there with our next message.
@@ -81,10 +112,7 @@ class Updates:
         found = self._ledger.find_update(number)
         if found is None:
             return None
-        is_applied, data = found
-        path = self._directory / _file_name(number)
-        if data is None and path.is_file():
-            data = path.read_bytes()
+        is_applied, data = found[0], self._read(_file_name(number), found[1])
         if data is None or len(data) != 4 * elements:
             return None
         return Update(read_values(memoryview(bytearray(data))), is_applied)

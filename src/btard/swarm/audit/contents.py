@@ -20,8 +20,14 @@ from btard.rules.evidence import Departure
 from btard.rules.messages import Phase, Stage
 from btard.rules.seal import Seal, SealSignature
 from btard.swarm.departures import decode_departure
-from btard.swarm.ledger import SMALL_BLOB, evidence_file_name
-from btard.swarm.ledger_files import EVIDENCE_DIRECTORY, FORMAT, LEDGER_FILE, TABLES
+from btard.swarm.ledger_files import (
+    EVIDENCE_DIRECTORY,
+    FORMAT,
+    LEDGER_FILE,
+    SMALL_BLOB,
+    TABLES,
+    evidence_file_name,
+)
 from btard.wire import decode_seal
 
 COPY_ATTEMPTS = 5

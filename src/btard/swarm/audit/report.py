@@ -1,7 +1,6 @@
 """The steps of an audit, and what it found."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -24,7 +23,7 @@ from btard.rules.evidence import (
     StateProof,
     VoteProof,
 )
-from btard.rules.messages import Commit, Phase, SignedMessage
+from btard.rules.messages import Commit, Phase, SignedMessage, Stage
 from btard.rules.seal import Seal
 from btard.swarm.audit.alone import check_equivocation, check_reveal
 from btard.swarm.audit.chain import Chain, find_departure_problems, find_seal_problems, is_sealed
@@ -35,6 +34,8 @@ from btard.swarm.audit.majority import check_marks, check_state
 from btard.swarm.audit.opening import Unproven
 from btard.swarm.audit.recoveries import check_certificate, check_conclusion
 from btard.wire import is_seal_signed_by, open_message
+
+Opened = tuple[Stage, SignedMessage | RemoteProtocolError]
 
 
 class Standing(Enum):
@@ -118,9 +119,10 @@ def audit_ledger(path: Path) -> AuditResult:
         contents = read_contents(path)
     except Unreadable as error:
         return AuditResult(False, 0, 0, 0, 0, 0, 0, (str(error),))
-    seals, spoken = _take_chain(contents), _find_spoken(contents)
+    seals, messages = _take_chain(contents), tuple(_open_messages(contents))
+    spoken = _find_spoken(messages)
     chain = Chain(contents.config, seals, contents.departures, contents.evidence, contents.owner, spoken)
-    problems = [*contents.problems, *_find_problems(contents, chain)]
+    problems = [*contents.problems, *_find_problems(contents, chain, messages)]
     proven: list[Standing] = []
     for departure in contents.departures:
         try:
@@ -136,35 +138,40 @@ def _take_chain(contents: Contents) -> tuple[Seal, ...]:
     return tuple(seal for number, seal in enumerate(contents.seals, first) if seal.round == number)
 
 
-def _find_spoken(contents: Contents) -> Mapping[int, bytes]:
-    """For which roster the owner spoke in each attempt; COMMITs are signed for the one at the start of their round."""
-    spoken = {}
+def _open_messages(contents: Contents) -> Iterator[Opened]:
+    """The owner's messages, each with the stage that it is stored for, or why it does not open."""
     for stage, envelope in contents.messages:
-        with suppress(RemoteProtocolError):
-            if stage.phase is not Phase.COMMIT:
-                spoken[stage.attempt] = open_message(contents.config.run_id, envelope).roster
-    return spoken
+        try:
+            yield stage, open_message(contents.config.run_id, envelope)
+        except RemoteProtocolError as error:
+            yield stage, error
 
 
-def _find_problems(contents: Contents, chain: Chain) -> Iterator[str]:
+def _find_spoken(messages: Sequence[Opened]) -> Mapping[int, bytes]:
+    """For which roster the owner spoke in each attempt; COMMITs are signed for the one at the start of their round."""
+    return {
+        stage.attempt: message.roster
+        for stage, message in messages
+        if isinstance(message, SignedMessage) and stage.phase is not Phase.COMMIT
+    }
+
+
+def _find_problems(contents: Contents, chain: Chain, messages: Sequence[Opened]) -> Iterator[str]:
     if len(chain.seals) < len(contents.seals):
         yield f"seal {chain.newest + 1} is missing"
     yield from find_seal_problems(chain, contents.signatures)
-    yield from _check_messages(contents, chain)
+    yield from _check_messages(contents, chain, messages)
     for departure in chain.departures:
         for problem in find_departure_problems(chain, departure):
             yield f"round {departure.round}, {departure.kind} of {short(departure.peer)}: {problem}"
 
 
-def _check_messages(contents: Contents, chain: Chain) -> Iterator[str]:
+def _check_messages(contents: Contents, chain: Chain, messages: Sequence[Opened]) -> Iterator[str]:
     """Our own messages: each opens, is ours, and is in its slot."""
-    for stage, envelope in contents.messages:
-        try:
-            message = open_message(chain.config.run_id, envelope)
-        except RemoteProtocolError as error:
-            yield f"our {stage}: {error}"
-            continue
-        if message.slot != (stage, contents.owner):
+    for stage, message in messages:
+        if isinstance(message, RemoteProtocolError):
+            yield f"our {stage}: {message}"
+        elif message.slot != (stage, contents.owner):
             yield f"our {stage}: it is somebody else's or of another slot"
         elif not _is_seal_kept(chain, message):
             yield f"our {stage}: it signs another seal than the one stored"
