@@ -244,6 +244,6 @@ SIGNING = (
         "swarm/ledger_files.py",
         ', f"{CHECKPOINT_DIRECTORY}/round-*")',
         ")",
-        "tests/swarm/test_ledger.py",
+        "tests/swarm/test_ledger_directory.py",
     ),
 )
