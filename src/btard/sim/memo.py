@@ -27,6 +27,8 @@ from btard.wire import find_valid_signatures, open_message
 REMEMBERED = 1 << 12
 """Answers kept of one function, those of tens of rounds; then all are forgotten at once. More would be asked for
 no more often, and make every look into the memory slower: it would no longer be in the processor's cache."""
+REMEMBERED_SIGNATURES = 1 << 16
+"""Signatures known to be valid or not, those of hundreds of rounds: the audits at the end ask about all of them."""
 REMEMBERED_DIRECTIONS = 16
 """Draws of directions kept, a third of a megabyte each: those of the last rounds are asked for."""
 REMEMBERED_PARTS = 512
@@ -102,7 +104,7 @@ def tell_signatures(sign: Callable[[Identity, bytes], bytes], known: Answers) ->
 
     def sign_and_tell(identity: Identity, data: bytes) -> bytes:
         signature = sign(identity, data)
-        if len(known) < REMEMBERED:
+        if len(known) < REMEMBERED_SIGNATURES:
             known[identity.peer_id, data, signature] = True
         return signature
 
@@ -133,7 +135,7 @@ class Memory:
         self._replacements: dict[Function, Function] = {function: remember(function) for function in shared}
         self._replacements[Directions] = remember(Directions, most=REMEMBERED_DIRECTIONS)
         signatures: Answers = {}
-        self._replacements[is_signed_by] = remember(is_signed_by, signatures)
+        self._replacements[is_signed_by] = remember(is_signed_by, signatures, most=REMEMBERED_SIGNATURES)
         self._replacements[Identity.sign] = tell_signatures(Identity.sign, signatures)
         reports = Reports()
         self._replacements |= {
