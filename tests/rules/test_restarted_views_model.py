@@ -109,3 +109,13 @@ def test_nobody_is_removed_for_what_it_has_said(size: int, expected: int) -> Non
                 silent = {index for index in range(len(lies)) if not any(member.given[index] for member in honest)}
                 assert {roster.members[len(honest) + index] for index in silent} <= {*removed}, (honest, lies)
     assert count == expected
+
+
+def test_whoever_is_behind_alone_is_excused_once() -> None:
+    """A newcomer started again in its first attempt is in a COMMIT of the attempt before, which nobody else shows."""
+    roster, all_but_one, whole = make_roster(5), tell(5, frozenset(range(4))), tell(5, frozenset(range(5)))
+    agree, again = COMMIT._replace(phase=Phase.AGREE), AGGREGATE._replace(attempt=3)
+    views = dict.fromkeys(roster.members[:4], build_view(again, (agree, whole), (again, all_but_one)))
+    views[roster.members[4]] = build_view(COMMIT, (COMMIT, whole))
+    assert not decide(roster, views, (), 2, attempt=3).removed
+    assert decide(roster, views, (), 2, is_first=False, attempt=3).removed == (roster.members[4],)

@@ -5,13 +5,17 @@ from pathlib import Path
 import pytest
 from tests.swarm.restarts import kill_after
 
+from btard.attacks.aggregates import WrongAggregate
 from btard.attacks.withholding import Withhold
+from btard.net import Message
 from btard.rules.evidence import DepartureKind
 from btard.rules.messages import Phase
 from btard.sim import LinearTask, SimulatedSwarm
 from btard.sim.determinism import run_deterministically
 from btard.swarm.audit import audit_ledger
+from btard.swarm.frames import Kind
 from btard.swarm.services import Deadlines
+from btard.wire import open_message
 
 SETTINGS = {"tau": 2.0, "delta": 20.0, "rounds": 5, "genesis_size": 6, "delay_s": 1.0}
 CHEAT, VICTIM = 1, 3
@@ -30,6 +34,30 @@ def test_whoever_is_back_within_a_wait_of_the_others_stays(tmp_path: Path, phase
     assert outcome.peers[VICTIM].error is None
     assert len(outcome.state_roots) == 1
     assert audit_ledger(swarm.data_dir(VICTIM)).problems == ()
+
+
+def test_whoever_has_voted_waits_for_nothing_to_vote_on(tmp_path: Path) -> None:
+    """The opened column lacks the cheat's own slice, which it gives to nobody; the vote about that is said already."""
+    swarm = SimulatedSwarm(SETTINGS, LinearTask, tmp_path, conducts={CHEAT: WrongAggregate(2, 0)})
+    cheat, is_open = swarm.identities[CHEAT].peer_id, list[float]()
+
+    def delay(sender: bytes, _receiver: bytes, message: Message) -> float | None:
+        is_kept = is_open and sender == cheat and message.payload is not None and message.kind != Kind.PART
+        return None if is_kept else 0.1
+
+    def watch(_sender: bytes, _receiver: bytes, message: Message, now: float) -> None:
+        if message.kind == Kind.MESSAGE and message.payload is None:
+            stage = open_message(swarm.config.run_id, message.head).slot.stage
+            is_open.extend([now] if (stage.round, stage.phase) == (2, Phase.DISPUTE_PUBLISH) else [])
+
+    swarm.network.delivery, swarm.network.on_arrival = delay, watch
+    killed = kill_after(swarm, VICTIM, Phase.VOTE, 2, 3.0)
+    outcome = run_deterministically(swarm.run, 1)
+    assert killed
+    assert is_open
+    assert VICTIM not in outcome.departures(DepartureKind.REMOVAL)
+    assert outcome.peers[VICTIM].error is None
+    assert len(outcome.state_roots) == 1
 
 
 def test_after_a_restart_only_messages_are_waited_for_longer() -> None:

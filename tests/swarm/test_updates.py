@@ -14,7 +14,7 @@ from btard.rules.config import RunConfig
 from btard.swarm.compute import InlineCompute
 from btard.swarm.ledger import Ledger
 from btard.swarm.ledger_files import SMALL_BLOB, UPDATES_DIRECTORY
-from btard.swarm.updates import PART_FILE, Updates
+from btard.swarm.updates import Updates
 
 ME = Identity(bytes(32))
 ROUND, WRITE_S = 5, 1.0
@@ -76,18 +76,63 @@ async def test_our_part_comes_back(elements: int, tmp_path: Path) -> None:
         ledger.sync()
     with Ledger.create(tmp_path, RunConfig(founder=ME.peer_id.hex()), ME.peer_id) as ledger:
         updates = Updates(tmp_path, ledger, InlineCompute())
-        found = updates.load_part(ROUND, 2)
+        found = updates.load_part(ROUND, 2, elements)
         assert found is not None and torch.equal(found, torch.ones(elements))
-        assert updates.load_part(ROUND, 1) is None
-        assert updates.load_part(ROUND + 1, 2) is None
+        assert updates.load_part(ROUND, 1, elements) is None
+        assert updates.load_part(ROUND + 1, 2, elements) is None
+        assert updates.load_part(ROUND, 2, elements + 1) is None
 
 
-async def test_a_part_whose_file_is_gone_is_none(tmp_path: Path) -> None:
+async def keep_large_part(updates: Updates, attempt: int, value: float) -> None:
+    """Write a part that is too large for the ledger."""
+    later = updates.keep_part(ROUND, attempt, torch.full((SMALL_BLOB,), value))
+    assert later is not None
+    await later()
+
+
+@pytest.mark.parametrize("left", [b"", b"123", None])
+async def test_a_part_whose_file_is_damaged_is_none(left: bytes | None, tmp_path: Path) -> None:
     """Then the others are asked for it."""
     with Ledger.create(tmp_path, RunConfig(founder=ME.peer_id.hex()), ME.peer_id) as ledger:
         updates = Updates(tmp_path, ledger, InlineCompute())
-        later = updates.keep_part(ROUND, 1, torch.ones(SMALL_BLOB))
-        assert later is not None
-        await later()
-        (tmp_path / UPDATES_DIRECTORY / PART_FILE).unlink()
-        assert updates.load_part(ROUND, 1) is None
+        await keep_large_part(updates, 1, 1.0)
+        (file,) = (tmp_path / UPDATES_DIRECTORY).glob("part-*.bin")
+        if left is None:
+            file.unlink()
+        else:
+            file.write_bytes(left)
+        assert updates.load_part(ROUND, 1, SMALL_BLOB) is None
+
+
+async def test_a_crash_before_the_next_attempt_says_anything_leaves_the_part_of_the_last(tmp_path: Path) -> None:
+    """The file of the next attempt is there already; what the ledger knows is the one before."""
+    config = RunConfig(founder=ME.peer_id.hex())
+    with pytest.raises(KeyError), Ledger.create(tmp_path, config, ME.peer_id) as ledger:
+        updates = Updates(tmp_path, ledger, InlineCompute())
+        await keep_large_part(updates, 1, 1.0)
+        ledger.sync()
+        await keep_large_part(updates, 2, 2.0)
+        raise KeyError
+    with Ledger.create(tmp_path, config, ME.peer_id) as ledger:
+        found = Updates(tmp_path, ledger, InlineCompute()).load_part(ROUND, 1, SMALL_BLOB)
+        assert found is not None and found[0] == 1.0
+
+
+async def test_a_write_that_is_given_up_does_not_hide_the_part_of_the_next_attempt(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A thread cannot be stopped: it ends when the ledger has a newer part."""
+
+    class Unstoppable(SlowDisk):
+        async def run(self, work: Callable[[], Any]) -> Any:
+            with trio.CancelScope(shield=True):
+                return await super().run(work)
+
+    with Ledger.create(tmp_path, RunConfig(founder=ME.peer_id.hex()), ME.peer_id) as ledger:
+        updates = Updates(tmp_path, ledger, Unstoppable())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(keep_large_part, updates, 1, 1.0)
+            await trio.sleep(WRITE_S / 2)
+            nursery.cancel_scope.cancel()
+            assert updates.keep_part(ROUND, 2, torch.ones(8)) is None
+        assert updates.load_part(ROUND, 2, 8) is not None

@@ -163,7 +163,7 @@ def decide(
     The lowest stage of which a message is nowhere to be had resumes; what can be had is supplied
     first. A member is removed only for that stage, only if nobody supplies its message, at most f views
     claim to hold it (attacks C3) and more than f do not, only if at least f+1 agreed views say that the deadline had
-    passed, and not while it is itself a stage behind (attacks A6). Where somebody equivocated nobody
+    passed, and not while it is itself behind (attacks A6). Where somebody equivocated nobody
     is removed: members that were told different things wait in different stages. Where the views do not
     tell in which stage honest members are nobody leaves at all, for now.
 
@@ -250,8 +250,8 @@ def _find_missing(
     position, present = next(
         (pair for pair in zip(stages, held, strict=True) if len(pair[1]) < len(roster)), (stages[-1], held[-1])
     )
-    lower = stages[: stages.index(position)] if is_first else []
-    behind = {peer for peer, view in views.items() if view.position.stage in lower}
+    place = order_stage(position)
+    behind = {peer for peer, view in views.items() if is_first and order_stage(view.position.stage) < place}
     return position, tuple(peer for peer in roster.members if peer not in present | behind)
 
 

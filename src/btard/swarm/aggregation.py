@@ -116,14 +116,13 @@ async def _clip(services: Services, work: Work, part: Part) -> tuple[bytes, floa
 
 async def _recall(services: Services, work: Work, said: Aggregate) -> Aggregate:
     """Return what we committed to before a restart; the aggregate is held again, and goes out once more."""
-    own = services.updates.load_part(work.round, work.attempt)
-    if own is None:
-        return said
+    part = work.part_of(services.me)
+    own = services.updates.load_part(work.round, work.attempt, part.elements)
     size = 4 * services.config.chunk_size
-    if await services.compute.run(lambda: compute_root(as_bytes(own), size)) == said.root:
-        services.parts.keep_own(work.round, work.attempt, work.part_of(services.me), own)
-    else:
-        log.error("the aggregate on disk is not the one that we committed to before the restart", round=work.round)
+    if own is not None and await services.compute.run(lambda: compute_root(as_bytes(own), size)) == said.root:
+        services.parts.keep_own(work.round, work.attempt, part, own)
+    elif said.root and part.elements:
+        log.error("the aggregate that we committed to before the restart is not on disk", round=work.round)
     return said
 
 

@@ -34,7 +34,7 @@ class Deadlines:
     """How long the phases of a run may take, in seconds: compute bound, bulk bound, and a little over 4Δ for messages.
 
     Members enter a phase within 3Δ of each other, and IN_FLIGHT: a message, and another that is pulled (attacks A6).
-    ``warm_up_s`` is waited for messages besides; for data as long as nobody honest has gone on without it.
+    ``warm_up_s`` is waited for messages besides; for data only until we are missed.
     """
 
     compute_s: float

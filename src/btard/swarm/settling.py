@@ -38,7 +38,8 @@ async def hold_disputes(services: Services, work: Work, disputes: Sequence[Dispu
     published = await services.exchange.run(
         work, Phase.DISPUTE_PUBLISH, DisputePublish(), wait_s=deadlines.check, serial=serial
     )
-    opinions = [await form_opinion(services, work, dispute) for dispute in disputes]
+    is_said = services.has_said(work, Phase.VOTE, serial)  # before a restart
+    opinions = [await form_opinion(services, work, dispute) for dispute in (() if is_said else disputes)]
     votes = await services.exchange.run(
         work,
         Phase.VOTE,

@@ -22,7 +22,6 @@ from btard.swarm.state import as_bytes, read_values
 
 Writing = Callable[[], Coroutine[object, object, None]]
 """The rest of a write, for a task of its own."""
-PART_FILE = "part.bin"
 
 
 @dataclass(frozen=True)
@@ -82,14 +81,18 @@ class Updates:
         return partial(self._keep_large_part, number, attempt, data)
 
     async def _keep_large_part(self, number: int, attempt: int, data: memoryview) -> None:
-        await self._disk.run(lambda: self._write(PART_FILE, data))
+        await self._disk.run(lambda: self._write(_part_name(attempt), data))
+        await trio.lowlevel.checkpoint_if_cancelled()  # a thread writes on when nobody waits for it any more
         self._ledger.record_part(number, attempt, None)
 
-    def load_part(self, number: int, attempt: int) -> Tensor | None:
-        """The aggregate of our part, float32; ``None`` if it is not here. It is to be compared with its root."""
+    def load_part(self, number: int, attempt: int, elements: int) -> Tensor | None:
+        """The aggregate of our part, float32 of shape (elements,); ``None`` if it is not here in full.
+
+        It is to be compared with its root: of a part that was written no message need have been signed.
+        """
         found = self._ledger.find_part(number, attempt)
-        data = found and self._read(PART_FILE, found[0])
-        return read_values(memoryview(bytearray(data))) if data else None
+        data = found and self._read(_part_name(attempt), found[0])
+        return read_values(memoryview(bytearray(data))) if data and len(data) == 4 * elements else None
 
     def _read(self, name: str, data: bytes | None) -> bytes | None:
         """What lies in the ledger, or else in a file."""
@@ -139,3 +142,8 @@ class Updates:
 
 def _file_name(number: int) -> str:
     return f"round-{number:018d}.bin"
+
+
+def _part_name(attempt: int) -> str:
+    """Two in turn: that of the attempt before is needed until something of the next one is on disk."""
+    return f"part-{attempt % 2}.bin"
