@@ -48,7 +48,7 @@ def test_whoever_has_voted_waits_for_nothing_to_vote_on(tmp_path: Path) -> None:
     def watch(_sender: bytes, _receiver: bytes, message: Message, now: float) -> None:
         if message.kind == Kind.MESSAGE and message.payload is None:
             stage = open_message(swarm.config.run_id, message.head).slot.stage
-            is_open.extend([now] if (stage.round, stage.phase) == (2, Phase.DISPUTE_PUBLISH) else [])
+            is_open.extend([now] if (stage.round, stage.phase) == (2, Phase.CONFIRM) else [])
 
     swarm.network.delivery, swarm.network.on_arrival = delay, watch
     killed = kill_after(swarm, VICTIM, Phase.VOTE, 2, 3.0)

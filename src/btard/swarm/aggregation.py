@@ -168,7 +168,7 @@ async def _collect_parts(services: Services, work: Work) -> None:
     if await services.exchange.wait_for(work, lambda: not _lacking_parts(services, work), services.deadlines.bulk_s):
         return
     await ask_and_hasten(services, work, lambda: _find_holders(services, work), lambda: _ask_for_parts(services, work))
-    await await_returning(services, work, lambda: _find_aggregators(services, work), Phase.REVEAL)
+    await await_returning(services, work, lambda: _find_aggregators(services, work))
     await _await_relayed_parts(services, work)
 
 

@@ -51,7 +51,6 @@ class Broadcast:
         self.on_signing: Callable[[], None] = lambda: None
         self._not_held: Stage | None = None
         self.lost: set[PeerId] = set()
-        self._recalled_in = (0, 0)
         self.arriving: frozenset[PeerId] = frozenset()
         hub.on_control[Kind.MESSAGE] = self._receive
         hub.on_control[Kind.CERTIFICATE] = self._receive_certificate
@@ -76,11 +75,6 @@ class Broadcast:
         for message in messages:
             self.board.post(message)
         self.place.serial = serial
-        self._recalled_in = self.place.attempt, serial
-
-    def has_recovered(self) -> bool:
-        """Return whether a recovery has ended since we started."""
-        return (self.place.attempt, self.place.serial) > self._recalled_in
 
     def was_away(self, peer: PeerId) -> bool:
         """Return whether there is no link to a member, or was none for some time in this round."""

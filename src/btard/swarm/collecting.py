@@ -6,7 +6,7 @@ from typing import NamedTuple
 import trio
 
 from btard.identity import PeerId
-from btard.rules.messages import Phase, Unrelayed
+from btard.rules.messages import Unrelayed
 from btard.rules.parts import Part
 from btard.swarm.gather import PULL_SOURCES
 from btard.swarm.hastening import ask_and_hasten
@@ -63,7 +63,7 @@ async def _collect(services: Services, work: Work, dues: Sequence[Due], wait_s: 
         return {due.source for due in _find_lacking(services, work, dues)}
 
     await ask_and_hasten(services, work, find_sources, ask)
-    await await_returning(services, work, find_sources, Phase.AGGREGATE)
+    await await_returning(services, work, find_sources)
 
 
 def _find_lacking(services: Services, work: Work, dues: Sequence[Due]) -> list[Due]:

@@ -131,7 +131,7 @@ async def _hear(
         is_valid=lambda message: message.payload == publish,
     )
     if not services.has_said(work, Phase.ATTEST, serial):
-        await _await_publications(services, work, complaints, is_held, fetch, serial)
+        await _await_publications(services, work, complaints, is_held, fetch)
     attests = await services.exchange.run(
         work,
         Phase.ATTEST,
@@ -151,7 +151,6 @@ async def _await_publications(
     complaints: Sequence[Complaint],
     is_held: Callable[[Complaint], bool],
     fetch: Fetch,
-    serial: int,
 ) -> None:
     """Wait for what complaints ask members to publish; what was sent may be lost with a link, so ask once.
 
@@ -166,7 +165,7 @@ async def _await_publications(
     def find_accused() -> list[PeerId]:
         return [item.accused for item in complaints if not is_held(item)]
 
-    await await_returning(services, work, find_accused, Phase.ATTEST, serial)
+    await await_returning(services, work, find_accused)
 
 
 async def _conclude(

@@ -13,7 +13,7 @@ import trio
 
 from btard.errors import Removed
 from btard.identity import PeerId
-from btard.rules.messages import Commit, Phase
+from btard.rules.messages import Commit
 from btard.swarm.events import GradientDiffers
 from btard.swarm.pulling import compute_pull_bound, pull_together
 from btard.swarm.relaying import find_slice_errands
@@ -23,30 +23,21 @@ from btard.swarm.state import Gradient, Work, commit_to
 log = structlog.get_logger(__name__)
 
 
-async def await_returning(
-    services: Services, work: Work, find_lacking: Callable[[], Collection[PeerId]], phase: Phase, serial: int = 0
-) -> None:
+async def await_returning(services: Services, work: Work, find_lacking: Callable[[], Collection[PeerId]]) -> None:
     """Wait 4Δ more for data of members whose link was lost: they may be restarting, and send again when they are back.
 
     Their messages are waited for as long. Whoever was here all the time gets no more time. After a restart of our own
-    all may be restarting, so we wait until we are missed: a recovery has ended since, which excuses us if it is the
-    first of the attempt. After one that ended before nobody is excused for being behind, and we wait no longer once
-    anybody has gone on to ``phase``, with that data or without, before the power failed or since.
+    all may be restarting, so we wait until a recovery of the attempt has ended. Until one has, whoever is behind is
+    excused; from then on nobody is, and we wait no longer than the others do.
 
     Raises:
         NewAttempt: a recovery decided meanwhile that somebody leaves.
     """
-    exchange, deadlines, broadcast = services.exchange, services.deadlines, services.broadcast
-    if not any(map(broadcast.was_away, find_lacking())):
+    exchange, deadlines, place = services.exchange, services.deadlines, services.broadcast.place
+    if not any(map(services.broadcast.was_away, find_lacking())):
         return
-    if await exchange.wait_for(work, lambda: not find_lacking(), deadlines.messages_s):
-        return
-
-    def is_missed() -> bool:
-        is_inexcusable = broadcast.place.serial > 0 and services.has_anyone_said(work, phase, serial)
-        return broadcast.has_recovered() or is_inexcusable
-
-    await exchange.wait_for(work, lambda: not find_lacking() or is_missed(), deadlines.warm_up_s)
+    if not await exchange.wait_for(work, lambda: not find_lacking(), deadlines.messages_s):
+        await exchange.wait_for(work, lambda: not find_lacking() or place.serial > 0, deadlines.warm_up_s)
 
 
 def refetch_slices(services: Services, work: Work) -> None:

@@ -137,10 +137,6 @@ class Services:
         said = self.broadcast.find_said(work.stage(Phase.AGGREGATE))
         return said if isinstance(said, Aggregate) else None
 
-    def has_anyone_said(self, work: Work, phase: Phase, serial: int = 0) -> bool:
-        """Whether a member has said a phase of this attempt; those who left may have said what they like of it."""
-        return any(peer in work.roster for peer in self.broadcast.board.of(work.stage(phase, serial)))
-
     def others(self, work: Work) -> tuple[PeerId, ...]:
         """The other members of the current attempt, those after us in the roster first: pulls spread over all."""
         members = work.roster.members

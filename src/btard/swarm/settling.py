@@ -154,7 +154,7 @@ async def _obtain(
     others = services.others(work)
     pulls = [partial(pull_slice, services, subject, part, peer, (peer, *others)) for peer in lacking()]
     await pull_together(services, work, pulls)
-    await await_returning(services, work, lacking, Phase.VOTE, int(subject.round == work.round))
+    await await_returning(services, work, lacking)
     return lacking()
 
 
