@@ -2,12 +2,20 @@
 
 from collections.abc import Callable
 
+from btard.attacks.complaining import HaltAlways
 from btard.errors import RemoteProtocolError
 from btard.net import Message
-from btard.rules.messages import Phase
+from btard.rules.messages import Phase, Stage
 from btard.sim import SimulatedSwarm
 from btard.swarm.frames import Kind
 from btard.wire import open_message
+
+
+class HaltOnce(HaltAlways):
+    """Halts once over an innocent member: from then on recoveries of the attempt excuse nobody for being behind."""
+
+    def act_in(self, stage: Stage) -> bool:
+        return stage.round == self.first_round
 
 
 def lag(_sender: bytes, _receiver: bytes, _message: Message) -> float:

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
-from tests.swarm.restarts import kill_after, lag
+from tests.swarm.restarts import HaltOnce, kill_after, lag
 
 from btard.attacks.attacker import Attacker
-from btard.attacks.complaining import HaltAlways
 from btard.errors import RemoteProtocolError
 from btard.identity import Identity, PeerId
 from btard.net import Message
@@ -40,13 +39,6 @@ class Starver(Attacker):
     def deliver(self, message: SignedMessage, recipient: PeerId, identity: Identity, run_id: bytes) -> bytes | None:
         is_kept = self.keeps_words and recipient == self.victim and message.slot.stage.phase is Phase.AGGREGATE
         return None if is_kept else message.envelope
-
-
-class HaltOnce(HaltAlways):
-    """Halts once over an innocent member: from then on recoveries of the attempt excuse nobody for being behind."""
-
-    def act_in(self, stage: Stage) -> bool:
-        return stage.round == self.first_round
 
 
 class HaltingStarver(HaltOnce):

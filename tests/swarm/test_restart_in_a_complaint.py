@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from tests.swarm.restarts import kill_after
+from tests.swarm.restarts import HaltOnce, kill_after
 
 from btard.attacks.aggregates import WrongAggregate
 from btard.attacks.withholding import Withhold
@@ -38,12 +38,13 @@ def test_whoever_is_back_within_a_wait_of_the_others_stays(tmp_path: Path, phase
 
 def test_whoever_has_voted_waits_for_nothing_to_vote_on(tmp_path: Path) -> None:
     """The opened column lacks the cheat's own slice, which it gives to nobody; the vote about that is said already."""
-    swarm = SimulatedSwarm(SETTINGS, LinearTask, tmp_path, conducts={CHEAT: WrongAggregate(2, 0)})
-    cheat, is_open = swarm.identities[CHEAT].peer_id, list[float]()
+    cheats = {CHEAT: WrongAggregate(2, 0), 4: HaltOnce(1, 0)}
+    swarm = SimulatedSwarm({**SETTINGS, "validators": 0}, LinearTask, tmp_path, conducts=cheats)
+    cheat, victim, is_open = swarm.identities[CHEAT].peer_id, swarm.identities[VICTIM].peer_id, list[float]()
 
     def delay(sender: bytes, _receiver: bytes, message: Message) -> float | None:
         is_kept = is_open and sender == cheat and message.payload is not None and message.kind != Kind.PART
-        return None if is_kept else 0.1
+        return None if is_kept else 0.05 if sender == victim else 0.1  # it dies before it hears of the others
 
     def watch(_sender: bytes, _receiver: bytes, message: Message, now: float) -> None:
         if message.kind == Kind.MESSAGE and message.payload is None:
