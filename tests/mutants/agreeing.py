@@ -184,8 +184,8 @@ AGREEING = (
         "let one lie about a round void what all others show of theirs",
         "record 27",
         "rules/recovery.py",
-        "_find_stages(views, tolerated) or _find_within(views.values(), tolerated, attempt)",
-        "_find_stages(views, tolerated)",
+        "_find_stages(views, tolerated, attempt) or _find_within(views.values(), tolerated, attempt)",
+        "_find_stages(views, tolerated, attempt)",
         "tests/rules/test_round_boundary_model.py",
     ),
     mutant(

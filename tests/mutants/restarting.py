@@ -68,6 +68,14 @@ RESTARTING = (
         "tests/rules/test_restarted_views_model.py",
     ),
     mutant(
+        "go on from a stage of an earlier attempt that f cheats say they are in",
+        "attacks A5",
+        "rules/recovery.py",
+        "if stage.attempt >= attempt or here[stage] > tolerated]",
+        "if True]",
+        "tests/rules/test_round_boundary_model.py",
+    ),
+    mutant(
         "wait for a relay as long as for a power cut",
         "attacks B1",
         "swarm/relaying.py",

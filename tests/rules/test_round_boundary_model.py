@@ -176,6 +176,20 @@ def test_later_attempts_stay_where_they_are() -> None:
         assert settle(roster, ((NEXT, ONE),) * 2, shown, ATTEMPT + 1) == ROUND
 
 
+def test_nobody_goes_on_from_where_all_were_in_the_attempt_before() -> None:
+    """The round before is run again, and two cheats say that they are still in the COMMIT that all had come to."""
+    roster, again = make_roster(5), AGGREGATE._replace(round=ROUND - 1, attempt=ATTEMPT + 1)
+    part = (*(bytes([index + 1]) * 32 for index in range(4)), b"")
+    commit, aggregate = (Holding(make_position(stage), part) for stage in (COMMIT, again))
+    here = View(make_position(again), True, (commit, aggregate), (), (), b"", (), False)
+    lie = View(make_position(COMMIT), True, (commit,), (), (), b"", (), False)
+    evidence = [Equivocation(*(make_message(roster.members[4], again, Reveal(bytes([n]) * 32, ())) for n in (1, 2)))]
+    for views in ((here, here, here, lie, lie), (here, here, here, lie)):
+        shown = dict(zip(roster.members, views, strict=False))
+        decision = decide(roster, shown, evidence, 2, attempt=ATTEMPT + 1)
+        assert (decision.banned, decision.resume_round) == ((roster.members[4],), ROUND - 1)
+
+
 def test_there_is_no_round_before_the_first() -> None:
     """Half of the views say that they are at the end of round 0: nobody leaves, and nobody goes back to it."""
     roster = make_roster(3)

@@ -183,7 +183,7 @@ def decide(
     envelopes = tuple(envelope for peer in sorted(views) for envelope in views[peer].supplied)
     marks, marked = _find_agreed_marks(roster, views, tolerated), frozenset[Pair]()
     nobody = Decision((), (), 0, envelopes, shown=marks.pairs)
-    common = _find_stages(views, tolerated) or _find_within(views.values(), tolerated, attempt)
+    common = _find_stages(views, tolerated, attempt) or _find_within(views.values(), tolerated, attempt)
     stages = common or _find_boundary(views.values(), tolerated, attempt)
     if not stages:
         return nobody
@@ -273,18 +273,21 @@ def _find_named_pairs(roster: Roster, halts: Collection[SignedMessage]) -> froze
     )
 
 
-def _find_stages(views: Mapping[PeerId, View], tolerated: int) -> list[Stage]:
+def _find_stages(views: Mapping[PeerId, View], tolerated: int, attempt: int) -> list[Stage]:
     """The stages that views are in, lowest first, of which more than half of the views and more than f know.
 
     Honest members are at most one phase apart (attacks A6), so every stage of theirs is the current or the last one of
-    all of them; a lie about any other stage, however low or high, moves nobody. Who was led astray or started again may
-    leave none. Then the middle of more than 2f views is no further than honest members are, and a round that all views
-    name is that of one.
+    all of them; a lie about any other stage, however low or high, moves nobody. In a stage of an earlier attempt, which
+    may be of a later round than is run again now, they are only in a COMMIT after a restart: more than f say so then.
+    Who was led astray or started again may leave none. Then the middle of more than 2f views is no further than honest
+    members are, and a round that all views name is that of one.
     """
     known = Counter(stage for view in views.values() for stage in {item.position.stage for item in view.holdings})
     claimed = sorted((view.position.stage for view in views.values()), key=order_stage)
     needed = max(len(views) // 2, tolerated) + 1
-    if common := [stage for stage in dict.fromkeys(claimed) if known[stage] >= needed]:
+    here = Counter(claimed)
+    common = [stage for stage in here if known[stage] >= needed]
+    if common := [stage for stage in common if stage.attempt >= attempt or here[stage] > tolerated]:
         return common
     sure = sorted(claimed, key=lambda stage: stage.round)
     if len(views) > 2 * tolerated or sure[0].round == sure[-1].round:
