@@ -76,6 +76,14 @@ RESTARTING = (
         "tests/rules/test_round_boundary_model.py",
     ),
     mutant(
+        "note a round whose state is not on disk yet",
+        "record 14",
+        "swarm/rounds.py",
+        "if work.previous is not None and self._updates.is_under_way(work.previous.round):",
+        "if False:",
+        "tests/swarm/test_restart_while_writing.py",
+    ),
+    mutant(
         "wait for a relay as long as for a power cut",
         "attacks B1",
         "swarm/relaying.py",

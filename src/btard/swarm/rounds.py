@@ -308,8 +308,13 @@ class Rounds:
             self._broadcast.lost.add(peer)
 
     def _note_place(self) -> None:
-        """Have our place in the run on disk with the message that is signed there."""
+        """Have our place in the run on disk with the message that is signed there.
+
+        That is the round before while its aggregate is being written, which no restart could do without.
+        """
         work, serial = self._work, self._broadcast.place.serial
+        if work.previous is not None and self._updates.is_under_way(work.previous.round):
+            work = work.previous
         place = (work.round, work.attempt, serial, work.marks, work.later_pairs, work.awaited_pairs, work.common)
         if place != self._noted:
             self._ledger.record_work(work.round, work.attempt, encode_work(work, serial))

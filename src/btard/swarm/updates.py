@@ -110,6 +110,11 @@ class Updates:
             if self._written.get(number) is is_written:
                 del self._written[number]
 
+    def is_under_way(self, number: int) -> bool:
+        """Return whether the ĝ of a round is still being written."""
+        is_written = self._written.get(number)
+        return is_written is not None and not is_written.is_set()
+
     def load(self, number: int, elements: int) -> Update | None:
         """The ĝ of a round, shape (elements,); ``None`` if it is not here in full."""
         found = self._ledger.find_update(number)
