@@ -5,7 +5,7 @@ from collections.abc import Callable
 from btard.attacks.complaining import HaltAlways
 from btard.errors import RemoteProtocolError
 from btard.net import Message
-from btard.rules.messages import Phase, Stage
+from btard.rules.messages import Phase, SignedMessage, Stage
 from btard.sim import SimulatedSwarm
 from btard.swarm.frames import Kind
 from btard.wire import open_message
@@ -21,6 +21,16 @@ class HaltOnce(HaltAlways):
 def lag(_sender: bytes, _receiver: bytes, _message: Message) -> float:
     """A tenth of a second for everything."""
     return 0.1
+
+
+def read_said(swarm: SimulatedSwarm, message: Message) -> SignedMessage | None:
+    """What a member says by a message on the wire; None if it is something else."""
+    if message.kind != Kind.MESSAGE or message.payload is not None:
+        return None
+    try:
+        return open_message(swarm.config.run_id, message.head)
+    except RemoteProtocolError:
+        return None
 
 
 def kill_after(
@@ -40,11 +50,8 @@ def kill_after(
 
     def kill(sender: bytes, receiver: bytes, message: Message, now: float) -> None:
         before(sender, receiver, message, now)
-        if killed or message.kind != Kind.MESSAGE or message.payload is not None:
-            return
-        try:
-            said = open_message(swarm.config.run_id, message.head)
-        except RemoteProtocolError:
+        said = None if killed else read_said(swarm, message)
+        if said is None:
             return
         stage = said.slot.stage
         is_there = stage.phase is phase and stage.round >= first_round and stage.attempt >= first_attempt

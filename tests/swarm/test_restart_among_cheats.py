@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
-from tests.swarm.restarts import HaltOnce, kill_after, lag
+from tests.swarm.restarts import HaltOnce, kill_after, lag, read_said
 
 from btard.attacks.attacker import Attacker
-from btard.errors import RemoteProtocolError
 from btard.identity import Identity, PeerId
 from btard.net import Message
 from btard.rules.evidence import DepartureKind
@@ -20,7 +19,7 @@ from btard.sim.determinism import run_deterministically
 from btard.sim.swarm import Outcome
 from btard.swarm.frames import Kind, PartHead
 from btard.swarm.ledger_files import LEDGER_FILE
-from btard.wire import decode, open_message
+from btard.wire import decode
 
 SETTINGS = {"tau": 2.0, "delta": 20.0, "rounds": 5, "delay_s": 1.0, "validators": 0}
 
@@ -229,11 +228,8 @@ def test_nobody_marks_whoever_starts_slowly_after_a_power_cut(tmp_path: Path, bo
         return 0.1 + 0.3 * index if index < 3 else 2.5
 
     def watch(_sender: bytes, _receiver: bytes, message: Message, now: float) -> None:
-        if cut or message.kind != Kind.MESSAGE or message.payload is not None:
-            return
-        try:
-            heard = open_message(swarm.config.run_id, message.head)
-        except RemoteProtocolError:
+        heard = None if cut else read_said(swarm, message)
+        if heard is None:
             return
         if (heard.slot.stage.round, heard.slot.stage.phase) == (2, Phase.AGGREGATE):
             said.add(heard.sender)

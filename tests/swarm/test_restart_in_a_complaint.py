@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from tests.swarm.restarts import HaltOnce, kill_after
+from tests.swarm.restarts import HaltOnce, kill_after, read_said
 
 from btard.attacks.aggregates import WrongAggregate
 from btard.attacks.withholding import Withhold
@@ -15,7 +15,6 @@ from btard.sim.determinism import run_deterministically
 from btard.swarm.audit import audit_ledger
 from btard.swarm.frames import Kind
 from btard.swarm.services import Deadlines
-from btard.wire import open_message
 
 SETTINGS = {"tau": 2.0, "delta": 20.0, "rounds": 5, "genesis_size": 6, "delay_s": 1.0}
 CHEAT, VICTIM = 1, 3
@@ -47,9 +46,9 @@ def test_whoever_has_voted_waits_for_nothing_to_vote_on(tmp_path: Path) -> None:
         return None if is_kept else 0.05 if sender == victim else 0.1  # it dies before it hears of the others
 
     def watch(_sender: bytes, _receiver: bytes, message: Message, now: float) -> None:
-        if message.kind == Kind.MESSAGE and message.payload is None:
-            stage = open_message(swarm.config.run_id, message.head).slot.stage
-            is_open.extend([now] if (stage.round, stage.phase) == (2, Phase.CONFIRM) else [])
+        said = read_said(swarm, message)
+        if said and (said.slot.stage.round, said.slot.stage.phase) == (2, Phase.CONFIRM):
+            is_open.append(now)
 
     swarm.network.delivery, swarm.network.on_arrival = delay, watch
     killed = kill_after(swarm, VICTIM, Phase.VOTE, 2, 3.0)

@@ -55,9 +55,9 @@ def refetch_slices(services: Services, work: Work) -> None:
 def refetch_parts(services: Services, work: Work) -> None:
     """Ask at once, beside the round, for aggregates that were sent to us before a restart; ours too if it is lost."""
     for part in work.parts if work.is_resumed else ():
-        what = work.round, work.attempt, part, work.aggregate_root_of(part.aggregator)
-        if part.elements and work.aggregate_root_of(part.aggregator):
-            parts = services.parts
+        parts, root = services.parts, work.aggregate_root_of(part.aggregator)
+        what = work.round, work.attempt, part, root
+        if part.elements and root:
             _refetch(services, work, part.aggregator, partial(parts.get, *what), partial(parts.pull, *what))
 
 
