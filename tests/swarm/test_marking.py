@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import trio
 from tests.rules.build import make_config, make_roster
+from tests.swarm.restarts import kill_after
 
 from btard.identity import PeerId
 from btard.rules.disputes import Dispute, DisputeKind
@@ -18,6 +19,7 @@ from btard.sim.power import PowerLoss
 from btard.swarm.broadcast import Broadcast
 from btard.swarm.exchange import Exchange
 from btard.swarm.records import decode_work, encode_place, encode_work, open_state, open_work
+from btard.swarm.restoring import Start, restore
 from btard.swarm.state import State, Work, empty_part
 
 ROSTER = make_roster(5)
@@ -205,3 +207,36 @@ async def test_a_crash_between_a_recovery_and_its_round_loses_no_mark(
     ]
     marked = [(done.round, pair in done.result.marks.pairs) for peer in outcome.peers for done in peer.rounds]
     assert set(marked) == {(1, False), (2, False), (3, True), (4, True)}
+
+
+async def test_a_crash_past_the_next_commit_loses_no_mark_of_the_round_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Should that round be run again, whoever was started again gives slices the way that all others do."""
+    settings = {"tau": 2.0, "delta": 20.0, "rounds": 4, "genesis_size": 5, "validators": 0}
+    swarm = SimulatedSwarm(settings, LinearTask, tmp_path)
+    peers = [identity.peer_id for identity in swarm.identities]
+    pair, told, found = make_pair(peers[0], peers[1]), set[PeerId](), list[tuple[int, Marks, Marks]]()
+    run = Exchange.run
+
+    async def run_marking(exchange: Exchange, work: Work, phase: Phase, *args: Any, **options: Any) -> Transcript:
+        transcript = await run(exchange, work, phase, *args, **options)
+        me = exchange._broadcast.me
+        if (work.round, phase) == (2, Phase.CONFIRM) and me not in told:  # nothing more is signed in this round
+            told.add(me)
+            work.mark(frozenset({pair}), 2)
+        return transcript
+
+    def restore_and_keep(*args: Any) -> Start | None:
+        start = restore(*args)
+        if start is not None and start.work.previous is not None:
+            found.append((start.work.round, start.work.marks, start.work.previous.next_marks))
+        return start
+
+    monkeypatch.setattr(Exchange, "run", run_marking)
+    monkeypatch.setattr("btard.swarm.peer.restore", restore_and_keep)
+    kill_after(swarm, 2, Phase.AGGREGATE, 3, back_s=1.5)
+    outcome = await swarm.run()
+    assert [peer.error for peer in outcome.peers] == [None] * 5
+    marks = Marks().with_pairs([pair])
+    assert found == [(3, marks, marks)]

@@ -184,7 +184,8 @@ def test_whoever_comes_back_on_a_newer_link_was_away() -> None:
         lost=set(), resend=told.append, is_member=lambda other: other == peer
     )
     rounds._reception = SimpleNamespace(remind=told.append)  # type: ignore[assignment]
+    rounds._recovery = SimpleNamespace(resuming=SimpleNamespace(show=told.extend))  # type: ignore[assignment]
     rounds._greet(peer)
     rounds._greet(stranger)
     assert broadcast.lost == {peer}
-    assert told == [peer, peer, stranger, stranger]
+    assert told == [peer, peer, peer, stranger, stranger]

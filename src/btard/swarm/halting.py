@@ -6,7 +6,7 @@ A RESUME travels beside the ordinary messages, for a member that was removed mea
 speaks to. They answer with what removed it: the settlement of that attempt, or the seal of that round.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Annotated
 
 import structlog
@@ -85,16 +85,16 @@ class Resuming:
         payload = Resume(make_position(place.current.stage), broadcast.find_missing(place.current))
         message = broadcast.say(stage, place.roster.digest, b"", payload)
         self._newest[broadcast.me] = message
-        self._send(message)
+        self._send(message, broadcast.others)
         broadcast.board.call()
 
-    def relay(self) -> None:
-        """Pass on the RESUMEs by which we begin, so that everyone begins within Δ."""
+    def show(self, peers: Collection[PeerId]) -> None:
+        """Pass on the RESUMEs by which we begin or have begun: to all, so that everyone begins within Δ."""
         for message in self.held:
-            self._send(message)
+            self._send(message, peers)
 
-    def _send(self, message: SignedMessage) -> None:
-        for peer in self._broadcast.others:
+    def _send(self, message: SignedMessage, peers: Collection[PeerId]) -> None:
+        for peer in peers:
             if peer != message.sender:
                 self._broadcast.hub.send(peer, Kind.RESUME, message.envelope)
 

@@ -49,6 +49,8 @@ log = structlog.get_logger(__name__)
 
 RESUME_EVERY = 5
 """Δ between two broadcasts of the same RESUME: a link that heals brings nothing back that was lost on it."""
+HEARD_AFTER = 3
+"""Δ from the moment in which we take part again: by then we have entered what the others were in, and hear the rest."""
 LONGEST_PAUSE_S = 300.0
 """Longest wait before a swarm tries again that has often settled nothing, in seconds."""
 STATUS_EVERY_S = 600.0
@@ -70,6 +72,7 @@ class Recovery:
         self._agreed: Messages | None = None
         self.resuming = Resuming(config, broadcast, ledger, self._adopting.find_proof, self._fail)
         self._voted = Voted(config.run_id, broadcast)
+        self.on_time_from = 0.0
         self.on_decision: Callable[[Decision], None] = lambda decision: None
         broadcast.hub.on_control[Kind.CHAIN] = self._receive_chain
 
@@ -91,6 +94,10 @@ class Recovery:
     def has_decided(self) -> bool:
         """Whether there is a decision that the round has not taken up yet."""
         return self._adopting.decision is not None
+
+    def come_back(self) -> None:
+        """Be there again after a restart: whoever enters a recovery before it could hear of all of them may be late."""
+        self.on_time_from = trio.current_time() + HEARD_AFTER * self._config.delay_s
 
     async def settled(self) -> tuple[Decision, bytes]:
         """Wait for the decision and take it up; with the digest by which the next attempt names it."""
@@ -168,16 +175,16 @@ class Recovery:
         entered, tolerated = trio.current_time(), place.roster.tolerated(self._config.byzantine_bound)
         self._fallback = Fallback(self._broadcast, self._calls.stage(Phase.VIEW), tolerated, delay_s)
         self._agreed = None
+        is_late, end = entered < self.on_time_from, compute_end(tolerated, delay_s)
         try:
-            is_back = self._broadcast.find_said(self._calls.stage(Phase.VIEW)) is not None
             self._enter(resumed=resumed)
-            await self._wait(lambda: self._can_vote(is_back=is_back), Phase.VIEW, entered, 2 * delay_s)
+            await self._wait(lambda: self._can_vote(is_late=is_late), Phase.VIEW, entered, 2 * delay_s)
             ballot = self._say(Phase.BALLOT, self._build_ballot()).payload
             assert isinstance(ballot, Ballot)
             self._voted.keep(self._calls.stage(Phase.VIEW), ballot, self._views())
             await self._wait(lambda: False, Phase.BALLOT, entered, OPENING * delay_s)
             if self._settlement() is None:
-                await self._fall_back(ballot, entered + compute_end(tolerated, delay_s))
+                await (self._follow(entered + end) if is_late else self._fall_back(ballot, entered + end))
             return self._settlement()
         finally:
             self._fallback = None
@@ -186,18 +193,25 @@ class Recovery:
         """Let everyone know by what we enter, and what we hold."""
         for item in self._calls.held(Phase.HALT).values():
             self._broadcast.relay(item)
-        self.resuming.relay()
+        self.resuming.show(self._broadcast.others)
         if self._broadcast.place.is_agreed:
             self._broadcast.show_current(self._broadcast.others)
         self._say(Phase.VIEW, self._build_view(resumed=resumed))
 
-    def _can_vote(self, *, is_back: bool) -> bool:
-        """Whether nothing is left to wait for: all views are in, or we are back from a crash and vote as others did."""
-        if len(self._views()) == len(self._broadcast.place.roster):
+    def _can_vote(self, *, is_late: bool) -> bool:
+        """Whether nothing is left to wait for: all views are in, or we are late and vote as others did.
+
+        Cheats alone would have us leave out who is there. So more than f of those whose views we hold must have voted:
+        no certificate is made without the honest one among them. Or whom we leave out has no link to us.
+        """
+        place, hub, votes = self._broadcast.place, self._broadcast.hub, self._calls.held(Phase.BALLOT)
+        if len(self._views()) == len(place.roster) or self._broadcast.me in votes:  # ours is from before a restart
             return True
-        votes = self._calls.held(Phase.BALLOT)
-        is_cast = self._broadcast.me in votes or self._build_ballot() in {vote.payload for vote in votes.values()}
-        return is_back and is_cast
+        ballot = self._build_ballot()
+        if not is_late or ballot not in {vote.payload for vote in votes.values()}:
+            return False
+        is_vouched = len(votes.keys() - {*ballot.silent}) > place.roster.tolerated(self._config.byzantine_bound)
+        return is_vouched or not any(hub.is_connected(PeerId(peer)) for peer in ballot.silent)
 
     def _build_ballot(self) -> Ballot:
         views = self._views()
@@ -220,6 +234,16 @@ class Recovery:
     async def _until(self, is_done: Callable[[], bool]) -> None:
         while not is_done() and self._settlement() is None and not self._failure:
             await self._board.called()
+
+    async def _follow(self, end: float) -> None:
+        """Wait for what the others conclude, whose steps began before ours: what comes to us in time may be late there.
+
+        What we had concluded before a restart is said again.
+        """
+        concluded = self._broadcast.find_said(self._calls.stage(Phase.CONCLUDE))
+        if isinstance(concluded, Conclude):
+            self._say(Phase.CONCLUDE, concluded)
+        await self._wait(lambda: False, Phase.CONCLUDE, end, 2 * STEP * self._config.delay_s)
 
     async def _fall_back(self, own: Ballot, end: float) -> None:
         """Go on with Dolev–Strong, then conclude from the final vector, and wait for more than half to do the same."""

@@ -92,7 +92,7 @@ class Rounds:
         )
         self._has_left, self._taking_part = False, trio.CancelScope()
         self._standing.on_left = self._recovery.resuming.on_left = self._leave
-        self._noted: object = None
+        self._noted: dict[int, object] = {}
         patience_s = 0.0 if start.is_restart or start.is_entry else PATIENCE_S
         place = self._broadcast.place
         self._links = links = Links(hub, member.identity.peer_id, directory, lambda: place.roster, patience_s)
@@ -134,12 +134,13 @@ class Rounds:
             recall(self._services, self._work)
         if not self._is_entry:
             await self._ask_around()
+        if self._is_restart:
+            self._recovery.come_back()
+            self._nursery.start_soon(catch_up, self._services, self._hub)
         self._arrive()  # no earlier where we may have signed what our ledger does not know
         if self._is_restart:
             await recall_gradient(replace(self._services, compute=self._compute), self._work.previous)
         self._nursery.start_soon(self._watch_standing)
-        if self._is_restart:
-            self._nursery.start_soon(catch_up, self._services, self._hub)
         return await self._run_rounds()
 
     def _arrive(self) -> None:
@@ -302,6 +303,8 @@ class Rounds:
         self._note_lost(peer)
         self._reception.remind(peer)
         self._broadcast.resend(peer)
+        if self._broadcast.is_member(peer):
+            self._recovery.resuming.show((peer,))
 
     def _note_lost(self, peer: PeerId) -> None:
         if self._broadcast.is_member(peer):
@@ -312,13 +315,21 @@ class Rounds:
 
         That is the round before while its aggregate is being written, which no restart could do without.
         """
-        work, serial = self._work, self._broadcast.place.serial
-        if work.previous is not None and self._updates.is_under_way(work.previous.round):
-            work = work.previous
+        work = self._work
+        before = work.previous if work.attempt == work.first_attempt else None
+        if before is not None and self._updates.is_under_way(before.round):
+            work, before = before, None
+        if before is not None and work.round not in self._noted:
+            self._note(before)  # with what it was marked with at its end, if it is run again
+        self._note(work)
+        self._noted = {number: place for number, place in self._noted.items() if number >= work.round}
+
+    def _note(self, work: Work) -> None:
+        serial = self._broadcast.place.serial
         place = (work.round, work.attempt, serial, work.marks, work.later_pairs, work.awaited_pairs, work.common)
-        if place != self._noted:
+        if place != self._noted.get(work.round):
             self._ledger.record_work(work.round, work.attempt, encode_work(work, serial))
-            self._noted = place
+            self._noted[work.round] = place
 
     def _forget_updates(self, finished: int) -> None:
         """Keep the aggregates since the last snapshot but one that a restart could begin with."""
