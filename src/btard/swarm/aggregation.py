@@ -158,14 +158,14 @@ async def _gather(services: Services, work: Work) -> tuple[int, ...]:
     if services.has_said(work, Phase.REVEAL):
         return ()
     await services.exchange.wait_out(
-        work, lambda: not _lacking_parts(services, work), lambda: _collect_parts(services, work)
+        work, lambda: _has_all_parts(services, work), lambda: _collect_parts(services, work)
     )
     return tuple(part.index for part in _lacking_parts(services, work))
 
 
 async def _collect_parts(services: Services, work: Work) -> None:
     """Wait for parts, then ask for them: some others, who may have them, and who is to give them to us."""
-    if await services.exchange.wait_for(work, lambda: not _lacking_parts(services, work), services.deadlines.bulk_s):
+    if await services.exchange.wait_for(work, lambda: _has_all_parts(services, work), services.deadlines.bulk_s):
         return
     await ask_and_hasten(services, work, lambda: _find_holders(services, work), lambda: _ask_for_parts(services, work))
     await await_returning(services, work, lambda: _find_aggregators(services, work))
@@ -183,6 +183,10 @@ async def _ask_for_parts(services: Services, work: Work) -> None:
 
 def _lacking_parts(services: Services, work: Work) -> list[Part]:
     return [part for part in work.parts if part.elements and not _is_held(services, work, part)]
+
+
+def _has_all_parts(services: Services, work: Work) -> bool:
+    return all(_is_held(services, work, part) for part in work.parts if part.elements)
 
 
 def _is_held(services: Services, work: Work, part: Part) -> bool:

@@ -139,6 +139,7 @@ class Exchange:
         previous = work.state.chain if is_commit else work.chain
         expectation = Expectation(work.stage(phase, serial), roster, signed_roster, previous, is_valid)
         self._move_to(expectation)
+        self.board.signal()  # whoever catches up asks about this stage
         self._broadcast.say(expectation.stage, signed_roster, previous, payload)
         return expectation
 
@@ -160,6 +161,7 @@ class Exchange:
         expectation = Expectation(work.stage(phase), work.electorate, state.roster.digest, state.chain, is_valid)
         self._share_marks(work)
         self._move_to(expectation)
+        self.board.call()  # HALTs that came before may count now; elsewhere ``_collect`` looks for them
         return expectation
 
     def follow(self, work: Work) -> None:
@@ -194,7 +196,6 @@ class Exchange:
             self._reconciled.clear()
             self._overtaken = math.inf
         place.current, place.overdue = expectation, False
-        self.board.call()  # whoever catches up asks about this stage, and HALTs that came before may count now
 
     async def _collect(self, work: Work, expectation: Expectation, wait_s: float) -> Transcript:
         patience = self._patience(wait_s)
