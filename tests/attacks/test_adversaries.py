@@ -1,5 +1,7 @@
 """The adversaries of the simulator by name, alone and composed: honest until their round, the same for equal seeds."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -93,6 +95,19 @@ def test_composed_adversaries_do_everything_at_once():
     assert not adversary.says(Stage(6, 0, Phase.REVEAL))
     assert adversary.aggregate(6, 0, PART, GRADIENT.values) is GRADIENT.values
     assert told == [adversary.acted_in_round] == [5]
+
+
+def test_a_wrong_aggregate_of_a_void_attempt_is_no_act():
+    """Whoever has no part when the round is run again has changed nothing: nobody can be expected to convict it."""
+    for kinds in (("wrong-aggregate",), ("wrong-aggregate", "lying-projection")):
+        adversary, nothing = make(*kinds), torch.zeros(0)
+        adversary.aggregate(6, 0, PART, GRADIENT.values)
+        assert adversary.acted_in_round == 6
+        adversary.aggregate(6, 1, replace(PART, stop=PART.start), nothing)
+        assert adversary.acted_in_round is None
+        adversary.aggregate(7, 1, PART, GRADIENT.values)
+        adversary.aggregate(8, 1, replace(PART, stop=PART.start), nothing)
+        assert adversary.acted_in_round == 7
 
 
 def test_composition_keeps_the_order_of_its_members():

@@ -25,8 +25,11 @@ class WrongAggregate(Attacker):
         self._seed = seed
 
     def aggregate(self, round_number: int, attempt: int, part: Part, aggregate: Tensor) -> Tensor:
-        """Return the aggregate plus R."""
-        if not self.is_due(round_number) or not part.elements:
+        """Return the aggregate plus R; without a part in this attempt, what it did in an earlier one is void."""
+        if not self.is_due(round_number):
+            return aggregate
+        if not part.elements:
+            self.take_back(round_number)
             return aggregate
         self.note_act(round_number)
         return shift(aggregate, part, RADII, self._seed)

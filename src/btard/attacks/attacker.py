@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def _tell_nobody(round_number: int) -> None:
-    """Be the default of ``on_first_act``."""
+    """Be the default of ``on_first_act`` and ``on_taken_back``."""
 
 
 class Vanished(BtardError):
@@ -26,9 +26,9 @@ class Attacker(Conduct):
     """A conduct that is honest before ``first_round``.
 
     ``acted_in_round`` is the round in which it first did what an honest peer would not, None until
-    then; ``on_first_act`` is called with that round once, possibly from a worker thread. ``kind`` is
-    the name by which it was ordered. While its peer takes part it has the peer's ``hub``, through
-    which it may send what it likes, and a ``nursery`` for what it does later.
+    then; ``on_first_act`` is called with that round once, possibly from a worker thread, and ``on_taken_back``
+    if that turns out to have changed nothing. ``kind`` is the name by which it was ordered. While its peer takes
+    part it has the peer's ``hub``, through which it may send what it likes, and a ``nursery`` for what it does later.
     """
 
     kind = ""
@@ -37,6 +37,7 @@ class Attacker(Conduct):
         self.first_round = first_round
         self.acted_in_round: int | None = None
         self.on_first_act: Callable[[int], None] = _tell_nobody
+        self.on_taken_back: Callable[[int], None] = _tell_nobody
         self.hub: Hub | None = None
         self.nursery: trio.Nursery | None = None
         self.newest_round = 0
@@ -77,6 +78,12 @@ class Attacker(Conduct):
         if self.acted_in_round is None:
             self.acted_in_round = round_number
             self.on_first_act(round_number)
+
+    def take_back(self, round_number: int) -> None:
+        """Count no act of this round: the attempt in which it was is void, so it changed nothing."""
+        if self.acted_in_round == round_number:
+            self.acted_in_round = None
+            self.on_taken_back(round_number)
 
 
 def choose(options: Sequence[T], *reasons: object) -> T:

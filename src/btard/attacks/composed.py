@@ -26,7 +26,7 @@ class Composed(Attacker):
         self.members = tuple(members)
         self.kind = "+".join(member.kind for member in members)
         for member in members:
-            member.on_first_act = self.note_act
+            member.on_first_act, member.on_taken_back = self.note_act, self.take_back
 
     async def accompany(self, hub: Hub) -> None:
         """Run the tasks of all members."""
@@ -34,6 +34,11 @@ class Composed(Attacker):
             for member in self.members:
                 nursery.start_soon(member.accompany, hub)
             await super().accompany(hub)
+
+    def take_back(self, round_number: int) -> None:
+        """Count no act of this round unless another member's stands."""
+        if all(member.acted_in_round is None for member in self.members):
+            super().take_back(round_number)
 
     def commitment(self, round_number: int, gradient: Gradient, chunk_size: int) -> Gradient:
         """Return what all make of the gradient."""
