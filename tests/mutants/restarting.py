@@ -123,4 +123,28 @@ RESTARTING = (
         "return True",
         "tests/swarm/test_late_in_recovery.py",
     ),
+    mutant(
+        "spend a HALT over marked partners",
+        "attacks B1",
+        "swarm/recovery.py",
+        "if not evidence and not self._calls.can_halt_over(missing):",
+        "if False:",
+        "tests/swarm/test_spent_over_marked.py",
+    ),
+    mutant(
+        "take ballots alone for all that a voter without views can be told",
+        "design 5",
+        "swarm/recovery.py",
+        "for peer in self._broadcast.others:  # told ballots alone, for we voted, we may lack the views",
+        "for peer in ():",
+        "tests/swarm/test_unreadable_certificate.py",
+    ),
+    mutant(
+        "compute the gradient of the round before whatever attempt begins",
+        "design 5",
+        "swarm/rounds.py",
+        "await self._services.exchange.attend(self._work, is_done.wait)",
+        "await is_done.wait()",
+        "tests/swarm/test_recall_beside_attempts.py",
+    ),
 )

@@ -60,6 +60,12 @@ class Calls:
         entered = self.held(Phase.VIEW).keys() - {self._broadcast.me}
         return has_reason or len(entered) >= enough or bool(self._find_shown(halts))
 
+    def can_halt_over(self, missing: Collection[PeerId]) -> bool:
+        """Whether a HALT of ours over these is one to which others listen, as far as all know the same marks."""
+        place, me = self._broadcast.place, self._broadcast.me
+        outcast = place.common.find_overmarked(place.roster, place.roster.tolerated(self._config.byzantine_bound))
+        return any(peer in outcast or not place.common.is_marked(me, peer) for peer in missing)
+
     def _find_shown(self, halts: Messages) -> dict[PeerId, Equivocation]:
         """What HALTs prove against members: everyone who gets them relayed sees the same, and can show it on."""
         known = self._opened

@@ -107,7 +107,13 @@ class Recovery:
         return self._adopting.take_up()
 
     def halt(self, expectation: Expectation, missing: tuple[PeerId, ...], evidence: tuple[Equivocation, ...]) -> None:
-        """Say that the round cannot go on, and why."""
+        """Say that the round cannot go on, and why, if that counts: there is one HALT in a recovery.
+
+        Over marked partners alone it would count only with those of f others. Whoever is silent to all has an honest
+        member that is no partner of it, or too many partners, and then all halt over it.
+        """
+        if not evidence and not self._calls.can_halt_over(missing):
+            return
         proofs = encode_proofs(evidence)
         self._observe(Halted(str(expectation.stage), missing))
         log.warning("halt", stage=str(expectation.stage), missing=[short(peer) for peer in missing], proofs=len(proofs))
@@ -240,6 +246,10 @@ class Recovery:
 
         What we had concluded before a restart is said again.
         """
+        for peer in self._broadcast.others:  # told ballots alone, for we voted, we may lack the views
+            self._spawn(
+                ask_for_settlement, self._broadcast, peer, self._broadcast.place.serial, 2 * self._config.delay_s
+            )
         concluded = self._broadcast.find_said(self._calls.stage(Phase.CONCLUDE))
         if isinstance(concluded, Conclude):
             self._say(Phase.CONCLUDE, concluded)

@@ -139,9 +139,24 @@ class Rounds:
             self._nursery.start_soon(catch_up, self._services, self._hub)
         self._arrive()  # no earlier where we may have signed what our ledger does not know
         if self._is_restart:
-            await recall_gradient(replace(self._services, compute=self._compute), self._work.previous)
+            await self._recall_gradient()
         self._nursery.start_soon(self._watch_standing)
         return await self._run_rounds()
+
+    async def _recall_gradient(self) -> None:
+        """Hold our gradient of the round before again; if an attempt begins meanwhile, we are in it without waiting."""
+        is_done, previous = trio.Event(), self._work.previous
+        services = replace(self._services, compute=self._compute)
+
+        async def run() -> None:
+            await recall_gradient(services, previous)
+            is_done.set()
+
+        self._nursery.start_soon(run)
+        try:
+            await self._services.exchange.attend(self._work, is_done.wait)
+        except NewAttempt as change:
+            self._begin_attempt(change)
 
     def _arrive(self) -> None:
         if self._broadcast.place.current is None:
@@ -287,6 +302,7 @@ class Rounds:
         place = self._broadcast.place
         if place.attempt != work.attempt:
             place.serial, place.is_agreed, place.is_over = 0, False, False
+            self._broadcast.board.call()  # HALTs of it may have come before
         place.round, place.attempt, place.roster, place.common = work.round, work.attempt, work.roster, work.common
 
     def _begin_round(self) -> None:
