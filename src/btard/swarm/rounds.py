@@ -338,7 +338,7 @@ class Rounds:
         if before is not None and work.round not in self._noted:
             self._note(before)  # with what it was marked with at its end, if it is run again
         self._note(work)
-        self._noted = {number: place for number, place in self._noted.items() if number >= work.round}
+        self._noted = {work.round: self._noted[work.round]}  # a round that is run again comes to the next one anew
 
     def _note(self, work: Work) -> None:
         serial = self._broadcast.place.serial
