@@ -147,4 +147,12 @@ RESTARTING = (
         "await is_done.wait()",
         "tests/swarm/test_recall_beside_attempts.py",
     ),
+    mutant(
+        "wait for the slices of a restarted member as if it had not lost its gradient",
+        "design 5",
+        "swarm/refetching.py",
+        "if any(map(services.broadcast.was_away, find_owners())):",
+        "if False:",
+        "tests/swarm/test_recall_beside_attempts.py",
+    ),
 )

@@ -68,8 +68,11 @@ async def test_a_gradient_of_the_round_before_keeps_nobody_out_of_an_attempt(
     hostile = HostileSwarm(monkeypatch, tmp_path, config, conducts={Z: Conduct(), W: Conduct()}, watch=watch)
     hostile.swarm.network.delivery = lag
     killed = kill_after(hostile.swarm, P, Phase.CHECK, 2, back_s=0.2)
-    with trio.move_on_after(200):
+    with trio.move_on_after(400):
         await hostile.run()
     assert killed
     assert entered.keys() >= {0, P, 4}
     assert max(entered.values()) - min(entered.values()) <= hostile.config.delay_s
+    outcome = hostile.swarm.outcomes[P]
+    assert outcome.error is None, "nobody is marked for slices of a gradient that it has to compute again"
+    assert outcome.rounds[-1].round == 2

@@ -11,7 +11,7 @@ from btard.rules.parts import Part
 from btard.swarm.gather import PULL_SOURCES
 from btard.swarm.hastening import ask_and_hasten
 from btard.swarm.pulling import pull_slice
-from btard.swarm.refetching import await_returning
+from btard.swarm.refetching import await_gradients, await_returning
 from btard.swarm.relaying import compute_hop_bound, find_slice_errands
 from btard.swarm.services import Services
 from btard.swarm.state import Work
@@ -36,13 +36,14 @@ async def collect_slices(
         Due(work.part_of(errand.recipient), errand.owner, errand.owner) for errand in find_slice_errands(services, work)
     ]
     direct = [due for due in own if due.source == due.owner] + errands
-    relayed = [due for due in own if due.source != due.owner]
+    relayed, all_dues = [due for due in own if due.source != due.owner], (*own, *errands)
 
     async def wait() -> None:
         await _collect(services, work, direct, services.deadlines.bulk_s)
         await _collect(services, work, relayed, compute_hop_bound(services))
+        await await_gradients(services, work, lambda: {due.owner for due in _find_lacking(services, work, all_dues)})
 
-    await services.exchange.wait_out(work, lambda: not _find_lacking(services, work, (*own, *errands)), wait)
+    await services.exchange.wait_out(work, lambda: not _find_lacking(services, work, all_dues), wait)
     missing = sorted(due.owner for due in _find_lacking(services, work, own))
     failed = sorted((due.part.aggregator, due.owner) for due in _find_lacking(services, work, errands))
     return tuple(missing), tuple(Unrelayed(*pair) for pair in failed)

@@ -80,8 +80,8 @@ class Deadlines:
         return self.compute_s + self.messages_s + self.warm_up_s
 
     @property
-    def vote(self) -> float:
-        """A transfer, a gradient, then messages."""
+    def gradient(self) -> float:
+        """A transfer, a gradient that is computed again, then messages: VOTE, and AGGREGATE after a restart."""
         return self.bulk + self.compute_s
 
 

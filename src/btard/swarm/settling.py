@@ -44,7 +44,7 @@ async def hold_disputes(services: Services, work: Work, disputes: Sequence[Dispu
         work,
         Phase.VOTE,
         Vote(tuple(opinions)),
-        wait_s=len(disputes) * deadlines.vote,
+        wait_s=len(disputes) * deadlines.gradient,
         serial=serial,
         is_valid=lambda message: is_valid_vote(message, len(disputes)),
     )
