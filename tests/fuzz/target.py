@@ -73,6 +73,8 @@ def make_config(epoch: int) -> RunConfig:
 class PacedCompute:
     """Runs work in the event loop after a pause."""
 
+    takes_time = True
+
     async def run(self, work: Callable[[], T]) -> T:
         """Return ``work()``."""
         await trio.sleep(PAUSE_SECONDS)

@@ -41,6 +41,7 @@ class Keeps(Conduct):
 class SlowCompute(InlineCompute):
     """One member takes virtual time to compute, if it is told to."""
 
+    takes_time = True
     slow = -1
     takes_s = 0.0
 

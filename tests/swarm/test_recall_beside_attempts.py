@@ -63,6 +63,7 @@ async def test_a_gradient_of_the_round_before_keeps_nobody_out_of_an_attempt(
 
     monkeypatch.setattr(simulated, "Membership", partial(Membership, gradient_ms=10_000))
     monkeypatch.setattr(InlineCompute, "run", run_slowly)
+    monkeypatch.setattr(InlineCompute, "takes_time", True)
     monkeypatch.setattr(Recovery, "_recover", note_and_recover)
     config = {"genesis_size": 5, "validators": 0, "rounds": 2}
     hostile = HostileSwarm(monkeypatch, tmp_path, config, conducts={Z: Conduct(), W: Conduct()}, watch=watch)

@@ -20,7 +20,9 @@ LOWEST_PRIORITY = 19
 
 
 class Compute(Protocol):
-    """Runs a function of values to its result without stopping the peer's other tasks."""
+    """Runs a function of values to its result without stopping the peer's other tasks; most kinds take time for it."""
+
+    takes_time: bool
 
     async def run(self, work: Callable[[], T]) -> T:
         """Return ``work()``."""
@@ -28,6 +30,8 @@ class Compute(Protocol):
 
 class ThreadCompute:
     """Runs work in worker threads, one at a time unless told otherwise: a peer is given one core."""
+
+    takes_time = True
 
     def __init__(self, places: int = 1) -> None:
         self._limiter = trio.CapacityLimiter(places)
@@ -39,6 +43,8 @@ class ThreadCompute:
 
 class BackgroundCompute:
     """Runs work in one thread of its own that gives way to all others of the machine, on systems that can (Linux)."""
+
+    takes_time = True
 
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(1, "btard-background", initializer=_give_way)
@@ -62,18 +68,24 @@ def _give_way() -> None:
 class AttendedCompute:
     """Runs the heavy work of a round, which is given up once it is settled that the attempt is over."""
 
+    takes_time = True
+
     def __init__(
         self, compute: Compute, attend: Callable[[Callable[[], Awaitable[object]]], Awaitable[object]]
     ) -> None:
         self._compute, self._attend = compute, attend
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Return ``work()``, or raise what ends the attempt."""
+        """Return ``work()``, or raise what ends the attempt; nothing is settled while no time passes."""
+        if not self._compute.takes_time:
+            return await self._compute.run(work)
         return cast("T", await self._attend(partial(self._compute.run, work)))
 
 
 class InlineCompute:
     """Runs work at once, in the caller's task; virtual time does not pass meanwhile."""
+
+    takes_time = False
 
     async def run(self, work: Callable[[], T]) -> T:
         """Return ``work()`` after a checkpoint."""
