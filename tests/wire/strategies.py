@@ -72,7 +72,7 @@ PAYLOADS = {
     Phase.CONFIRM: st.builds(Confirm, ids, tuples(ids)),
     Phase.PUBLISH: st.builds(Publish, ids),
     Phase.ATTEST: st.builds(Attest, tuples(st.booleans())),
-    Phase.DISPUTE_PUBLISH: st.builds(DisputePublish),
+    Phase.DISPUTE_PUBLISH: st.builds(DisputePublish, tuples(tuples(counts))),
     Phase.VOTE: st.builds(Vote, tuples(st.builds(Opinion, tuples(ids), tuples(ids), tuples(counts)))),
     Phase.HALT: st.builds(Halt, positions, tuples(ids), st.lists(envelopes, max_size=4).map(tuple)),
     Phase.VIEW: st.builds(

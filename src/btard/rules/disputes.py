@@ -15,7 +15,7 @@ from enum import StrEnum
 
 from btard.identity import PeerId
 from btard.rules.draws import Assignment
-from btard.rules.messages import Commit, Confirm, Opinion, Transcript, Vote
+from btard.rules.messages import Commit, Confirm, DisputePublish, Opinion, Transcript, Vote
 from btard.rules.parts import Part
 from btard.rules.roster import Roster
 
@@ -83,6 +83,24 @@ def find_namings(
                 if reporter in contributors and reporter != part.aggregator and reporter not in named:
                     named[reporter] = Dispute(DisputeKind.REPORT, round_number, reporter, part.aggregator, part.index)
     return tuple(named[peer] for peer in sorted(named))
+
+
+def find_attesters(published: Transcript, index: int, place: int) -> tuple[PeerId, ...]:
+    """Return who says to hold, and must serve, the slice in one place of those that dispute ``index`` asks for."""
+    return tuple(
+        message.sender
+        for message in published.messages
+        if isinstance(message.payload, DisputePublish) and place not in message.payload.lacking[index]
+    )
+
+
+def find_withheld(published: Transcript, index: int, wanted: int, roster: Roster) -> tuple[int, ...]:
+    """Return the places, of as many as are wanted, of slices that not even half of ``roster`` say to hold."""
+    return tuple(
+        place
+        for place in range(wanted)
+        if sum(peer in roster for peer in find_attesters(published, index, place)) < roster.majority
+    )
 
 
 def settle(dispute: Dispute, opinions: Sequence[Opinion], roster: Roster) -> Ruling:

@@ -220,7 +220,12 @@ class Attest(Payload, frozen=True, tag=7):
 
 
 class DisputePublish(Payload, frozen=True, tag=8):
-    """The sender has sent to everyone whatever the open disputes ask it for."""
+    """The sender has sent to everyone whatever the open disputes ask it for, and holds and serves what others owe.
+
+    But for what it lacks: for each dispute, in order, the places of the slices among those that it asks for.
+    """
+
+    lacking: Annotated[tuple[Numbers, ...], Meta(max_length=MAX_ROSTER)] = ()
 
 
 class Opinion(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

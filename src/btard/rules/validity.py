@@ -12,7 +12,17 @@ from typing import TypeVar
 
 from btard.identity import DIGEST_SIZE, PeerId
 from btard.rules.checks import is_well_formed
-from btard.rules.messages import Aggregate, Attest, Check, Commit, Confirm, Reveal, SignedMessage, Vote
+from btard.rules.messages import (
+    Aggregate,
+    Attest,
+    Check,
+    Commit,
+    Confirm,
+    DisputePublish,
+    Reveal,
+    SignedMessage,
+    Vote,
+)
 from btard.rules.relays import Errand
 
 _Item = TypeVar("_Item", bytes, int, Errand)
@@ -79,6 +89,16 @@ def is_valid_confirm(
 def is_valid_attest(message: SignedMessage, complaints: int) -> bool:
     """One attestation for every complaint."""
     return isinstance(message.payload, Attest) and len(message.payload.held) == complaints
+
+
+def is_valid_dispute_publish(message: SignedMessage, disputes: int) -> bool:
+    """Places that its sender lacks, each once, for every dispute; a place of nothing says nothing."""
+    published = message.payload
+    return (
+        isinstance(published, DisputePublish)
+        and len(published.lacking) == disputes
+        and all(map(_is_sorted, published.lacking))
+    )
 
 
 def is_valid_vote(message: SignedMessage, disputes: int) -> bool:

@@ -6,20 +6,29 @@ count over the agreed votes. Nothing here knows who attacks.
 """
 
 from collections.abc import Sequence
-from functools import partial
 
 from btard.identity import PeerId
-from btard.rules.disputes import Dispute, DisputeKind, Ruling, settle_all
+from btard.rules.disputes import Dispute, DisputeKind, Ruling, find_withheld, settle_all
 from btard.rules.evidence import Cause, DepartureKind
 from btard.rules.judgement import Column, find_liars, is_wrong_aggregate
-from btard.rules.messages import DisputePublish, Opinion, Phase, Vote
+from btard.rules.messages import DisputePublish, Opinion, Phase, Transcript, Vote
 from btard.rules.parts import Part
-from btard.rules.validity import is_valid_vote
+from btard.rules.roster import Roster
+from btard.rules.validity import is_valid_dispute_publish, is_valid_vote
 from btard.swarm.events import DisputeOpened
 from btard.swarm.exchange import NewAttempt
+from btard.swarm.exhibits import (
+    await_exhibits,
+    compute_fetching_bound,
+    compute_publication_bound,
+    fetch_exhibits,
+    find_debtors,
+    find_lacking,
+    find_subject,
+    find_wanted,
+    publish_exhibits,
+)
 from btard.swarm.proving import Hearing, prove_column, prove_votes
-from btard.swarm.pulling import pull_slice, pull_together, send_whole
-from btard.swarm.refetching import await_returning
 from btard.swarm.services import Services
 from btard.swarm.state import Work, empty_part
 from btard.swarm.validation import CONVICT, inspect_in_compute
@@ -33,24 +42,40 @@ async def hold_disputes(services: Services, work: Work, disputes: Sequence[Dispu
     """
     for dispute in disputes:
         services.observe(DisputeOpened(dispute.kind, dispute.round, dispute.accused, dispute.accuser))
-        await _publish_for(services, work, dispute)
-    deadlines = services.deadlines
+        publish_exhibits(services, work, dispute)
+    is_said = services.has_said(work, Phase.DISPUTE_PUBLISH, serial)  # before a restart
+    lacking = [await await_exhibits(services, work, dispute) for dispute in (() if is_said else disputes)]
     published = await services.exchange.run(
-        work, Phase.DISPUTE_PUBLISH, DisputePublish(), wait_s=deadlines.check, serial=serial
+        work,
+        Phase.DISPUTE_PUBLISH,
+        DisputePublish(tuple(lacking)),
+        wait_s=compute_publication_bound(services, disputes),
+        serial=serial,
+        is_valid=lambda message: is_valid_dispute_publish(message, len(disputes)),
     )
-    is_said = services.has_said(work, Phase.VOTE, serial)  # before a restart
-    opinions = [await form_opinion(services, work, dispute) for dispute in (() if is_said else disputes)]
     votes = await services.exchange.run(
         work,
         Phase.VOTE,
-        Vote(tuple(opinions)),
-        wait_s=len(disputes) * deadlines.gradient,
+        Vote(await _form_opinions(services, work, disputes, published, serial)),
+        wait_s=len(disputes) * services.deadlines.gradient + compute_fetching_bound(services, work, published),
         serial=serial,
         is_valid=lambda message: is_valid_vote(message, len(disputes)),
     )
     asked = work.confirms if serial else work.commits
     assert asked is not None
     return Hearing(asked, published, votes)
+
+
+async def _form_opinions(
+    services: Services, work: Work, disputes: Sequence[Dispute], published: Transcript, serial: int
+) -> tuple[Opinion, ...]:
+    """Return what we vote; nothing new where we have voted before a restart."""
+    if services.has_said(work, Phase.VOTE, serial):
+        return ()
+    electorate = work.roster if serial else work.electorate
+    return tuple(
+        [await form_opinion(services, work, item, published, place, electorate) for place, item in enumerate(disputes)]
+    )
 
 
 async def rule_on(services: Services, work: Work, disputes: Sequence[Dispute], serial: int) -> tuple[Ruling, ...]:
@@ -76,49 +101,20 @@ async def rule_on(services: Services, work: Work, disputes: Sequence[Dispute], s
 
 
 def is_conclusive(ruling: Ruling, index: int, hearing: Hearing, work: Work) -> bool:
-    """Whether a dispute is over: somebody leaves by it, or more than half of the roster saw everything.
+    """Whether a dispute is over: somebody leaves by it, or more than half of the roster saw that nobody is guilty.
 
-    A column that a member showed to some only may otherwise find no majority and pass for right. It is opened
-    again in the next attempt, in which all can have its slices from those who hold them.
+    Where members were down in the middle of it, a column may find neither. It is opened again in the next attempt.
     """
     votes = [m.payload.opinions[index] for m in hearing.answers.messages if isinstance(m.payload, Vote)]
-    seen = sum(not opinion.silent for opinion in votes)
-    return bool(ruling.banned or ruling.removed) or seen >= work.roster.majority
+    clean = sum(not (opinion.silent or opinion.guilty) for opinion in votes)
+    return bool(ruling.banned or ruling.removed) or clean >= work.roster.majority
 
 
-def _work_of(work: Work, dispute: Dispute) -> Work | None:
-    """The round that a dispute is about: this one, or the one before, which a newcomer has not seen."""
-    return work if dispute.round == work.round else work.previous
-
-
-async def _publish_for(services: Services, work: Work, dispute: Dispute) -> None:
-    """Send everyone what a dispute asks of us: our own slice, or as aggregator the slices of those who left."""
-    subject = _work_of(work, dispute)
-    if dispute.part is None or subject is None:
-        return
-    part = subject.parts[dispute.part]
-    if dispute.kind is DisputeKind.REPORT:
-        if dispute.accuser == services.me:
-            await _forward(services, work, subject, part, dispute.accused)
-        return
-    if services.me in subject.contributors and subject.gradient is not None:
-        for peer in services.others(work):
-            send_whole(services, subject, peer, part)
-    if part.aggregator == services.me:
-        for contributor in subject.contributors:
-            if contributor not in work.roster:
-                await _forward(services, work, subject, part, contributor)
-
-
-async def _forward(services: Services, work: Work, subject: Work, part: Part, contributor: PeerId) -> None:
-    root = subject.root_of(contributor)
-    for peer in services.others(work):
-        services.slices.forward(subject.round, root, part.chunks, peer)
-
-
-async def form_opinion(services: Services, work: Work, dispute: Dispute) -> Opinion:
-    """Look at a dispute with our own eyes; whoever cannot says nothing."""
-    subject = _work_of(work, dispute)
+async def form_opinion(
+    services: Services, work: Work, dispute: Dispute, published: Transcript, index: int, electorate: Roster
+) -> Opinion:
+    """Look at a dispute with our own eyes; whoever cannot says nothing, or who owes it what it lacks."""
+    subject = find_subject(work, dispute)
     if subject is None:
         return Opinion((), (), ())
     if dispute.kind is DisputeKind.GRADIENT:
@@ -127,35 +123,14 @@ async def form_opinion(services: Services, work: Work, dispute: Dispute) -> Opin
             services.slices.keep_own(subject.round, finding.gradient)
         return Opinion((dispute.accused,) if finding.guilty else (), (), finding.parts)
     assert dispute.part is not None
-    part = subject.parts[dispute.part]
-    wanted = (dispute.accused,) if dispute.kind is DisputeKind.REPORT else subject.contributors
-    silent = await _obtain(services, subject, work, part, wanted)
-    if silent:
-        blamed = {dispute.accuser} if dispute.kind is DisputeKind.REPORT else set(silent)
-        gone = {part.aggregator for peer in silent if peer not in work.roster}
-        names = sorted(peer for peer in (blamed | gone) if peer is not None and peer in work.roster)
-        return Opinion((), tuple(names), ())
-    column = build_column(services, subject, part, wanted)
+    wanted = find_wanted(work, dispute)
+    withheld = [wanted[place] for place in find_withheld(published, index, len(wanted), electorate)]
+    if not withheld:
+        await fetch_exhibits(services, work, dispute, published, index)
+    if lacking := withheld or find_lacking(services, work, dispute):
+        return Opinion((), find_debtors(work, dispute, lacking), ())
+    column = build_column(services, subject, subject.parts[dispute.part], wanted)
     return await services.compute.run(lambda: judge(services, subject, column, dispute))
-
-
-async def _obtain(
-    services: Services, subject: Work, work: Work, part: Part, wanted: Sequence[PeerId]
-) -> tuple[PeerId, ...]:
-    """Wait for published slices, then pull them from others; return whose are still missing."""
-
-    def lacking() -> tuple[PeerId, ...]:
-        held = services.slices.get
-        return tuple(
-            p for p in wanted if part.elements and held(subject.round, subject.root_of(p), part.chunks) is None
-        )
-
-    await services.exchange.wait_for(work, lambda: not lacking(), services.deadlines.bulk_s)
-    others = services.others(work)
-    pulls = [partial(pull_slice, services, subject, part, peer, (peer, *others)) for peer in lacking()]
-    await pull_together(services, work, pulls)
-    await await_returning(services, work, lacking)
-    return lacking()
 
 
 def build_column(services: Services, subject: Work, part: Part, wanted: Sequence[PeerId]) -> Column:
@@ -209,7 +184,7 @@ def _record_ruling(services: Services, work: Work, ruling: Ruling, index: int, h
         if cause is Cause.WRONG_AGGREGATE and _is_right_as_we_see(services, work, dispute):
             cause = Cause.FALSE_REPORT  # an aggregator that lied about its own slice
         by_column = cause in {Cause.FALSE_REPORT, Cause.WRONG_AGGREGATE} and dispute.part is not None
-        subject = _work_of(work, dispute) if by_column else None
+        subject = find_subject(work, dispute) if by_column else None
         own = prove_column(services, subject, dispute) if subject else None
         proof, blobs = own or (by_majority, {})
         services.record(work, peer, DepartureKind.BAN, cause, proof, blobs)
@@ -219,7 +194,7 @@ def _record_ruling(services: Services, work: Work, ruling: Ruling, index: int, h
 
 def _is_right_as_we_see(services: Services, work: Work, dispute: Dispute) -> bool:
     """Whether we hold the whole opened column and its aggregate is right."""
-    subject = _work_of(work, dispute)
+    subject = find_subject(work, dispute)
     if subject is None:
         return False
     assert dispute.part is not None
