@@ -155,4 +155,28 @@ RESTARTING = (
         "if False:",
         "tests/swarm/test_recall_beside_attempts.py",
     ),
+    mutant(
+        "forget who was away where the round begins",
+        "design 5",
+        "swarm/broadcast.py",
+        "return self._lost.get(peer, 0) >= max(1, self.place.round - 1)",
+        "return self._lost.get(peer, 0) >= max(1, self.place.round)",
+        "tests/swarm/test_lost_before_the_round.py",
+    ),
+    mutant(
+        "wait for what a restarted member publishes as if it had not lost its gradient",
+        "design 5",
+        "swarm/complaining.py",
+        "    await await_gradients(services, work, find_accused)\n",
+        "",
+        "tests/swarm/test_publisher_crashed.py",
+    ),
+    mutant(
+        "wait for what a restarted member owes to a dispute as if it had not lost its gradient",
+        "design 5",
+        "swarm/exhibits.py",
+        "    await await_gradients(services, work, find_owing)\n",
+        "",
+        "tests/swarm/test_publisher_crashed.py",
+    ),
 )

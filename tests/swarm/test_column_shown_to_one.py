@@ -1,5 +1,6 @@
-"""An opened column that a cheat shows to one honest member alone is judged by all of them, or it leaves (attacks B7)."""
+"""An opened column that a cheat shows to one honest member alone is judged by all of them, or it leaves (B7)."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ class Stage5:
     def __init__(
         self, monkeypatch: pytest.MonkeyPatch, directory: Path, late: float, *, names: bool, denies: bool
     ) -> None:
-        self.late, self.names, self.denies = late, names, denies
+        self.late, self.names, self.denies, self.at_request = late, names, denies, 1
         self.liar = WrongAggregate(once_a_round=names)
         config = {"genesis_size": 5, "rounds": ROUNDS, "validators": 0 if names else 1}
         conducts = {LIES: self.liar, KEEPS: Conduct()}
@@ -75,9 +76,11 @@ class Stage5:
             return
         serve = self.hostile.hubs[self.hostile.peers[who]].serve
         usual: Any = serve[Kind.PULL_SLICE]
+        asked = Counter[bytes]()
 
         async def answer(peer: PeerId, body: bytes) -> tuple[bytes, Loan | None]:
-            if who == KEEPS and peer == self.hostile.peers[SEES]:
+            asked[body] += 1
+            if who == KEEPS and peer == self.hostile.peers[SEES] and asked[body] >= self.at_request:
                 await trio.sleep(self.late * self.hostile.config.delay_s)
                 found: tuple[bytes, Loan | None] = await usual(peer, body)
                 return found
@@ -112,3 +115,16 @@ async def test_no_attempt_is_lost_for_nothing(
     assert gone
     assert gone <= {LIES, KEEPS}
     assert sum(done.attempts - 1 for done in outcome.honest[0].rounds) <= len(gone)
+
+
+async def test_nobody_votes_on_what_it_was_shown_too_late(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    """The cheats say that they hold it, give it to nobody, and to one once all have said what they lack."""
+    stage = Stage5(monkeypatch, tmp_path, 0.0, names=False, denies=False)
+    stage.at_request = 2
+    outcome = await stage.hostile.run()
+    assert stage.liar.lied
+    departures = outcome.honest[0].departures
+    assert stage.hostile.peers.index(departures[0].peer) == KEEPS
+    assert {stage.hostile.peers.index(item.peer) for item in departures} == {LIES, KEEPS}

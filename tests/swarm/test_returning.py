@@ -179,13 +179,13 @@ def test_a_ledger_answers_for_what_is_said_since_it_begins(
 def test_whoever_comes_back_on_a_newer_link_was_away() -> None:
     """The end of the old one was heard by nobody, but what the peer still owes is waited for as if it had been."""
     rounds, peer, stranger = object.__new__(Rounds), PeerId(bytes(31) + b"\x07"), PeerId(bytes(31) + b"\x08")
-    told = list[PeerId]()
-    rounds._broadcast = broadcast = SimpleNamespace(  # type: ignore[assignment]
-        lost=set(), resend=told.append, is_member=lambda other: other == peer
+    told, lost = list[PeerId](), list[PeerId]()
+    rounds._broadcast = SimpleNamespace(  # type: ignore[assignment]
+        note_lost=lost.append, resend=told.append, is_member=lambda other: other == peer
     )
     rounds._reception = SimpleNamespace(remind=told.append)  # type: ignore[assignment]
     rounds._recovery = SimpleNamespace(resuming=SimpleNamespace(show=told.extend))  # type: ignore[assignment]
     rounds._greet(peer)
     rounds._greet(stranger)
-    assert broadcast.lost == {peer}
+    assert lost == [peer, stranger]
     assert told == [peer, peer, peer, stranger, stranger]

@@ -157,19 +157,27 @@ async def _gather(services: Services, work: Work) -> tuple[int, ...]:
     relay_parts(services, work)
     if services.has_said(work, Phase.REVEAL):
         return ()
+    overdue = set[int]()  # what others wait for no longer, whether it comes yet or not
     await services.exchange.wait_out(
-        work, lambda: _has_all_parts(services, work), lambda: _collect_parts(services, work)
+        work, lambda: _has_all_parts(services, work), lambda: _collect_parts(services, work, overdue)
     )
-    return tuple(part.index for part in _lacking_parts(services, work))
+    return tuple(sorted({part.index for part in _lacking_parts(services, work)} | overdue))
 
 
-async def _collect_parts(services: Services, work: Work) -> None:
-    """Wait for parts, then ask for them: some others, who may have them, and who is to give them to us."""
+async def _collect_parts(services: Services, work: Work, overdue: set[int]) -> None:
+    """Wait for parts, then ask for them: some others, who may have them, and who is to give them to us.
+
+    What aggregators have not given us by then is ``overdue``; what comes through relays may come later.
+    """
+    overdue.clear()
     if await services.exchange.wait_for(work, lambda: _has_all_parts(services, work), services.deadlines.bulk_s):
         return
     await ask_and_hasten(services, work, lambda: _find_holders(services, work), lambda: _ask_for_parts(services, work))
     await await_returning(services, work, lambda: _find_aggregators(services, work))
+    between, me = work.relays.between, services.me
+    late = {part.index for part in _lacking_parts(services, work) if between(me, part.aggregator) is None}
     await _await_relayed_parts(services, work)
+    overdue.update(late)
 
 
 async def _ask_for_parts(services: Services, work: Work) -> None:

@@ -50,7 +50,7 @@ class Broadcast:
         self.on_certificate: Callable[[bytes], None] = lambda body: None
         self.on_signing: Callable[[], None] = lambda: None
         self._not_held: Stage | None = None
-        self.lost: set[PeerId] = set()
+        self._lost: dict[PeerId, int] = {}  # in which round a link to each was lost last
         self.arriving: frozenset[PeerId] = frozenset()
         hub.on_control[Kind.MESSAGE] = self._receive
         hub.on_control[Kind.CERTIFICATE] = self._receive_certificate
@@ -77,8 +77,20 @@ class Broadcast:
         self.place.serial = serial
 
     def was_away(self, peer: PeerId) -> bool:
-        """Return whether there is no link to a member, or was none for some time in this round."""
-        return peer in self.lost or not self._hub.is_connected(peer)
+        """Return whether there is no link to a member, or was none for some time in this round or the one before.
+
+        Others may have begun this round before we did, and a member may have been gone in their first moments of it.
+        """
+        return self._lost.get(peer, 0) >= max(1, self.place.round - 1) or not self._hub.is_connected(peer)
+
+    def note_lost(self, peer: PeerId) -> None:
+        """Note that a link was lost, or is made anew."""
+        if self.is_member(peer):
+            self._lost[peer] = self.place.round
+
+    def forget_lost(self) -> None:
+        """Forget about links that were lost before the round before."""
+        self._lost = {peer: number for peer, number in self._lost.items() if number >= self.place.round - 1}
 
     @property
     def hub(self) -> Hub:

@@ -36,16 +36,20 @@ async def collect_slices(
         Due(work.part_of(errand.recipient), errand.owner, errand.owner) for errand in find_slice_errands(services, work)
     ]
     direct = [due for due in own if due.source == due.owner] + errands
-    relayed, all_dues = [due for due in own if due.source != due.owner], (*own, *errands)
+    relayed = [due for due in own if due.source != due.owner]
+    overdue = set[Due]()  # what others wait for no longer, whether it comes yet or not
 
     async def wait() -> None:
+        overdue.clear()
         await _collect(services, work, direct, services.deadlines.bulk_s)
+        await await_gradients(services, work, lambda: {due.owner for due in _find_lacking(services, work, direct)})
+        late = _find_lacking(services, work, errands)
         await _collect(services, work, relayed, compute_hop_bound(services))
-        await await_gradients(services, work, lambda: {due.owner for due in _find_lacking(services, work, all_dues)})
+        overdue.update(late)
 
-    await services.exchange.wait_out(work, lambda: not _find_lacking(services, work, all_dues), wait)
+    await services.exchange.wait_out(work, lambda: not _find_lacking(services, work, (*own, *errands)), wait)
     missing = sorted(due.owner for due in _find_lacking(services, work, own))
-    failed = sorted((due.part.aggregator, due.owner) for due in _find_lacking(services, work, errands))
+    failed = sorted((due.part.aggregator, due.owner) for due in {*_find_lacking(services, work, errands), *overdue})
     return tuple(missing), tuple(Unrelayed(*pair) for pair in failed)
 
 

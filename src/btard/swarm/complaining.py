@@ -28,7 +28,7 @@ from btard.rules.validity import is_valid_attest
 from btard.swarm.exchange import NewAttempt
 from btard.swarm.proving import Hearing, prove_attestations, prove_marks
 from btard.swarm.pulling import compute_serving_bound, pull_part, pull_slice, pull_together, send_whole
-from btard.swarm.refetching import await_returning
+from btard.swarm.refetching import await_gradients, await_returning
 from btard.swarm.relaying import pass_on_part, pass_on_slice
 from btard.swarm.services import Services
 from btard.swarm.state import Work
@@ -136,7 +136,7 @@ async def _hear(
         work,
         Phase.ATTEST,
         Attest(tuple(is_held(complaint) for complaint in complaints)),
-        wait_s=deadlines.bulk,
+        wait_s=deadlines.gradient,
         serial=serial,
         is_valid=lambda message: is_valid_attest(message, len(complaints)),
     )
@@ -166,6 +166,7 @@ async def _await_publications(
         return [item.accused for item in complaints if not is_held(item)]
 
     await await_returning(services, work, find_accused)
+    await await_gradients(services, work, find_accused)
 
 
 async def _conclude(

@@ -121,7 +121,9 @@ async def _ask_around(services: Services, work: Work, dispute: Dispute, sources:
     if subject is None or dispute.part is None:
         return
     part = subject.parts[dispute.part]
-    pulls = [partial(pull_slice, services, subject, part, peer, (peer, *sources)) for peer in lacking]
+    pulls = [
+        partial(pull_slice, services, subject, part, peer, tuple(dict.fromkeys((peer, *sources)))) for peer in lacking
+    ]
     await pull_together(services, work, pulls)
 
 

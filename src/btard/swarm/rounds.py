@@ -102,7 +102,7 @@ class Rounds:
         if not start.may_have_spoken:
             self._arrive()
         self._broadcast.on_signing = self._note_place
-        hub.on_connected, hub.on_lost = self._greet, self._note_lost
+        hub.on_connected, hub.on_lost = self._greet, self._broadcast.note_lost
         if start.is_restart:
             self._reception.take_in(self._work, self._work.state.newcomers)
         for task in (self._recovery.run, stalls.run, links.run):
@@ -309,22 +309,18 @@ class Rounds:
         work = self._work
         self._services.slices.begin_round(work.round, len(work.roster.without(work.leavers)))
         self._broadcast.board.forget(work.round - 1, work.attempt)
-        self._broadcast.lost.clear()
+        self._broadcast.forget_lost()
         self._broadcast.arriving = frozenset(work.awaited)
         self._reception.begin_round(work.state)
         self._links.follow()
 
     def _greet(self, peer: PeerId) -> None:
         """Say again what a peer whose link was made anew may have missed: it was away, even if we hear so only now."""
-        self._note_lost(peer)
+        self._broadcast.note_lost(peer)
         self._reception.remind(peer)
         self._broadcast.resend(peer)
         if self._broadcast.is_member(peer):
             self._recovery.resuming.show((peer,))
-
-    def _note_lost(self, peer: PeerId) -> None:
-        if self._broadcast.is_member(peer):
-            self._broadcast.lost.add(peer)
 
     def _note_place(self) -> None:
         """Have our place in the run on disk with the message that is signed there.

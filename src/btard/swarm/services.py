@@ -81,7 +81,7 @@ class Deadlines:
 
     @property
     def gradient(self) -> float:
-        """A transfer, a gradient that is computed again, then messages: VOTE, and AGGREGATE after a restart."""
+        """A transfer, a gradient that is computed again, then messages: VOTE, and where slices are awaited."""
         return self.bulk + self.compute_s
 
 
