@@ -1,6 +1,5 @@
 """An opened column that a cheat shows to one honest member alone is judged by all of them, or it leaves (B7)."""
 
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +44,7 @@ class Stage5:
     def __init__(
         self, monkeypatch: pytest.MonkeyPatch, directory: Path, late: float, *, names: bool, denies: bool
     ) -> None:
-        self.late, self.names, self.denies, self.at_request = late, names, denies, 1
+        self.late, self.names, self.denies, self.gives = late, names, denies, True
         self.liar = WrongAggregate(once_a_round=names)
         config = {"genesis_size": 5, "rounds": ROUNDS, "validators": 0 if names else 1}
         conducts = {LIES: self.liar, KEEPS: Conduct()}
@@ -62,6 +61,7 @@ class Stage5:
     def change(self, who: int, stage: Stage, payload: AnyPayload) -> AnyPayload:
         """Return what the cheats say instead: that they saw nothing wrong, or one honest member silent each."""
         if who not in {LIES, KEEPS}:
+            self.gives = self.gives or (who == SEES and isinstance(payload, DisputePublish))
             return payload
         if isinstance(payload, DisputePublish) and self.denies:
             return DisputePublish(tuple((KEEPS,) for _ in payload.lacking))
@@ -76,11 +76,9 @@ class Stage5:
             return
         serve = self.hostile.hubs[self.hostile.peers[who]].serve
         usual: Any = serve[Kind.PULL_SLICE]
-        asked = Counter[bytes]()
 
         async def answer(peer: PeerId, body: bytes) -> tuple[bytes, Loan | None]:
-            asked[body] += 1
-            if who == KEEPS and peer == self.hostile.peers[SEES] and asked[body] >= self.at_request:
+            if who == KEEPS and peer == self.hostile.peers[SEES] and self.gives:
                 await trio.sleep(self.late * self.hostile.config.delay_s)
                 found: tuple[bytes, Loan | None] = await usual(peer, body)
                 return found
@@ -122,7 +120,7 @@ async def test_nobody_votes_on_what_it_was_shown_too_late(
 ) -> None:
     """The cheats say that they hold it, give it to nobody, and to one once all have said what they lack."""
     stage = Stage5(monkeypatch, tmp_path, 0.0, names=False, denies=False)
-    stage.at_request = 2
+    stage.gives = False
     outcome = await stage.hostile.run()
     assert stage.liar.lied
     departures = outcome.honest[0].departures
