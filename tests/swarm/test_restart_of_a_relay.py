@@ -13,10 +13,11 @@ from btard.net import Loan, Message
 from btard.rules.evidence import DepartureKind
 from btard.rules.messages import Aggregate, AnyPayload, Phase, Reveal, Stage
 from btard.sim import Outcome
-from btard.swarm import aggregation
+from btard.swarm import aggregation, bound_data
 from btard.swarm.conduct import Conduct
 from btard.swarm.events import Event, Resumed, RunStarted
 from btard.swarm.frames import Kind
+from btard.swarm.ledger_files import SMALL_BLOB
 from btard.swarm.services import Services
 from btard.swarm.state import Work
 
@@ -107,11 +108,14 @@ def require_honest_present(outcome: Outcome) -> None:
 
 
 @pytest.mark.parametrize("phase", [Phase.AGGREGATE, Phase.REVEAL], ids=["slice", "aggregate"])
-@pytest.mark.parametrize("crashes", [True, False], ids=["crash", "no-crash"])
+@pytest.mark.parametrize(
+    ("crashes", "largest"), [(True, SMALL_BLOB), (True, 0), (False, SMALL_BLOB)], ids=["crash", "files", "no-crash"]
+)
 async def test_a_relay_that_was_started_again_has_what_it_answers_for(
-    crashes: bool, phase: Phase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: Clock
+    crashes: bool, largest: int, phase: Phase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: Clock
 ) -> None:
     """One cheat says that it got nothing, the other alone has it still, and gives it to nobody."""
+    monkeypatch.setattr(bound_data, "SMALL_BLOB", largest)
     hostile = MarkedCheats(monkeypatch, tmp_path, phase)
     killed = hostile.kill_the_relay() if crashes else [0]
     outcome = await hostile.run()

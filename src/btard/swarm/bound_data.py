@@ -48,8 +48,8 @@ def make_bound_part(number: int, attempt: int, part: int, payload: memoryview) -
 class BoundData:
     """What words of the newest two attempts, of the newest two rounds, bind us to, in one data directory.
 
-    A word binds us to no more than a part of a vector for each contributor (CONFIRM), or two for each marked pair that
-    we pass on for (AGGREGATE, REVEAL). An attempt before these two is settled, by whatever ended the one after it, and
+    A word binds us to no more than one slice for each contributor (CONFIRM) or each way between a marked pair that we
+    pass on for (AGGREGATE), and one aggregate for each part (REVEAL, ATTEST). An attempt before these two is settled, by whatever ended the one after it, and
     nobody asks for its data again; a round that is run again begins with new words. Small data is in the ledger, large
     data in files.
     """
