@@ -18,6 +18,7 @@ from btard.rules.merkle import compute_root
 from btard.rules.messages import Aggregate, Phase, Reveal, Transcript
 from btard.rules.parts import Part
 from btard.rules.validity import is_valid_aggregate, is_valid_reveal
+from btard.swarm.binding import bind_part_errands, bind_slice_errands
 from btard.swarm.collecting import collect_slices
 from btard.swarm.complaining import settle_gather_complaints, settle_scatter_complaints
 from btard.swarm.exchange import NewAttempt
@@ -91,6 +92,7 @@ async def _reduce(services: Services, work: Work) -> Aggregate:
     """Return what we commit to: our part, or whose slices did not come; the nonce of the draw; what we cannot relay."""
     part, slot = work.part_of(services.me), services.slot(work, Phase.REVEAL)
     missing, unrelayed = await collect_slices(services, work, part)
+    await bind_slice_errands(services, work, unrelayed)
     root, norm = (b"", 0.0) if missing else await _clip(services, work, part)
     promise = commit_to_nonce(slot, derive_nonce(services.nonce_secret, slot))
     return Aggregate(root, norm, missing, promise, unrelayed)
@@ -130,6 +132,7 @@ async def reveal(services: Services, work: Work) -> None:
     """Gather the aggregates, then toss the coin r that fixes the directions (Algorithm 2, steps 6 and 7; MPRNG)."""
     assert work.aggregates is not None
     missing = await _gather(services, work)
+    await bind_part_errands(services, work)
     nonce = derive_nonce(services.nonce_secret, services.slot(work, Phase.REVEAL))
     work.reveals = await services.exchange.run(
         work,

@@ -15,6 +15,7 @@ from btard.rules.messages import Check, Confirm, Phase, Report, Transcript
 from btard.rules.parts import Part
 from btard.rules.validity import is_valid_check, is_valid_confirm
 from btard.swarm.aggregation import ban_broken_reveals, read_column
+from btard.swarm.binding import bind_named
 from btard.swarm.charging import answer_charges, find_open_charges
 from btard.swarm.services import Services
 from btard.swarm.settling import rule_on
@@ -72,6 +73,7 @@ async def confirm(services: Services, work: Work) -> Transcript:
     nonce = derive_nonce(services.nonce_secret, services.slot(work, Phase.CONFIRM))
     charges = find_open_charges(work)
     answers = await answer_charges(services, work, charges)
+    await bind_named(services, work, named)
     contributors, names = work.contributors, name_charges(charges)
     confirms = await services.exchange.run(
         work,

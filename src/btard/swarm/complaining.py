@@ -12,6 +12,7 @@ for each complainer, and one accused relay can have more than a vector to publis
 
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from itertools import compress
 
 from btard.identity import PeerId
 from btard.rules.complaints import (
@@ -25,6 +26,7 @@ from btard.rules.evidence import Cause, DepartureKind
 from btard.rules.marks import compute_marks_digest
 from btard.rules.messages import Attest, Phase, Publish
 from btard.rules.validity import is_valid_attest
+from btard.swarm.binding import bind_parts
 from btard.swarm.exchange import NewAttempt
 from btard.swarm.proving import Hearing, prove_attestations, prove_marks
 from btard.swarm.pulling import compute_serving_bound, pull_part, pull_slice, pull_together, send_whole
@@ -132,10 +134,13 @@ async def _hear(
     )
     if not services.has_said(work, Phase.ATTEST, serial):
         await _await_publications(services, work, complaints, is_held, fetch)
+    held = tuple(is_held(complaint) for complaint in complaints)
+    if serial:  # aggregates
+        await bind_parts(services, work, {work.parts[item.part] for item in compress(complaints, held)})
     attests = await services.exchange.run(
         work,
         Phase.ATTEST,
-        Attest(tuple(is_held(complaint) for complaint in complaints)),
+        Attest(held),
         wait_s=deadlines.gradient,
         serial=serial,
         is_valid=lambda message: is_valid_attest(message, len(complaints)),

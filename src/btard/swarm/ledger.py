@@ -30,6 +30,7 @@ from btard.swarm.frames import SignedTuple
 from btard.swarm.ledger_files import (
     LEDGER_FILE,
     TABLES,
+    BoundRows,
     Step,
     copy_aside,
     lock_directory,
@@ -60,6 +61,7 @@ class Ledger:
     def __init__(self, directory: Path, lock: int, database: sqlite3.Connection) -> None:
         self._directory, self._lock, self._database = directory, lock, database
         self._now, self._lazily = Step(database, directory), Step(database, directory, is_lazy=True)
+        self.bound = BoundRows(self._lazily)
         self.signings = 0
         """How often signatures over seals were stored since the ledger was opened; an index reads no oftener."""
         self.rewritings = Counter[int]()

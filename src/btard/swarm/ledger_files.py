@@ -8,9 +8,11 @@ import fcntl
 import mmap
 import os
 import sqlite3
+from collections.abc import Iterable
 from itertools import chain, count
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 
 from btard.durable import PARTIAL, replacing, sync, write_durably
 from btard.errors import ConfigError
@@ -26,7 +28,7 @@ UPDATES_DIRECTORY = "updates"
 CHECKPOINT_DIRECTORY = "checkpoints"
 LEFTOVERS = (f"{EVIDENCE_DIRECTORY}/*.bin", f"{UPDATES_DIRECTORY}/*.bin", f"{CHECKPOINT_DIRECTORY}/round-*")
 """Files that may have been half written when a process died; nothing that somebody else may keep there."""
-FORMAT = b"btard ledger 8"
+FORMAT = b"btard ledger 9"
 TABLES = {
     "meta": "CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT",
     "messages": (
@@ -53,6 +55,10 @@ TABLES = {
     "part": (
         "CREATE TABLE part (one INTEGER PRIMARY KEY CHECK (one = 0), round INTEGER NOT NULL, attempt INTEGER NOT NULL,"
         " aggregate BLOB) STRICT"
+    ),
+    "bound": (
+        "CREATE TABLE bound (name TEXT PRIMARY KEY, round INTEGER NOT NULL, attempt INTEGER NOT NULL,"
+        " kind INTEGER NOT NULL, head BLOB NOT NULL, payload BLOB) STRICT"
     ),
     "endings": "CREATE TABLE endings (kind TEXT PRIMARY KEY, reason TEXT NOT NULL) STRICT",
 }
@@ -162,6 +168,51 @@ class Step:
     def _explain(self, error: Exception) -> ConfigError:
         path = self._directory / LEDGER_FILE
         return ConfigError(f"cannot write {path}: {error}; free space on its disk and start again")
+
+
+class BoundRow(NamedTuple):
+    """What a word of ours binds us to; ``payload`` is ``None`` where it lies in a file of its own."""
+
+    name: str
+    round: int
+    attempt: int
+    kind: int
+    head: bytes
+    payload: bytes | None
+
+
+class BoundRows:
+    """The rows of what our words bind us to, each written, or dropped, with our next message."""
+
+    def __init__(self, lazily: Step) -> None:
+        self._lazily, self._database = lazily, lazily.database
+
+    def record(self, rows: Iterable[BoundRow]) -> None:
+        """Store rows, each in place of one of its name."""
+        with self._lazily:
+            self._database.executemany("INSERT OR REPLACE INTO bound VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+    def read(self) -> list[BoundRow]:
+        """All rows."""
+        return [BoundRow(*row) for row in self._database.execute("SELECT * FROM bound ORDER BY name").fetchall()]
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Drop rows."""
+        with self._lazily:
+            self._database.executemany("DELETE FROM bound WHERE name = ?", [(name,) for name in names])
+
+
+def keep_file(directory: Path, name: str, data: memoryview) -> None:
+    """Write a file that a peer cannot go on without.
+
+    Raises:
+        ConfigError: the disk is full.
+    """
+    try:
+        write_file(directory, name, data)
+    except OSError as error:
+        reason = error.strerror or error
+        raise ConfigError(f"cannot write {directory}: {reason}; free space and start again") from None
 
 
 def write_file(directory: Path, name: str, data: bytes | memoryview) -> None:

@@ -36,6 +36,12 @@ def find_slice_errands(services: Services, work: Work) -> tuple[Errand, ...]:
     return tuple(errand for errand in errands if errand.relay == services.me)
 
 
+def find_part_errands(services: Services, work: Work) -> tuple[Errand, ...]:
+    """Return the aggregates that we pass on in this attempt."""
+    errands = work.relays.find_part_errands(work.parts)
+    return tuple(errand for errand in errands if errand.relay == services.me)
+
+
 def scatter_to_relays(services: Services, work: Work) -> None:
     """Send our slices for those with whom we are marked to the relays; whole, for that is how relays serve them."""
     if work.gradient is None:
@@ -67,8 +73,8 @@ def pass_on_slice(services: Services, work: Work, owner: PeerId, part: Part, rec
 
 def relay_parts(services: Services, work: Work) -> None:
     """Pass on aggregates as they come."""
-    for errand in work.relays.find_part_errands(work.parts):
-        if errand.relay == services.me and services.conduct.sends_part(work.round, errand.recipient):
+    for errand in find_part_errands(services, work):
+        if services.conduct.sends_part(work.round, errand.recipient):
             pass_on_part(services, work, work.part_of(errand.owner), [errand.recipient])
 
 

@@ -10,6 +10,8 @@ from btard.identity import PeerId
 from btard.net import Hub
 from btard.rules.roster import Roster
 from btard.rules.seal import Seal
+from btard.swarm.binding import recall_bound
+from btard.swarm.bound_data import BoundData
 from btard.swarm.catching_up import catch_up, recall, recall_gradient
 from btard.swarm.committing import arrive
 from btard.swarm.compute import AttendedCompute, Compute
@@ -85,6 +87,7 @@ class Rounds:
             transfers.parts,
             self._deadlines.after_restart() if start.is_restart else self._deadlines,
             updates,
+            BoundData(member.data_dir, ledger, member.disk or member.compute),
             self._reception,
             member.observe,
             nursery.start_soon,
@@ -132,6 +135,7 @@ class Rounds:
             return self._work.state
         if self._is_restart:
             recall(self._services, self._work)
+            await recall_bound(self._services)
         if not self._is_entry:
             await self._ask_around()
         if self._is_restart:
@@ -308,6 +312,7 @@ class Rounds:
     def _begin_round(self) -> None:
         work = self._work
         self._services.slices.begin_round(work.round, len(work.roster.without(work.leavers)))
+        self._services.bound.forget(work.round, work.attempt)
         self._broadcast.board.forget(work.round - 1, work.attempt)
         self._broadcast.forget_lost()
         self._broadcast.arriving = frozenset(work.awaited)

@@ -8,6 +8,7 @@ from btard.identity import Context, Identity, PeerId, digest
 from btard.rules.config import RunConfig
 from btard.rules.evidence import AnyProof, Cause, Departure, DepartureKind
 from btard.rules.messages import Aggregate, Phase, Slot
+from btard.swarm.bound_data import BoundData
 from btard.swarm.broadcast import Broadcast
 from btard.swarm.compute import Compute
 from btard.swarm.conduct import Conduct
@@ -101,6 +102,7 @@ class Services:
     parts: Parts
     deadlines: Deadlines
     updates: Updates
+    bound: BoundData
     reception: Reception
     observe: Observer
     spawn: Callable[..., None]

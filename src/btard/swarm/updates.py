@@ -14,10 +14,9 @@ from pathlib import Path
 import trio
 from torch import Tensor
 
-from btard.errors import ConfigError
 from btard.swarm.compute import Compute
 from btard.swarm.ledger import Ledger
-from btard.swarm.ledger_files import SMALL_BLOB, UPDATES_DIRECTORY, map_file, write_file
+from btard.swarm.ledger_files import SMALL_BLOB, UPDATES_DIRECTORY, keep_file, map_file
 from btard.swarm.state import as_bytes, read_values
 
 Writing = Callable[[], Coroutine[object, object, None]]
@@ -55,16 +54,9 @@ class Updates:
         return partial(self._keep_large, number, data, is_written, is_applied=is_applied)
 
     async def _keep_large(self, number: int, data: memoryview, is_written: trio.Event, *, is_applied: bool) -> None:
-        await self._disk.run(lambda: self._write(_file_name(number), data))
+        await self._disk.run(lambda: keep_file(self._directory, _file_name(number), data))
         self._ledger.record_update(number, None, is_applied=is_applied)
         is_written.set()
-
-    def _write(self, name: str, data: memoryview) -> None:
-        try:
-            write_file(self._directory, name, data)
-        except OSError as error:
-            reason = error.strerror or error
-            raise ConfigError(f"cannot write {self._directory}: {reason}; free space and start again") from None
 
     def keep_part(self, number: int, attempt: int, aggregate: Tensor) -> Writing | None:
         """Write the aggregate of our part, in place of the one before; of a large one, return the rest of the work.
@@ -81,7 +73,7 @@ class Updates:
         return partial(self._keep_large_part, number, attempt, data)
 
     async def _keep_large_part(self, number: int, attempt: int, data: memoryview) -> None:
-        await self._disk.run(lambda: self._write(_part_name(attempt), data))
+        await self._disk.run(lambda: keep_file(self._directory, _part_name(attempt), data))
         await trio.lowlevel.checkpoint_if_cancelled()  # a thread writes on when nobody waits for it any more
         self._ledger.record_part(number, attempt, None)
 
