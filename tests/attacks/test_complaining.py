@@ -16,7 +16,7 @@ def require_bounded(scenario, *indices):
     assert attempts <= len(indices) * (tolerated + 1)
 
 
-@pytest.mark.parametrize("kind", ["complain-at-scatter", "complain-at-gather"])
+@pytest.mark.parametrize("kind", ["complain-at-scatter", "complain-at-gather", "complain-in-check"])
 @pytest.mark.parametrize("count", [1, 3])
 async def test_whoever_complains_about_everyone_leaves(autojump_clock, tmp_path, kind, count):
     """More than f marked partners are no accident: the complainers go, and no honest member with them."""

@@ -32,7 +32,7 @@ async def test_attesters_cannot_save_a_withholder(autojump_clock, tmp_path, with
     scenario.require_stays(3, 5)
 
 
-@pytest.mark.parametrize("complaint", ["complain-at-scatter", "complain-at-gather"])
+@pytest.mark.parametrize("complaint", ["complain-at-scatter", "complain-at-gather", "complain-in-check"])
 async def test_denied_attestations_cost_no_honest_member_its_place(autojump_clock, tmp_path, complaint):
     """One who complains about everybody and two who deny that they hold anything do not make a majority."""
     scenario = await run_scenario(tmp_path, {1: complaint, 3: "attest-nothing", 5: "attest-nothing"}, rounds=8)

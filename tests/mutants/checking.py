@@ -139,8 +139,8 @@ CHECKING = (
         "wait for parts after complaints only",
         "attacks B2",
         "swarm/aggregation.py",
-        "    await _obtain_all(services, work)\n    work.aggregate",
-        "    if complaints:\n        await _obtain_all(services, work)\n    work.aggregate",
+        "        work.lacking = await _obtain_all(services, work)\n",
+        "        work.lacking = await _obtain_all(services, work) if complaints else ()\n",
         "tests/swarm/test_lost_parts.py",
     ),
 )

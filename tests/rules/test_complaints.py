@@ -7,13 +7,14 @@ from tests.rules.build import make_config, make_part, make_roster, make_transcri
 
 from btard.rules.complaints import (
     Complaint,
+    find_check_complaints,
     find_gather_complaints,
     find_scatter_complaints,
     find_unattested,
     find_undecided,
 )
 from btard.rules.marks import Marks, make_pair
-from btard.rules.messages import Aggregate, Attest, Phase, Reveal, Stage, Transcript, Unrelayed
+from btard.rules.messages import Aggregate, Attest, Check, Phase, Reveal, Stage, Transcript, Unrelayed
 from btard.rules.relays import Relays
 
 ROSTER = make_roster(5)
@@ -109,6 +110,38 @@ def test_everyone_who_lacks_a_part_complains(missing: dict, complaints: list) ->
 def test_parts_of_marked_partners_are_asked_of_the_relay(missing: dict, complaints: list) -> None:
     """At gather too a complaint about a marked partner is about the relay, unless that lacks the part itself."""
     assert set(find_gather_complaints(make_reveals(missing), PARTS, MARKED)) == set(complaints)
+
+
+def make_checks(missing: dict) -> Transcript:
+    """CHECK of everyone, with the parts that nobody gave it."""
+    checks = {peer: Check((), b"n" * 32, tuple(missing.get(peer, ()))) for peer in ROSTER.members}
+    return make_transcript(Stage(3, 1, Phase.CHECK), checks)
+
+
+@pytest.mark.parametrize(
+    ("missing", "complaints"),
+    [
+        ({}, []),
+        ({A: [0, 4], B: [0]}, [Complaint(4, D, D, A), Complaint(0, C, C, B)]),  # A is marked with C, B is not
+        ({B: [1]}, [Complaint(1, A, RELAY, B)]),  # the relay said that it has it, and so did all others
+        ({B: [1], RELAY: [1]}, [Complaint(1, A, A, RELAY)]),
+        ({B: [1], E: [1]}, [Complaint(1, A, A, E)]),  # the relay may have lost it as E did
+    ],
+    ids=str,
+)
+def test_in_check_relays_are_complained_about_only_where_nobody_else_can_be(missing: dict, complaints: list) -> None:
+    """One complaint of a member that needs no relay stands for those of all that do."""
+    assert set(find_check_complaints(make_checks(missing), PARTS, MARKED)) == set(complaints)
+
+
+@given(st.dictionaries(st.sampled_from(ROSTER.members), st.sets(st.integers(0, 4), min_size=1), max_size=5))
+def test_every_part_that_lacks_in_check_marks_a_new_pair_or_removes(missing: dict) -> None:
+    """Nobody ends an attempt for nothing: each part gives a complaint, and none is about a marked pair."""
+    own = {item.aggregator: item.index for item in PARTS}
+    lacking = {peer: sorted(parts - {own[peer]}) for peer, parts in missing.items()}
+    found = find_check_complaints(make_checks(lacking), PARTS, MARKED)
+    assert {item.part for item in found} == {part for parts in lacking.values() for part in parts}
+    assert not any(MARKED.marks.is_marked(item.accused, item.complainer) for item in found)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import msgspec
 import pytest
-from tests.rules.build import make_message, make_peers
+from tests.rules.build import make_config, make_message, make_part, make_peers
 
 from btard.rules import validity
 from btard.rules.messages import (
@@ -27,6 +27,7 @@ from btard.rules.messages import (
     Verdict,
     Vote,
 )
+from btard.rules.parts import Part
 
 A, B, C, D = make_peers(4)
 N, SEAL = b"n" * 32, b"s" * 64
@@ -36,6 +37,10 @@ AGGREGATE = Aggregate(N, 1.0, (), N, ())
 COMPLAINT = Aggregate(b"", 0.0, (B, C), N, ())
 REPORT = Report((0.5, -0.5), 1.0)
 CHECK = Check((REPORT,) * 3, N)
+LACKING = Check((), N, (1, 2))
+# Part 0 is A's, and part 2, which would be C's, is empty in some cases.
+PARTS = tuple(make_part(make_config(), index, peer, 8 * index, 8 * index + 8) for index, peer in enumerate((A, B, C)))
+NO_LAST_PART = (*PARTS[:2], make_part(make_config(), 2, C, 16, 16))
 
 
 def is_valid(payload: AnyPayload, **facts: object) -> bool:
@@ -49,7 +54,7 @@ def is_valid(payload: AnyPayload, **facts: object) -> bool:
     return {
         Aggregate: lambda: validity.is_valid_aggregate(message, contributors),
         Reveal: lambda: validity.is_valid_reveal(message, 3),
-        Check: lambda: validity.is_valid_check(message, contributors, 3, 2),
+        Check: lambda: validity.is_valid_check(message, contributors, facts.get("parts", PARTS), 2),  # type: ignore[arg-type]
         Confirm: lambda: validity.is_valid_confirm(message, contributors, facts.get("charges", ())),  # type: ignore[arg-type]
         Attest: lambda: validity.is_valid_attest(message, 2),
         Vote: lambda: validity.is_valid_vote(message, 2),
@@ -66,6 +71,7 @@ class Case:
     validators: tuple[bytes, ...] = ()
     is_closing: bool = False
     charges: tuple[tuple[bytes, bytes], ...] = ()
+    parts: tuple[Part, ...] = PARTS
 
     def __str__(self) -> str:
         return f"{self.payload}"[:60]
@@ -114,6 +120,14 @@ CASES = (
     Case(change(CHECK, reports=(REPORT, REPORT, Report((0.5, math.nan), 1.0))), False),
     Case(CHECK, False, sender=D),
     Case(change(CHECK, reports=()), True, sender=D),
+    Case(LACKING, True),
+    Case(LACKING, True, sender=D),
+    Case(change(LACKING, reports=(REPORT,) * 3), False),  # reports or a complaint, not both
+    Case(change(LACKING, missing=(2, 1)), False),
+    Case(change(LACKING, missing=(1, 1)), False),
+    Case(change(LACKING, missing=(1, 3)), False),
+    Case(LACKING, False, sender=B),  # nobody lacks its own part
+    Case(LACKING, False, parts=NO_LAST_PART),  # nor one that is empty: that complaint would be about nobody
     Case(Confirm(N, ()), True),
     Case(Confirm(N, (B, C)), True),
     Case(Confirm(N, (C, B)), False),
@@ -140,7 +154,12 @@ CASES = (
 def test_message_counts_or_not(case: Case) -> None:
     """Each condition of each phase, on both sides of it."""
     found = is_valid(
-        case.payload, sender=case.sender, validators=case.validators, is_closing=case.is_closing, charges=case.charges
+        case.payload,
+        sender=case.sender,
+        validators=case.validators,
+        is_closing=case.is_closing,
+        charges=case.charges,
+        parts=case.parts,
     )
     assert found is case.counts
 

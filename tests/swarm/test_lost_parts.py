@@ -10,34 +10,38 @@ from tests.swarm.hostile_swarm import HostileSwarm
 from btard.errors import Undecided
 from btard.identity import PeerId
 from btard.net import Message
+from btard.rules.evidence import Cause
 from btard.rules.messages import Phase, SignedMessage, Stage
 from btard.sim.power import PowerLoss
 from btard.swarm.broadcast import Broadcast
 from btard.swarm.conduct import Conduct
 from btard.swarm.events import Event, RunStarted
 from btard.swarm.frames import Kind
+from btard.swarm.updates import Updates
 from btard.wire import open_message
 
 Clock = trio.testing.MockClock
 SIZE, CHEAT = 4, 3
-REVEAL = Stage(2, 0, Phase.REVEAL)
+REVEAL, CHECK = Stage(2, 0, Phase.REVEAL), Stage(2, 0, Phase.CHECK)
 DARK_S = 5.0
 
 
 class Swarm(HostileSwarm):
     """One member has its power, and keeps its part; it may keep quiet as well when the others do not go on."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, directory: Path, *, is_quiet: bool) -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, directory: Path, *, is_quiet: bool, last: Stage = REVEAL
+    ) -> None:
         config = {"genesis_size": SIZE, "validators": 0, "rounds": 3}
         super().__init__(monkeypatch, directory, config, conducts={CHEAT: Conduct()}, watch=self.close_mouth)
         self._is_quiet, self._keeps = is_quiet, False
         self._revealed, self._dark = set[int](), set[int]()
         self.swarm.network.delivery = self.deliver
         self.swarm.before_restart = self._dark.discard
-        self.cut_after_reveal(monkeypatch)
+        self.cut_after(monkeypatch, last)
 
-    def cut_after_reveal(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Cut the power once all have said that nothing is missing."""
+    def cut_after(self, monkeypatch: pytest.MonkeyPatch, last: Stage) -> None:
+        """Cut the power once all have said ``last``, in which nothing is missing."""
         begin = Broadcast.say
 
         def say(broadcast: Broadcast, stage: Stage, *args: Any) -> SignedMessage:
@@ -45,7 +49,7 @@ class Swarm(HostileSwarm):
             if index in self._dark:
                 raise PowerLoss
             message = begin(broadcast, stage, *args)
-            if stage == REVEAL and len(self._revealed) < SIZE:
+            if stage == last and len(self._revealed) < SIZE:
                 self._revealed.add(index)
                 if len(self._revealed) == SIZE:
                     self.cut()
@@ -90,12 +94,27 @@ async def test_whoever_keeps_a_part_that_all_others_have_lost_stops_nobody(
     assert len(outcome.state_roots) == 1
 
 
+async def test_whoever_keeps_it_and_says_nothing_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: Clock
+) -> None:
+    """All others complain in CHECK; nobody attests, and they go on without it."""
+    swarm = Swarm(monkeypatch, tmp_path, is_quiet=True)
+    outcome = await swarm.run()
+    assert [peer.error for peer in outcome.honest] == [None] * CHEAT
+    assert len(outcome.state_roots) == 1
+    assert {(item.peer, item.cause) for item in outcome.honest[0].departures} == {
+        (swarm.peers[CHEAT], Cause.WITHHOLDING)
+    }
+
+
 async def test_a_part_that_nobody_serves_for_a_day_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: Clock
 ) -> None:
-    """Whoever lacks it ends with a sentence, and may be started again; the day is a minute here."""
+    """Whoever said that it had all, and whose disk has lost it, ends with a sentence; the day is a minute here."""
     monkeypatch.setattr("btard.swarm.aggregation.PATIENCE_S", 60.0)
-    outcome = await Swarm(monkeypatch, tmp_path, is_quiet=True).run()
+    load = Updates.load
+    monkeypatch.setattr(Updates, "load", lambda self, number, size: None if number == 2 else load(self, number, size))
+    outcome = await Swarm(monkeypatch, tmp_path, is_quiet=True, last=CHECK).run()
     for peer in outcome.honest:
         assert isinstance(peer.error, Undecided)
         assert "nobody served part" in str(peer.error)

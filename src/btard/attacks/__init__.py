@@ -12,7 +12,7 @@ from btard.attacks.attacker import Attacker, Vanished
 from btard.attacks.catalogue import EXEMPT, IDLE_CANDIDATE, KINDS, draw_mixed, make_attacker
 from btard.attacks.coalition import Coalition, DirectoryCoalition, SharedCoalition
 from btard.attacks.collusion import Collude, ColludeWithNorms
-from btard.attacks.complaining import ComplainAtGather, ComplainAtScatter, HaltAlways
+from btard.attacks.complaining import ComplainAtGather, ComplainAtScatter, ComplainInCheck, HaltAlways
 from btard.attacks.composed import Composed
 from btard.attacks.concluding import LateChains, LieInConclude, ReplayChains
 from btard.attacks.conspiring import Conspire
@@ -57,6 +57,7 @@ __all__ = [
     "ColludeWithNorms",
     "ComplainAtGather",
     "ComplainAtScatter",
+    "ComplainInCheck",
     "Composed",
     "Conspire",
     "Crash",

@@ -11,7 +11,7 @@ from btard.attacks.attacker import Attacker, choose
 from btard.attacks.catalogue import IDLE_CANDIDATE, KINDS, make_attacker
 from btard.attacks.coalition import Coalition, SharedCoalition
 from btard.attacks.collusion import ColludeWithNorms
-from btard.attacks.complaining import ComplainAtGather, ComplainAtScatter, HaltAlways
+from btard.attacks.complaining import ComplainAtGather, ComplainAtScatter, ComplainInCheck, HaltAlways
 from btard.attacks.composed import Composed
 from btard.attacks.concluding import LateChains, LieInConclude, ReplayChains
 from btard.attacks.conspiring import TACTICS, Conspire
@@ -119,6 +119,7 @@ ADVERSARIES: Mapping[str, Maker] = {
     "deaf": lambda p: Deaf(p.first_round),
     "complain-at-scatter": lambda p: ComplainAtScatter(p.first_round, p.run_id),
     "complain-at-gather": lambda p: ComplainAtGather(p.first_round),
+    "complain-in-check": lambda p: ComplainInCheck(p.first_round, p.me),
     "halt-always": lambda p: HaltAlways(p.first_round, p.seed),
     "lie-in-view": lambda p: LieInView(p.first_round, p.seed, p.me),
     "lie-about-position": lambda p: LieAboutPosition(p.first_round, p.seed, p.me),

@@ -5,7 +5,20 @@ from msgspec.structs import replace
 from btard.attacks.attacker import Attacker, prefer
 from btard.attacks.hearing import Eavesdrop
 from btard.identity import Identity, PeerId
-from btard.rules.messages import Aggregate, AnyPayload, Ballot, Halt, Phase, Position, Reveal, SignedMessage, Stage
+from btard.rules.messages import (
+    Aggregate,
+    AnyPayload,
+    Ballot,
+    Check,
+    Halt,
+    Phase,
+    Position,
+    Report,
+    Reveal,
+    SignedMessage,
+    Stage,
+)
+from btard.rules.parts import Part
 from btard.rules.roster import Roster
 from btard.swarm.frames import Kind
 from btard.wire import sign_message
@@ -33,6 +46,30 @@ class ComplainAtGather(Attacker):
             return payload
         self.note_act(stage.round)
         return replace(payload, missing=tuple(range(len(roster))))
+
+
+class ComplainInCheck(Attacker):
+    """Claims in every attempt, once all have all parts and the draw is known, that nobody gave it any."""
+
+    def __init__(self, first_round: int, me: PeerId) -> None:
+        super().__init__(first_round)
+        self._me, self._parts = me, tuple[Part, ...]()
+
+    async def reports(
+        self, round_number: int, attempt: int, parts: tuple[Part, ...], reports: tuple[Report, ...]
+    ) -> tuple[Report, ...]:
+        """Return the reports, and note what there is to complain about."""
+        self._parts = parts
+        return reports
+
+    def payload(self, stage: Stage, roster: Roster, payload: AnyPayload) -> AnyPayload:
+        """Return complaints about every part in place of reports."""
+        is_report = isinstance(payload, Check) and payload.reports
+        if not isinstance(payload, Check) or not is_report or not self.act_in(stage):
+            return payload
+        self.note_act(stage.round)
+        missing = tuple(part.index for part in self._parts if part.elements and part.aggregator != self._me)
+        return replace(payload, reports=(), missing=missing)
 
 
 class HaltAlways(Attacker):

@@ -5,7 +5,8 @@ The accused publishes to all, everyone attests to what it holds, and attesters s
 half attest, the accused never published and is removed. Otherwise the complainer could have it, and
 nobody can tell which of the two lied: the pair is marked. A marked pair exchanges through a relay, and
 whoever of it still lacks something complains about the relay, unless the relay itself lacks it and
-says so: then the relay's complaint about its source is the one that counts.
+says so: then the relay's complaint about its source is the one that counts. In CHECK, where a restart may have lost
+what a relay had, the complaint of any member that needs no relay counts before those about relays.
 """
 
 from collections import Counter
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 
 from btard.identity import PeerId
 from btard.rules.marks import Pair, make_pair
-from btard.rules.messages import Aggregate, Attest, Reveal, Transcript
+from btard.rules.messages import Aggregate, Attest, Check, Reveal, Transcript
 from btard.rules.parts import Part
 from btard.rules.relays import Relays
 from btard.rules.roster import Roster
@@ -24,7 +25,7 @@ from btard.rules.roster import Roster
 class Complaint:
     """``complainer`` did not get from ``accused``, who is ``owner`` or a relay: ``owner``'s slice or aggregate.
 
-    At scatter it is the owner's slice of ``part``, at gather the aggregate of ``part``, which is the owner's.
+    At scatter it is the owner's slice of ``part``, later the aggregate of ``part``, which is the owner's.
     """
 
     part: int
@@ -74,6 +75,31 @@ def find_gather_complaints(reveals: Transcript, parts: Collection[Part], relays:
             Complaint(part, owner[part], source, peer)
             for (peer, part), source in sources.items()
             if (source, part) not in lacking
+        )
+    )
+
+
+def find_check_complaints(checks: Transcript, parts: Collection[Part], relays: Relays) -> tuple[Complaint, ...]:
+    """Return the complaints about aggregates that nobody gave back, in order of part and complainer.
+
+    Whoever is marked with the aggregator complains about the relay, but not where somebody who is not lacks the part
+    too: that one's complaint is enough, and a relay that was started again may have lost what it had. Every part that
+    is lacking gives a complaint, and every complaint is about a pair that is not marked.
+    """
+    owner = {part.index: part.aggregator for part in parts}
+    lacking = [
+        (message.sender, part)
+        for message in checks.messages
+        if isinstance(message.payload, Check)
+        for part in message.payload.missing
+    ]
+    direct = {part for peer, part in lacking if relays.between(peer, owner[part]) is None}
+    found = [(peer, part, relays.between(peer, owner[part])) for peer, part in lacking]
+    return tuple(
+        sorted(
+            Complaint(part, owner[part], relay or owner[part], peer)
+            for peer, part, relay in found
+            if relay is None or part not in direct
         )
     )
 

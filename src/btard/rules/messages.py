@@ -4,9 +4,9 @@ Everything a peer can say, in one file.
 A *stage* is (round, attempt, phase, serial); a *slot* is a stage and a sender: at most one signed
 message may ever exist for it. ``attempt`` counts the redos of the whole run, so that no slot is
 ever used for two contents. Recovery messages belong to an attempt, not to a round: their round is
-0 and their ``serial`` counts the recoveries of that attempt. Complaints and disputes can arise at
-two points of an attempt: ``serial`` 0 is the earlier one, 1 the later. docs/reference/messages.md has the
-table of fields, sizes and reasons.
+0 and their ``serial`` counts the recoveries of that attempt. Disputes can arise at two points of an attempt,
+complaints at three, which ``serial`` counts from 0. docs/reference/messages.md has the table of fields, sizes and
+reasons.
 """
 
 from collections.abc import Sequence
@@ -176,10 +176,11 @@ class Reveal(Payload, frozen=True, tag=3):
 
 
 class Check(Payload, frozen=True, tag=4):
-    """A contributor's report on every part (Verifications 1 and 2); H(nonce q)."""
+    """A contributor's report on every part (Verifications 1 and 2), or the parts that nobody gave it; H(nonce q)."""
 
     reports: Annotated[tuple[Report, ...], Meta(max_length=MAX_ROSTER)]
     nonce: Bytes32
+    missing: Numbers = ()
 
 
 class Finding(StrEnum):
@@ -220,10 +221,7 @@ class Attest(Payload, frozen=True, tag=7):
 
 
 class DisputePublish(Payload, frozen=True, tag=8):
-    """The sender has sent to everyone whatever the open disputes ask it for, and holds and serves what others owe.
-
-    But for what it lacks: for each dispute, in order, the places of the slices among those that it asks for.
-    """
+    """All that disputes ask of the sender is sent to everyone; for each, in order, the places that it lacks itself."""
 
     lacking: Annotated[tuple[Numbers, ...], Meta(max_length=MAX_ROSTER)] = ()
 

@@ -16,7 +16,7 @@ def find_later(stages: Iterable[Stage], than: Stage) -> tuple[Stage, ...]:
 def order_stage(stage: Stage) -> tuple[int | tuple[int, int], ...]:
     """Stages as a run passes through them, which opens a round again under a new attempt, and never goes back to one.
 
-    Complaints and disputes have two places in an attempt. What is no place of any attempt comes first.
+    Disputes have two places in an attempt, complaints three. What is no place of any attempt comes first.
     """
     if not is_position(stage):
         return ()
@@ -35,12 +35,15 @@ _STEPS = {
     (Phase.PUBLISH, 1): (3, 1),
     (Phase.ATTEST, 1): (3, 2),
     (Phase.CHECK, 0): (4, 0),
+    (Phase.PUBLISH, 2): (4, 1),
+    (Phase.ATTEST, 2): (4, 2),
     (Phase.CONFIRM, 0): (5, 0),
     (Phase.DISPUTE_PUBLISH, 1): (5, 1),
     (Phase.VOTE, 1): (5, 2),
     (Phase.AGREE, 0): (6, 0),
 }
 """Where each phase of the fast path stands in its attempt; a position that is none of these is no position."""
+LAST_SERIAL = max(serial for _, serial in _STEPS)
 
 
 def is_position(stage: Stage) -> bool:

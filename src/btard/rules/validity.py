@@ -23,6 +23,7 @@ from btard.rules.messages import (
     SignedMessage,
     Vote,
 )
+from btard.rules.parts import Part
 from btard.rules.relays import Errand
 
 _Item = TypeVar("_Item", bytes, int, Errand)
@@ -63,14 +64,22 @@ def is_valid_reveal(message: SignedMessage, parts: int) -> bool:
     return not reveal.missing or (_is_sorted(reveal.missing) and reveal.missing[-1] < parts)
 
 
-def is_valid_check(message: SignedMessage, contributors: Collection[PeerId], parts: int, projections: int) -> bool:
-    """A well-formed report on every part from contributors, none from the others."""
+def is_valid_check(
+    message: SignedMessage, contributors: Collection[PeerId], parts: Collection[Part], projections: int
+) -> bool:
+    """A well-formed report on every part from contributors, none from the others; none with a complaint.
+
+    Each part called missing gives one: an attempt never goes on without a report that was due, nor ends for nothing.
+    """
     check = message.payload
     if not isinstance(check, Check):
         return False
+    if check.missing:
+        others = {part.index for part in parts if part.elements and part.aggregator != message.sender}
+        return not check.reports and _is_sorted(check.missing) and set(check.missing) <= others
     if message.sender not in contributors:
         return not check.reports
-    return is_well_formed(check.reports, parts, projections)
+    return is_well_formed(check.reports, len(parts), projections)
 
 
 def is_valid_confirm(

@@ -1,5 +1,6 @@
 """AGGREGATE and REVEAL: ButterflyClip (paper, Algorithm 2), and the first draw."""
 
+from collections.abc import Callable
 from functools import partial
 
 import structlog
@@ -15,7 +16,7 @@ from btard.rules.draws import combine_nonces, commit_to_nonce, derive_nonce, fin
 from btard.rules.evidence import Cause, DepartureKind, RevealProof
 from btard.rules.judgement import read_committed
 from btard.rules.merkle import compute_root
-from btard.rules.messages import Aggregate, Phase, Reveal, Transcript
+from btard.rules.messages import Aggregate, Check, Phase, Reveal, Transcript
 from btard.rules.parts import Part
 from btard.rules.validity import is_valid_aggregate, is_valid_reveal
 from btard.swarm.binding import bind_part_errands, bind_slice_errands
@@ -24,9 +25,9 @@ from btard.swarm.complaining import settle_gather_complaints, settle_scatter_com
 from btard.swarm.exchange import NewAttempt
 from btard.swarm.gather import PULL_SOURCES
 from btard.swarm.hastening import ask_and_hasten
-from btard.swarm.pulling import pull_part, pull_together
+from btard.swarm.pulling import compute_pull_bound, pull_part, pull_together
 from btard.swarm.recovery import PATIENCE_S
-from btard.swarm.refetching import await_returning
+from btard.swarm.refetching import await_returning, refetch_parts
 from btard.swarm.relaying import (
     compute_hop_bound,
     compute_relay_bound,
@@ -145,8 +146,13 @@ async def reveal(services: Services, work: Work) -> None:
     complaints = find_gather_complaints(work.reveals, work.parts, work.relays)
     if complaints:
         await settle_gather_complaints(services, work, complaints)
-    await _obtain_all(services, work)
-    work.aggregate = _merge_parts(services, work)
+    said = services.broadcast.find_said(work.stage(Phase.CHECK))
+    if isinstance(said, Check):
+        await _recall_all(services, work, said)
+    else:
+        work.lacking = await _obtain_all(services, work)
+    if work.aggregate is None and not work.lacking:
+        work.aggregate = _merge_parts(services, work)
     work.directions = Directions(combine_nonces(work.reveals), services.config.elements, services.config.projections)
 
 
@@ -228,25 +234,85 @@ async def _await_relayed_parts(services: Services, work: Work) -> None:
     await pull_together(services, work, pulls)
 
 
-async def _obtain_all(services: Services, work: Work) -> None:
-    """Ask all for one part after another, again and again, until none is lacking.
-
-    At least one honest member has each that was attested. It may be the only one, and slow, or have no link to us: each
-    of us begins with another part, passes on what it got, and has them all within ``compute_serving_bound``, by which
-    the others wait for our CHECK. What a restart lost after REVEAL nobody complains about any more, and if all have
-    lost it, its aggregator alone may have it.
+async def _obtain_all(services: Services, work: Work) -> tuple[int, ...]:
+    """Return the parts that nobody gave us, though we asked for as long as our CHECK is waited for: it complains.
 
     Raises:
         NewAttempt: a recovery decided meanwhile that somebody leaves.
-        Undecided: nobody served a part for PATIENCE_S.
     """
-    turn, until, place = work.part_of(services.me).index, trio.current_time() + PATIENCE_S, services.broadcast.place
+    await services.exchange.wait_out(
+        work, lambda: _has_all_parts(services, work), lambda: _ask_for_rest(services, work)
+    )
+    return tuple(part.index for part in _lacking_parts(services, work))
+
+
+async def _recall_all(services: Services, work: Work, said: Check) -> None:
+    """Hold what our CHECK said before a restart that we had: it is on disk, and none of a later attempt is yet.
+
+    A complaint needs nothing more. An aggregate that counts as zeros is not there as it was committed to.
+
+    Raises:
+        NewAttempt: a recovery decided meanwhile that somebody leaves.
+        Undecided: the disk has lost it, and nobody served a part for PATIENCE_S.
+    """
+    work.lacking, elements = said.missing, services.config.elements
+    update = None if said.missing else services.updates.load(work.round, elements)
+    if update is not None:
+        work.aggregate = update.aggregate
+        await services.compute.run(lambda: _hold_parts(services, work, update.aggregate))
+    elif not said.missing:
+        log.error("the aggregate that we reported on before the restart is not on disk", round=work.round)
+        await _ask_in_turn(services, work, lambda: PATIENCE_S)
+        for part in _lacking_parts(services, work):
+            raise Undecided(f"round {work.round}: nobody served part {part.index} for a day; start again")
+
+
+def _hold_parts(services: Services, work: Work, aggregate: Tensor) -> None:
+    """Hold and serve the parts of ĝ that are what their aggregators committed to."""
+    for part in _lacking_parts(services, work):
+        values = aggregate[part.start : part.stop]
+        if compute_root(as_bytes(values), 4 * services.config.chunk_size) == work.aggregate_root_of(part.aggregator):
+            services.parts.keep_own(work.round, work.attempt, part, values)
+
+
+async def _ask_for_rest(services: Services, work: Work) -> None:
+    """Ask for what still lacks; after a recovery also at once for all that a restart lost, as before it."""
+    if services.broadcast.place.serial:
+        refetch_parts(services, work)
+    await _ask_in_turn(services, work, lambda: _compute_obtaining_bound(services, work))
+
+
+def _compute_obtaining_bound(services: Services, work: Work) -> float:
+    """Return the seconds after which every honest member has all parts that another has, or that their owner has.
+
+    That is what a restart lost, beside what was complained about: a vector, as in REVEAL. Whose link was lost gets the
+    time that ``await_returning`` gives it. The others wait as long for our CHECK.
+    """
+    deadlines, place = services.deadlines, services.broadcast.place
+    bound = work.serving_s + deadlines.bulk_s + compute_pull_bound(services)
+    if not any(map(services.broadcast.was_away, _find_aggregators(services, work))):
+        return bound
+    return bound + deadlines.messages_s + (0.0 if place.serial else deadlines.warm_up_s)
+
+
+async def _ask_in_turn(services: Services, work: Work, compute_limit: Callable[[], float]) -> None:
+    """Ask all for one part after another, again and again, until none is lacking, or for as long as the limit is.
+
+    At least one honest member has each that was attested. It may be the only one, and slow, or have no link to us: each
+    of us begins with another part, passes on what it got, and has them all within ``compute_serving_bound``.
+
+    Raises:
+        NewAttempt: a recovery decided meanwhile that somebody leaves.
+    """
+    turn, begun, place = work.part_of(services.me).index, trio.current_time(), services.broadcast.place
     try:
         while lacking := _lacking_parts(services, work):
+            left_s = begun + compute_limit() - trio.current_time()
+            if left_s <= 0:
+                break
             part = lacking[turn % len(lacking)]
-            if trio.current_time() > until:
-                raise Undecided(f"round {work.round}: nobody served part {part.index} for a day; start again")
-            await services.exchange.attend(work, partial(pull_part, services, work, part, services.others(work)))
+            with trio.move_on_after(left_s):
+                await services.exchange.attend(work, partial(pull_part, services, work, part, services.others(work)))
             is_held = partial(_is_held, services, work, part)
             place.is_starved = not is_held()
             if place.is_starved:

@@ -16,7 +16,7 @@ import trio
 from btard.identity import Context, PeerId, digest
 from btard.rules.messages import Phase, SignedMessage, Slot, Stage
 from btard.rules.recovery import Equivocation, is_equivocation
-from btard.rules.stages import find_later
+from btard.rules.stages import LAST_SERIAL, find_later
 from btard.wire import take_header
 
 RECOVERY_PHASES = frozenset({Phase.HALT, Phase.VIEW, Phase.BALLOT, Phase.CONCLUDE, Phase.RESUME})
@@ -182,7 +182,7 @@ def is_in_window(stage: Stage, round_number: int, attempt: int, serial: int) -> 
         near = stage.attempt > attempt or stage.serial <= serial + SERIALS_AHEAD
         return stage.round == 0 and attempt <= stage.attempt <= attempt + ATTEMPTS_AHEAD and near
     return (
-        stage.serial <= 1
+        stage.serial <= LAST_SERIAL
         and round_number - ROUNDS_KEPT < stage.round <= round_number + 1
         and stage.attempt <= attempt + ATTEMPTS_AHEAD
     )

@@ -49,9 +49,9 @@ class BoundData:
     """What words of the newest two attempts, of the newest two rounds, bind us to, in one data directory.
 
     A word binds us to no more than one slice for each contributor (CONFIRM) or each way between a marked pair that we
-    pass on for (AGGREGATE), and one aggregate for each part (REVEAL, ATTEST). An attempt before these two is settled, by whatever ended the one after it, and
-    nobody asks for its data again; a round that is run again begins with new words. Small data is in the ledger, large
-    data in files.
+    pass on for (AGGREGATE), and one aggregate for each part (REVEAL, ATTEST). An attempt before these two is settled,
+    by whatever ended the one after it, and nobody asks for its data again; a round that is run again begins with new
+    words. Small data is in the ledger, large data in files.
     """
 
     def __init__(self, data_dir: Path, ledger: Ledger, disk: Compute) -> None:

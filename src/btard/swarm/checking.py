@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor
 
@@ -9,6 +10,7 @@ from btard.identity import PeerId
 from btard.robust import compute_reports
 from btard.rules.charges import name_charges
 from btard.rules.checks import find_false_reports, find_loud_contributors, find_part_to_open
+from btard.rules.complaints import find_check_complaints
 from btard.rules.disputes import Dispute, DisputeKind, find_namings
 from btard.rules.draws import commit_to_nonce, derive_nonce
 from btard.rules.messages import Check, Confirm, Phase, Report, Transcript
@@ -17,6 +19,7 @@ from btard.rules.validity import is_valid_check, is_valid_confirm
 from btard.swarm.aggregation import ban_broken_reveals, read_column
 from btard.swarm.binding import bind_named
 from btard.swarm.charging import answer_charges, find_open_charges
+from btard.swarm.complaining import settle_check_complaints
 from btard.swarm.services import Services
 from btard.swarm.settling import rule_on
 from btard.swarm.state import Work
@@ -24,23 +27,48 @@ from btard.swarm.validation import compute_part_reports
 
 
 async def check(services: Services, work: Work) -> None:
-    """Report on every part: projections of the clipped difference, and its norm (Verifications 1 and 2)."""
+    """Report on every part: projections of the clipped difference, and its norm (Verifications 1 and 2).
+
+    Whoever lacks parts says which instead, and the attempt ends.
+
+    Raises:
+        NewAttempt: somebody lacks parts.
+    """
+    keep_update(services, work)
+    reports = () if work.lacking else await _report(services, work)
+    if services.updates.is_under_way(work.round):
+        await services.exchange.attend(work, partial(services.updates.written, work.round))
+    slot, contributors = services.slot(work, Phase.CONFIRM), work.contributors
+    work.checks = await services.exchange.run(
+        work,
+        Phase.CHECK,
+        Check(reports, commit_to_nonce(slot, derive_nonce(services.nonce_secret, slot)), work.lacking),
+        wait_s=services.deadlines.bulk + work.serving_s,
+        is_valid=lambda message: is_valid_check(message, contributors, work.parts, services.config.projections),
+    )
+    complaints = find_check_complaints(work.checks, work.parts, work.relays)
+    if complaints:
+        await settle_check_complaints(services, work, complaints)
+
+
+def keep_update(services: Services, work: Work) -> None:
+    """Write ĝ down before we say that we have it, as we shall after a restart; a large one beside our reports."""
+    if work.aggregate is None:
+        return
+    later = services.updates.keep(work.round, work.aggregate, is_applied=work.is_update_due)
+    if later is not None:
+        services.spawn(later)
+
+
+async def _report(services: Services, work: Work) -> tuple[Report, ...]:
+    """Return what we report, and keep what others should report on our own part."""
     mine = work.part_of(services.me)
     rows = read_column(services, work) if mine.elements and work.contributors else []
     work.column_reports, reports = await services.compute.run(
         lambda: (_report_on_column(work, mine, rows), _report_on_all_parts(services, work))
     )
     await services.conduct.found(work.round, work.attempt, mine, work.column_reports)
-    reports = await services.conduct.reports(work.round, work.attempt, work.parts, reports) if reports else ()
-    slot = services.slot(work, Phase.CONFIRM)
-    contributors, parts = work.contributors, len(work.parts)
-    work.checks = await services.exchange.run(
-        work,
-        Phase.CHECK,
-        Check(reports, commit_to_nonce(slot, derive_nonce(services.nonce_secret, slot))),
-        wait_s=services.deadlines.check + work.serving_s,
-        is_valid=lambda message: is_valid_check(message, contributors, parts, services.config.projections),
-    )
+    return await services.conduct.reports(work.round, work.attempt, work.parts, reports) if reports else ()
 
 
 def _report_on_all_parts(services: Services, work: Work) -> tuple[Report, ...]:

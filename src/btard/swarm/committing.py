@@ -23,7 +23,6 @@ async def commit(services: Services, work: Work, *, is_closing: bool = False) ->
         payload = await _prepare_commit(services, work, is_closing=is_closing)
         if work.gradient is not None:
             scatter(services, work)
-        await services.updates.written(work.round - 1)
         work.commits = await services.exchange.run(
             work,
             Phase.COMMIT,

@@ -71,6 +71,28 @@ async def settle_gather_complaints(services: Services, work: Work, complaints: S
     Raises:
         NewAttempt: somebody did not publish a part.
     """
+    hearing, unattested = await _hear_about_parts(services, work, complaints, serial=1)
+    if unattested:
+        await _conclude(services, work, complaints, hearing, unattested, services.deadlines.check)
+    work.gathered = find_undecided(complaints, unattested)
+    lacked = {item.part for index, item in enumerate(complaints) if not _is_held_by_all(work, hearing, index)}
+    work.serving_s = compute_serving_bound(services, len(lacked))
+
+
+async def settle_check_complaints(services: Services, work: Work, complaints: Sequence[Complaint]) -> None:
+    """Settle complaints about aggregates that nobody gave back; the attempt ends in any case, for reports are missing.
+
+    Raises:
+        NewAttempt: always; whoever did not publish leaves, every other pair is marked.
+    """
+    hearing, unattested = await _hear_about_parts(services, work, complaints, serial=2)
+    await _conclude(services, work, complaints, hearing, unattested, services.deadlines.check)
+
+
+async def _hear_about_parts(
+    services: Services, work: Work, complaints: Sequence[Complaint], *, serial: int
+) -> tuple[Hearing, tuple[int, ...]]:
+    """Have aggregates published; return the hearing and the complaints whose data was never published."""
 
     def is_held(complaint: Complaint) -> bool:
         part, root = work.parts[complaint.part], work.aggregate_root_of(complaint.owner)
@@ -79,15 +101,10 @@ async def settle_gather_complaints(services: Services, work: Work, complaints: S
     async def fetch(complaint: Complaint, sources: Sequence[PeerId]) -> None:
         await pull_part(services, work, work.parts[complaint.part], sources)
 
-    usual, services = services, services.carrying(compute_publication(complaints, work.parts, work.roster))
+    services = services.carrying(compute_publication(complaints, work.parts, work.roster))
     services.parts.lend_longer(services.deadlines.patience_s)
     _publish_parts(services, work, complaints)
-    hearing, unattested = await _hear(services, work, complaints, is_held, fetch, serial=1)
-    if unattested:
-        await _conclude(services, work, complaints, hearing, unattested, services.deadlines.check)
-    work.gathered = find_undecided(complaints, unattested)
-    lacked = {item.part for index, item in enumerate(complaints) if not _is_held_by_all(work, hearing, index)}
-    work.serving_s = compute_serving_bound(usual, len(lacked))
+    return await _hear(services, work, complaints, is_held, fetch, serial=serial)
 
 
 def _is_held_by_all(work: Work, hearing: Hearing, index: int) -> bool:
@@ -145,7 +162,7 @@ async def _hear(
         serial=serial,
         is_valid=lambda message: is_valid_attest(message, len(complaints)),
     )
-    asked = work.reveals if serial else work.aggregates
+    asked = (work.aggregates, work.reveals, work.checks)[serial]
     assert asked is not None
     return Hearing(asked, published, attests), find_unattested(complaints, attests, work.roster)
 
@@ -182,12 +199,12 @@ async def _conclude(
     unattested: Sequence[int],
     wait_s: float,
 ) -> None:
-    """End the attempt: withholders leave, the other pairs are marked.
+    """End the attempt: withholders leave, the other pairs are marked, and those that its gather had marked.
 
     Raises:
         NewAttempt: always.
     """
-    marks = work.marks.with_pairs(find_undecided(complaints, unattested))
+    marks = work.marks.with_pairs(work.gathered | find_undecided(complaints, unattested))
     await services.exchange.agree(work, wait_s, marks)
     culprits = {complaints[index].accused: index for index in reversed(unattested)}
     for peer in sorted(culprits):

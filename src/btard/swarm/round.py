@@ -74,7 +74,6 @@ async def close_run(services: Services, work: Work) -> None:
 async def update(services: Services, work: Work, verified: Verified) -> State:
     """Apply the optimizer to ĝ, draw the validators, tie up the seal; provisional until the next COMMITs agree."""
     config = services.config
-    keep_update(services, work)
     q = combine_nonces(verified.confirms)
     departures = find_sealed_departures(work)
     banned = work.banned | {PeerId(item.peer) for item in departures if item.kind is DepartureKind.BAN}
@@ -113,14 +112,6 @@ def admit(
     seal, gone = work.state.seal, work.banned | work.dismissed | {PeerId(item.peer) for item in departures}
     works = find_works(config, seal, work.commits, work.roster)
     return works, decide_admission(config, seal, work.commits, work.roster, gone, works)
-
-
-def keep_update(services: Services, work: Work) -> None:
-    """Write ĝ down; a large one while the next gradient is computed, and the next COMMIT waits for it."""
-    assert work.aggregate is not None
-    later = services.updates.keep(work.round, work.aggregate, is_applied=work.is_update_due)
-    if later is not None:
-        services.spawn(later)
 
 
 def _step(services: Services, work: Work) -> tuple[Tensor, OptimizerState]:

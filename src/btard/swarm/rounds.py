@@ -328,14 +328,9 @@ class Rounds:
             self._recovery.resuming.show((peer,))
 
     def _note_place(self) -> None:
-        """Have our place in the run on disk with the message that is signed there.
-
-        That is the round before while its aggregate is being written, which no restart could do without.
-        """
+        """Have our place in the run on disk with the message that is signed there."""
         work = self._work
         before = work.previous if work.attempt == work.first_attempt else None
-        if before is not None and self._updates.is_under_way(before.round):
-            work, before = before, None
         if before is not None and work.round not in self._noted:
             self._note(before)  # with what it was marked with at its end, if it is run again
         self._note(work)

@@ -68,7 +68,7 @@ class Deadlines:
 
     @property
     def bulk(self) -> float:
-        """A transfer of one vector and a computation on it, then messages: AGGREGATE, REVEAL, PUBLISH.
+        """A transfer of one vector and a computation on it, then messages: AGGREGATE, REVEAL, CHECK, PUBLISH.
 
         Messages twice: whoever restarts in the middle of a transfer is waited for. Half once more: what does not
         come is asked for, which takes 2Δ longer than a transfer.
@@ -77,7 +77,7 @@ class Deadlines:
 
     @property
     def check(self) -> float:
-        """A pass over the vector, then messages: CHECK, CONFIRM."""
+        """A pass over the vector, then messages: CONFIRM."""
         return self.compute_s + self.messages_s + self.warm_up_s
 
     @property

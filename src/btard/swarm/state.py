@@ -95,6 +95,7 @@ class Work:
         self.gradient: Gradient | None = None
         self.commits: Transcript | None = None
         self.aggregates: Transcript | None = None
+        self.lacking: tuple[int, ...] = ()
         self.checks: Transcript | None = None
         self.reveals: Transcript | None = None
         self.confirms: Transcript | None = None
@@ -127,6 +128,7 @@ class Work:
         self.commits = self.commits and self.commits.without(gone)
         self.aggregates = self.checks = self.reveals = self.confirms = None
         self.aggregate = self.directions = self.column = self._parts = None
+        self.lacking = ()
         self.serving_s = 0.0
 
     def forget_signatures(self, peers: Collection[PeerId]) -> None:

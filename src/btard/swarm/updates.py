@@ -1,9 +1,9 @@
 """
 Aggregates, on disk before anybody relies on them: what a restart replays, and what it sends again.
 
-x_t is the newest snapshot and every ĝ after it. A ĝ is written beside the next gradient's computation
-and awaited before the COMMIT that names the state it led to. The aggregate of our own part is on disk with the
-AGGREGATE that commits to it: after a restart nobody has to be asked for the slices that it was made of.
+x_t is the newest snapshot and every ĝ after it. A ĝ is written beside the reports on it, and awaited before the CHECK
+that holds them: who has said that it has all parts has them after a restart. The aggregate of our own part is on disk
+with the AGGREGATE that commits to it: after a restart nobody has to be asked for the slices that it was made of.
 """
 
 from collections.abc import Callable, Coroutine

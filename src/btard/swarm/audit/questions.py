@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from btard.identity import Context, PeerId, digest
 from btard.rules.checks import find_loud_contributors, find_part_to_open, is_well_formed
-from btard.rules.complaints import Complaint, find_gather_complaints, find_scatter_complaints
+from btard.rules.complaints import Complaint, find_check_complaints, find_gather_complaints, find_scatter_complaints
 from btard.rules.disputes import Dispute, DisputeKind, find_accusations, find_namings
 from btard.rules.draws import Assignment, draw_round_validators
 from btard.rules.evidence import AttestProof, CommitOpening, ConfirmOpening, VoteProof
@@ -21,7 +21,7 @@ from btard.rules.messages import Aggregate, Check, Phase, Publish, Report, Stage
 from btard.rules.parts import Part
 from btard.rules.relays import Relays
 from btard.rules.roster import Roster
-from btard.rules.validity import is_valid_reveal
+from btard.rules.validity import is_valid_check, is_valid_reveal
 from btard.swarm.audit.chain import Chain
 from btard.swarm.audit.opening import (
     find_contributors,
@@ -34,6 +34,9 @@ from btard.swarm.audit.opening import (
     require_roster,
 )
 
+COMPLAINING = (Phase.AGGREGATE, Phase.REVEAL, Phase.CHECK)
+"""Where complaints are made, by the serial of the attestations that answer them."""
+
 
 def find_complaints(chain: Chain, attests: Transcript, proof: AttestProof) -> tuple[Complaint, ...]:
     """Return the complaints that attestations answer, in their order.
@@ -43,11 +46,16 @@ def find_complaints(chain: Chain, attests: Transcript, proof: AttestProof) -> tu
     """
     stage = attests.stage
     asked = _find_asked(chain, attests, proof.publications, Phase.PUBLISH)
-    complaining = _open_members(chain, proof.complaints, stage, Phase.REVEAL if stage.serial else Phase.AGGREGATE)
+    require(stage.serial < len(COMPLAINING), "there is no such place for complaints")
+    complaining = _open_members(chain, proof.complaints, stage, COMPLAINING[stage.serial])
     require(complaining.digest == asked, "the attestations are about other complaints than those shown")
     parts, relays = find_parts(chain, stage.round, stage.attempt), _find_relays(chain, stage, proof)
     if complaining.stage.phase is Phase.AGGREGATE:
         return find_scatter_complaints(complaining, parts, relays)
+    if complaining.stage.phase is Phase.CHECK:
+        said = [m for m in complaining.messages if isinstance(m.payload, Check) and m.payload.missing]
+        require(all(is_valid_check(message, (), parts, 0) for message in said), "a complaint does not count")
+        return find_check_complaints(complaining, parts, relays)
     require(all(is_valid_reveal(message, len(parts)) for message in complaining.messages), "a complaint does not count")
     return find_gather_complaints(complaining, parts, relays)
 
@@ -223,6 +231,7 @@ def _open_reports(
     checks = _open_members(chain, envelopes, where, Phase.CHECK)
     reports = {m.sender: m.payload.reports for m in checks.messages if isinstance(m.payload, Check)}
     told = {peer: rows for peer, rows in reports.items() if rows}
+    require(not any(m.payload.missing for m in checks.messages), "somebody lacked a part, which ends the attempt")  # type: ignore[union-attr]
     require(
         told and all(is_well_formed(rows, parts, chain.config.projections) for rows in told.values()),
         "a report does not count",
