@@ -176,6 +176,20 @@ def test_standing_still_breaks_progress() -> None:
     require(checker, "no round")
 
 
+@pytest.mark.parametrize("stuck", [True, False])
+def test_a_run_that_all_have_ended_stands_not_still(stuck: bool) -> None:
+    """Strangers may look for it still; but a member that does not end is stuck in its last COMMIT."""
+    checker = Progress(make_truth())
+    for index in (0, 1):
+        checker.observe(index, end_round(checker.truth.rounds))
+    checker.ended(0, None)
+    if not stuck:
+        checker.ended(1, None)
+    checker.look(0.0)
+    assert checker.look(1101.0)
+    assert bool(checker.violations) == stuck
+
+
 @pytest.mark.parametrize(
     ("error", "changes", "is_wrong"),
     [

@@ -99,3 +99,21 @@ async def test_the_only_holder_of_parts_is_given_the_time_to_serve_them(
 ) -> None:
     """Four parts for four members are almost two vectors: who asked for all at once would wait too short for some."""
     await SlowSwarm(monkeypatch, tmp_path, 9, 40).run_soundly()
+
+
+class FarSwarm(Swarm):
+    """Whatever is served to one member takes as long as a vector may take; it asks for one part after another."""
+
+    def deliver(self, sender: PeerId, receiver: PeerId, message: Message) -> float | None:
+        """Let answers come late to it, whoever gives them."""
+        is_answer = message.payload is not None and message.kind not in {Kind.PART, Kind.SLICE}
+        if self.is_published and is_answer and receiver == self.peers[FAR]:
+            return 4 * self.config.elements / self.config.min_bandwidth
+        return super().deliver(sender, receiver, message)
+
+
+async def test_the_others_wait_for_who_gets_one_part_after_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: Clock
+) -> None:
+    """They know from the complaints how many there are."""
+    await FarSwarm(monkeypatch, tmp_path, 9, 8).run_soundly()

@@ -286,7 +286,7 @@ class Progress(Checker):
     def __init__(self, truth: Truth) -> None:
         super().__init__(truth)
         self._newest, self._seen, self._since = 0, 0, 0.0
-        self._balance, self._members = Balance(truth), set[int]()
+        self._balance, self._members, self._ended = Balance(truth), set[int](), set[int]()
         self._recoveries: dict[int, int] = {}
         self._has_failed = False
 
@@ -314,6 +314,7 @@ class Progress(Checker):
 
     def ended(self, index: int, error: BaseException | None) -> None:
         """An honest peer ends with its run; no error of its own code ends it ever."""
+        self._ended.add(index)
         expected = isinstance(error, BtardError) and not isinstance(error, OWN_MISTAKES)
         if error is not None and not expected:
             self.fail(self._newest, f"peer {index} broke: {type(error).__name__}: {error}")
@@ -333,11 +334,15 @@ class Progress(Checker):
         return index not in self._members and is_over and isinstance(error, Refused | Unreachable)
 
     def look(self, now: float) -> bool:
-        """Return whether the swarm stands still: no round was finished for a long time."""
+        """Return whether the swarm stands still: no round was finished for a long time.
+
+        After the last one, and when all honest members have ended, strangers may look for it still: that is no fault.
+        """
         if self._newest > self._seen:
             self._seen, self._since = self._newest, now
         is_still = now - self._since > self.PATIENCE_S
-        if is_still and self.truth.is_synchronous and self._balance.is_kept:
+        is_over = self._newest >= self.truth.rounds and self._members <= self._ended | {*self.truth.adversaries}
+        if is_still and not is_over and self.truth.is_synchronous and self._balance.is_kept:
             self.fail(self._newest + 1, f"no round was finished for {self.PATIENCE_S:.0f} virtual seconds")
         return is_still
 
