@@ -6,7 +6,7 @@ the bytes say. ``pickle`` runs what the bytes say, so nobody may use it between 
 """
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -81,11 +81,11 @@ def _make_aggregate(root: bytes, norm: float, missing: Fields, nonce: bytes, unr
 
 
 def _take_check(it: Check) -> Fields:
-    return [astuple(item) for item in it.reports], it.nonce
+    return [astuple(item) for item in it.reports], it.nonce, it.missing
 
 
-def _make_check(reports: Any, nonce: bytes) -> Check:
-    return Check(tuple(Report(*item) for item in reports), nonce)
+def _make_check(reports: Any, nonce: bytes, missing: Sequence[int]) -> Check:
+    return Check(tuple(Report(*item) for item in reports), nonce, tuple(missing))
 
 
 def _take_view(it: View) -> Fields:

@@ -100,12 +100,12 @@ RESTARTING = (
         "tests/swarm/test_restart_among_cheats.py",
     ),
     mutant(
-        "ask for lost parts without asking where we stand",
+        "come back to a round without asking whether the others went on",
         "record 27",
         "swarm/rounds.py",
-        " or self._broadcast.place.is_starved",
-        "",
-        "tests/swarm/test_told_when_starved.py",
+        " or self._services.deadlines is not self._deadlines:",
+        ":",
+        "tests/swarm/test_told_when_back.py",
     ),
     mutant(
         "keep no mark of the round before for a round that is run again",

@@ -164,8 +164,8 @@ SETTLING = (
         "ask without end for what nobody gives",
         "record 32",
         "swarm/aggregation.py",
-        "            if left_s <= 0:",
-        "            if left_s <= -1e6:",
+        "        if left_s <= 0:",
+        "        if left_s <= -1e6:",
         "tests/swarm/test_complaints_in_check.py",
     ),
     mutant(

@@ -304,22 +304,18 @@ async def _ask_in_turn(services: Services, work: Work, compute_limit: Callable[[
     Raises:
         NewAttempt: a recovery decided meanwhile that somebody leaves.
     """
-    turn, begun, place = work.part_of(services.me).index, trio.current_time(), services.broadcast.place
-    try:
-        while lacking := _lacking_parts(services, work):
-            left_s = begun + compute_limit() - trio.current_time()
-            if left_s <= 0:
-                break
-            part = lacking[turn % len(lacking)]
-            with trio.move_on_after(left_s):
-                await services.exchange.attend(work, partial(pull_part, services, work, part, services.others(work)))
-            is_held = partial(_is_held, services, work, part)
-            place.is_starved = not is_held()
-            if place.is_starved:
-                await services.exchange.wait_for(work, is_held, services.config.delay_s / 2)
-                turn += 1
-    finally:
-        place.is_starved = False
+    turn, begun = work.part_of(services.me).index, trio.current_time()
+    while lacking := _lacking_parts(services, work):
+        left_s = begun + compute_limit() - trio.current_time()
+        if left_s <= 0:
+            break
+        part = lacking[turn % len(lacking)]
+        with trio.move_on_after(left_s):
+            await services.exchange.attend(work, partial(pull_part, services, work, part, services.others(work)))
+        is_held = partial(_is_held, services, work, part)
+        if not is_held():
+            await services.exchange.wait_for(work, is_held, services.config.delay_s / 2)
+            turn += 1
 
 
 def _merge_parts(services: Services, work: Work) -> Tensor:

@@ -44,8 +44,7 @@ class Expectation:
 class Place:
     """Where this peer stands in the run; ``is_agreed``: AGREE is complete here.
 
-    ``is_over``: it is settled that the attempt ends, by that or because somebody leaves. ``is_starved``: nobody gives
-    us something that we cannot do without, which those who go on without us have forgotten.
+    ``is_over``: it is settled that the attempt ends, by that or because somebody leaves.
     """
 
     round: int = 0
@@ -58,4 +57,3 @@ class Place:
     overdue: bool = False
     is_agreed: bool = False
     is_over: bool = False
-    is_starved: bool = False

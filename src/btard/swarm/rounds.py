@@ -216,10 +216,13 @@ class Rounds:
         return next(self._ledger.seals_from(max(0, self._work.round - 2), 1))
 
     async def _watch_standing(self) -> None:
-        """Whenever we are overdue, or nobody serves us, ask whether the swarm went on without us."""
+        """Ask whether the swarm went on without us, whenever we are overdue, and in the first round after a restart.
+
+        What is waited for there may not come any more, and it is waited for long.
+        """
         while True:
             await trio.sleep(4 * self._config.delay_s)
-            if self._broadcast.place.overdue or self._broadcast.place.is_starved:
+            if self._broadcast.place.overdue or self._services.deadlines is not self._deadlines:
                 await self._standing.ask(self._find_base(), 2 * self._config.delay_s)
 
     async def _run_rounds(self) -> State:

@@ -1,4 +1,4 @@
-"""Whoever lost its parts in a restart asks for them for a day, but not those who have gone on without it."""
+"""Whoever is started again in a round that the others have left waits for them, and asks where they are."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ VICTIM, OTHER = 3, 1
 def test_whoever_is_removed_and_back_before_a_seal_says_so_hears_of_it(
     tmp_path: Path, phase: Phase, held_up_in: Phase, back_s: float
 ) -> None:
-    """The others wait for somebody else just then; they serve no parts any more of the attempt in which it died."""
+    """The others wait for somebody else just then; of the attempt in which it died they serve nothing."""
     swarm = SimulatedSwarm(SETTINGS, LinearTask, tmp_path, delivery=lag)
     killed = kill_after(swarm, VICTIM, phase, 2, back_s)
     held_up = kill_after(swarm, OTHER, held_up_in, 2, 6.0, first_attempt=1)
