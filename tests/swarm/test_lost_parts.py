@@ -13,6 +13,7 @@ from btard.net import Message
 from btard.rules.evidence import Cause
 from btard.rules.messages import Phase, SignedMessage, Stage
 from btard.sim.power import PowerLoss
+from btard.swarm.audit import audit_ledger
 from btard.swarm.broadcast import Broadcast
 from btard.swarm.conduct import Conduct
 from btard.swarm.events import Event, RunStarted
@@ -105,6 +106,7 @@ async def test_whoever_keeps_it_and_says_nothing_leaves(
     assert {(item.peer, item.cause) for item in outcome.honest[0].departures} == {
         (swarm.peers[CHEAT], Cause.WITHHOLDING)
     }
+    assert [audit_ledger(tmp_path / f"peer-{peer.index}").problems for peer in outcome.honest] == [()] * CHEAT
 
 
 async def test_a_part_that_nobody_serves_for_a_day_is_named(
