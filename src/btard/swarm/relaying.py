@@ -26,8 +26,13 @@ def compute_hop_bound(services: Services) -> float:
 
 
 def compute_relay_bound(services: Services, work: Work) -> float:
-    """Return the seconds by which two hops may take longer than one: until the relay is asked too; 0 without marks."""
-    return compute_hop_bound(services) + compute_pull_bound(services) if work.marks.pairs else 0.0
+    """Return the seconds by which two hops may take longer than one; 0 without marks.
+
+    That is until the relay is asked too, and 4Δ more where the link to it was lost.
+    """
+    if not work.marks.pairs:
+        return 0.0
+    return compute_hop_bound(services) + compute_pull_bound(services) + services.deadlines.messages_s
 
 
 def find_slice_errands(services: Services, work: Work) -> tuple[Errand, ...]:
