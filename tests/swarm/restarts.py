@@ -1,12 +1,17 @@
 """Killing a simulated peer right after it has said something, and starting it again."""
 
 from collections.abc import Callable
+from typing import Any
+
+import pytest
+import trio
 
 from btard.attacks.complaining import HaltAlways
 from btard.errors import RemoteProtocolError
 from btard.net import Message
 from btard.rules.messages import Phase, SignedMessage, Stage
 from btard.sim import SimulatedSwarm
+from btard.swarm.compute import InlineCompute
 from btard.swarm.frames import Kind
 from btard.wire import open_message
 
@@ -21,6 +26,21 @@ class HaltOnce(HaltAlways):
 def lag(_sender: bytes, _receiver: bytes, _message: Message) -> float:
     """A tenth of a second for everything."""
     return 0.1
+
+
+def slow_down_gradients(monkeypatch: pytest.MonkeyPatch, gradient_s: float, bound_s: float) -> None:
+    """Let a gradient take a while, of this round or the one before, and nothing else; all wait ``bound_s`` for one."""
+
+    class SlowGradients(InlineCompute):
+        takes_time = True
+
+        async def run(self, work: Callable[[], Any]) -> Any:
+            if "gradient" in getattr(work, "__qualname__", ""):
+                await trio.sleep(gradient_s)
+            return await super().run(work)
+
+    monkeypatch.setattr("btard.sim.swarm.InlineCompute", SlowGradients)
+    monkeypatch.setattr("btard.swarm.services.COMPUTE_FACTOR", int(bound_s / 0.1))
 
 
 def read_said(swarm: SimulatedSwarm, message: Message) -> SignedMessage | None:

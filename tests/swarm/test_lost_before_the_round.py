@@ -1,19 +1,16 @@
 """Whoever was away as a round began is waited for also by those who were still in the round before."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
 from tests.swarm.hostile_swarm import HostileSwarm
-from tests.swarm.restarts import kill_after, read_said
+from tests.swarm.restarts import kill_after, read_said, slow_down_gradients
 
 from btard.identity import PeerId
 from btard.net import Message
 from btard.rules.evidence import DepartureKind
 from btard.rules.messages import Phase
-from btard.swarm.compute import InlineCompute
 from btard.swarm.conduct import Conduct
 from btard.swarm.frames import Kind, SliceHead
 from btard.wire import decode
@@ -24,25 +21,12 @@ GRADIENT_S = 8.0
 CONFIG = {"genesis_size": 4, "rounds": 4, "validators": 0}
 
 
-class SlowGradients(InlineCompute):
-    """A gradient takes a while, of this round or the one before; nothing else does."""
-
-    takes_time = True
-
-    async def run(self, work: Callable[[], Any]) -> Any:
-        """Return ``work()``."""
-        if "gradient" in getattr(work, "__qualname__", ""):
-            await trio.sleep(GRADIENT_S)
-        return await super().run(work)
-
-
 @pytest.mark.parametrize("keeps", [True, False], ids=["others-kept-in-confirm", "no-cheat"])
 async def test_whoever_was_started_again_is_waited_for_by_those_who_were_behind(
     keeps: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: Clock
 ) -> None:
     """It crashes in COMMIT, with its slices under way, while a cheat keeps the others in CONFIRM."""
-    monkeypatch.setattr("btard.sim.swarm.InlineCompute", SlowGradients)
-    monkeypatch.setattr("btard.swarm.services.COMPUTE_FACTOR", int(10 * GRADIENT_S / 0.1))
+    slow_down_gradients(monkeypatch, GRADIENT_S, 80.0)
 
     def deliver(sender: PeerId, receiver: PeerId, message: Message) -> float | None:
         if message.kind == Kind.SLICE and message.payload is not None:

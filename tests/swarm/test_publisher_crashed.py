@@ -1,6 +1,5 @@
 """Whoever crashes as it publishes its slice is waited for as long as its gradient takes."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import torch
 import trio
 from msgspec.structs import replace
 from tests.swarm.hostile_swarm import HostileSwarm, alter_said
-from tests.swarm.restarts import kill_after
+from tests.swarm.restarts import kill_after, slow_down_gradients
 from torch import Tensor
 
 from btard.identity import PeerId
@@ -18,7 +17,6 @@ from btard.rules.evidence import DepartureKind
 from btard.rules.messages import Aggregate, AnyPayload, Opinion, Phase, Stage, Vote
 from btard.rules.parts import Part
 from btard.swarm import complaining, exhibits
-from btard.swarm.compute import InlineCompute
 from btard.swarm.conduct import Conduct
 from btard.swarm.events import Event, Resumed, RunStarted
 from btard.swarm.frames import Kind, SliceHead
@@ -26,20 +24,7 @@ from btard.wire import decode
 
 Clock = trio.testing.MockClock
 CRASHES, CHEAT = 0, 3
-GRADIENT_S = 8.0
 CONFIG = {"genesis_size": 4, "rounds": 4, "validators": 0}
-
-
-class SlowGradients(InlineCompute):
-    """A gradient takes a while, of this round or the one before; nothing else does."""
-
-    takes_time = True
-
-    async def run(self, work: Callable[[], Any]) -> Any:
-        """Return ``work()``."""
-        if "gradient" in getattr(work, "__qualname__", ""):
-            await trio.sleep(GRADIENT_S)
-        return await super().run(work)
 
 
 class WrongAggregate(Conduct):
@@ -61,9 +46,7 @@ async def test_whoever_crashed_as_it_published_stays(
     phase: Phase, gradient_s: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: Clock
 ) -> None:
     """A false complaint, or a wrong aggregate of the cheat's own, has it publish; the cheat votes that it is silent."""
-    monkeypatch.setitem(globals(), "GRADIENT_S", gradient_s)
-    monkeypatch.setattr("btard.sim.swarm.InlineCompute", SlowGradients)
-    monkeypatch.setattr("btard.swarm.services.COMPUTE_FACTOR", int(10 * 8.0 / 0.1))
+    slow_down_gradients(monkeypatch, gradient_s, 80.0)
 
     def change(who: int, stage: Stage, payload: AnyPayload) -> AnyPayload:
         if who == CHEAT and isinstance(payload, Vote):

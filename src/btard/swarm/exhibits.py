@@ -108,23 +108,20 @@ async def _await_publication(services: Services, work: Work, dispute: Dispute) -
     if await services.exchange.wait_for(work, lambda: not find_owing(), deadlines.bulk_s + deadlines.messages_s):
         return
 
-    async def ask() -> None:
-        await _ask_around(services, work, dispute, services.others(work))
-
-    await ask_and_hasten(services, work, find_owing, ask)
+    await ask_and_hasten(services, work, find_owing, partial(_ask_around, services, work, dispute))
     await await_returning(services, work, find_owing)
     await await_gradients(services, work, find_owing)
 
 
-async def _ask_around(services: Services, work: Work, dispute: Dispute, sources: Sequence[PeerId]) -> None:
-    subject, lacking = find_subject(work, dispute), find_lacking(services, work, dispute)
+async def _ask_around(services: Services, work: Work, dispute: Dispute) -> None:
+    subject, lacking, others = find_subject(work, dispute), find_lacking(services, work, dispute), services.others(work)
     if subject is None or dispute.part is None:
         return
     part = subject.parts[dispute.part]
-    pulls = [
-        partial(pull_slice, services, subject, part, peer, tuple(dict.fromkeys((peer, *sources)))) for peer in lacking
-    ]
-    await pull_together(services, work, pulls)
+    sources = {peer: tuple(dict.fromkeys((peer, *others))) for peer in lacking}
+    await pull_together(
+        services, work, [partial(pull_slice, services, subject, part, *item) for item in sources.items()]
+    )
 
 
 def compute_fetching_bound(services: Services, work: Work, published: Transcript) -> float:
