@@ -6,9 +6,17 @@ from hypothesis import strategies as st
 from tests.rules.build import make_config, make_part, make_roster, make_transcript
 
 from btard.identity import PeerId
-from btard.rules.disputes import Dispute, DisputeKind, find_accusations, find_namings, settle, settle_all
+from btard.rules.disputes import (
+    Dispute,
+    DisputeKind,
+    find_accusations,
+    find_namings,
+    find_unowed,
+    settle,
+    settle_all,
+)
 from btard.rules.draws import Assignment
-from btard.rules.messages import Commit, Confirm, Opinion, Phase, Stage, Transcript, Verdict, Vote
+from btard.rules.messages import Commit, Confirm, DisputePublish, Opinion, Phase, Stage, Transcript, Verdict, Vote
 
 ROSTER = make_roster(5)
 A, B, C, D, E = ROSTER.members
@@ -102,6 +110,31 @@ def test_vote_on_another_number_of_disputes_does_not_count(bad: tuple[Opinion, .
     assert [ruling.banned for ruling in rulings] == [(A,), ()]
     rulings = settle_all([GRADIENT, COLUMN], make_votes(good, good, bad, bad, bad), ROSTER)
     assert [ruling.banned for ruling in rulings] == [(B,), ()]
+
+
+# --- what nobody owes ---
+
+
+@pytest.mark.parametrize(
+    ("dispute", "speaker", "lacks", "unowed"),
+    [
+        (COLUMN, B, (0, 2), {C}),
+        (COLUMN, B, (), set()),
+        (COLUMN, D, (2,), set()),
+        (REPORT, A, (2,), set()),
+        (COLUMN, B, (77,), set()),
+    ],
+    ids=["of those who left alone", "nothing lacks", "another says so", "no column", "a place of nobody"],
+)
+def test_only_the_aggregator_is_let_off_and_only_for_those_who_left(
+    dispute: Dispute, speaker: PeerId, lacks: tuple[int, ...], unowed: set[PeerId]
+) -> None:
+    """It says itself that it lacks a slice that nobody else got; what members still owe stays owed (record 31)."""
+    published = make_transcript(
+        COMMITS._replace(phase=Phase.DISPUTE_PUBLISH),
+        {peer: DisputePublish((lacks if peer == speaker else (),)) for peer in (A, B, D, E)},
+    )
+    assert find_unowed(dispute, published, 0, (A, B, C), ROSTER.without([C])) == unowed
 
 
 # --- who may accuse ---

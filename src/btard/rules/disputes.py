@@ -103,6 +103,20 @@ def find_withheld(published: Transcript, index: int, wanted: int, roster: Roster
     )
 
 
+def find_unowed(
+    dispute: Dispute, published: Transcript, index: int, wanted: Sequence[PeerId], roster: Roster
+) -> frozenset[PeerId]:
+    """Return whose slices of a column nobody owes: of those who left, what its aggregator says to lack itself.
+
+    Nobody else got them, and it may have lost them by a restart. The column's aggregate then stays unjudged.
+    """
+    said = [message.payload for message in published.messages if message.sender == dispute.accused]
+    lacking = [payload.lacking[index] for payload in said if isinstance(payload, DisputePublish)]
+    is_column = dispute.kind is DisputeKind.COLUMN
+    gone = [peer for place, peer in enumerate(wanted) if peer not in roster and any(place in item for item in lacking)]
+    return frozenset(gone if is_column else ())
+
+
 def settle(dispute: Dispute, opinions: Sequence[Opinion], roster: Roster) -> Ruling:
     """Return the ruling of one dispute from one agreed opinion per member."""
 

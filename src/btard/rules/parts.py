@@ -23,6 +23,10 @@ class Part:
     tau: float
     delta: float
 
+    def __hash__(self) -> int:
+        """Return where it ends, which no other of the same cut does: parts are looked up often."""
+        return self.stop
+
     @cached_property
     def elements(self) -> int:
         """Its length; 0 where there are fewer chunks than members."""

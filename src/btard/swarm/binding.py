@@ -5,6 +5,7 @@ AGGREGATE  whoever relays for a marked pair answers for each slice that it does 
 REVEAL     and for each aggregate that it does not call missing
 ATTEST     whoever attests to hold an aggregate serves it: all count on that, and complain no more
 CONFIRM    an aggregator that names a false report publishes the slice that shows it
+DISPUTE_PUBLISH  an aggregator whose column is opened serves the slices that it does not lack of those who left
 
 Here all that is on disk before the word is signed. Only the one that gave it to us need have it as well, and it may be
 a cheat. Where no pair is marked, nobody complains and nobody is named nothing is written. Slices that an ATTEST names
@@ -16,9 +17,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from btard.identity import PeerId
 from btard.net import BulkHandler
+from btard.rules.disputes import Dispute, DisputeKind
 from btard.rules.messages import Unrelayed
 from btard.rules.parts import Part
 from btard.swarm.bound_data import Bound, make_bound_part, make_bound_slice
+from btard.swarm.exhibits import find_subject
 from btard.swarm.frames import Kind
 from btard.swarm.relaying import find_part_errands, find_slice_errands
 from btard.swarm.services import Services
@@ -61,6 +64,18 @@ async def bind_parts(services: Services, work: Work, parts: Collection[Part]) ->
 def _find_aggregate(services: Services, work: Work, part: Part) -> memoryview | None:
     values = services.parts.get(work.round, work.attempt, part, work.aggregate_root_of(part.aggregator))
     return None if values is None else as_bytes(values)
+
+
+async def bind_inheritance(services: Services, work: Work, dispute: Dispute) -> None:
+    """Have on disk with our DISPUTE_PUBLISH the slices of those who left, but for those that it says we lack.
+
+    Raises:
+        NewAttempt: a recovery decided meanwhile that somebody leaves.
+    """
+    subject = find_subject(work, dispute)
+    if dispute.kind is DisputeKind.COLUMN and dispute.accused == services.me and subject is not None:
+        gone, mine = [peer for peer in subject.contributors if peer not in work.roster], subject.part_of(services.me)
+        await _keep(services, work, _find_slices(services, subject, [(peer, mine) for peer in gone]))
 
 
 async def bind_named(services: Services, work: Work, named: Iterable[PeerId]) -> None:

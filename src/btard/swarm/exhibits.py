@@ -7,7 +7,7 @@ its owner is silent to every honest member alike, also to one that was shown it 
 judged by all that are honest, or somebody leaves: shown to a few, it would find no majority and cost nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 
 from btard.identity import PeerId
@@ -68,7 +68,7 @@ def find_lacking(services: Services, work: Work, dispute: Dispute) -> tuple[Peer
     return tuple(peer for peer in wanted if get(subject.round, subject.root_of(peer), chunks) is None)
 
 
-def find_debtors(work: Work, dispute: Dispute, owners: Sequence[PeerId]) -> tuple[PeerId, ...]:
+def find_debtors(work: Work, dispute: Dispute, owners: Collection[PeerId]) -> tuple[PeerId, ...]:
     """Who owes the slices of ``owners``: themselves, whoever named them, or the aggregator for those who left."""
     subject = find_subject(work, dispute)
     if not owners or subject is None or dispute.part is None:

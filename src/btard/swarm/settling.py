@@ -8,13 +8,14 @@ count over the agreed votes. Nothing here knows who attacks.
 from collections.abc import Sequence
 
 from btard.identity import PeerId
-from btard.rules.disputes import Dispute, DisputeKind, Ruling, find_withheld, settle_all
+from btard.rules.disputes import Dispute, DisputeKind, Ruling, find_unowed, find_withheld, settle_all
 from btard.rules.evidence import Cause, DepartureKind
 from btard.rules.judgement import Column, find_liars, is_wrong_aggregate
 from btard.rules.messages import DisputePublish, Opinion, Phase, Transcript, Vote
 from btard.rules.parts import Part
 from btard.rules.roster import Roster
 from btard.rules.validity import is_valid_dispute_publish, is_valid_vote
+from btard.swarm.binding import bind_inheritance
 from btard.swarm.events import DisputeOpened
 from btard.swarm.exchange import NewAttempt
 from btard.swarm.exhibits import (
@@ -44,7 +45,7 @@ async def hold_disputes(services: Services, work: Work, disputes: Sequence[Dispu
         services.observe(DisputeOpened(dispute.kind, dispute.round, dispute.accused, dispute.accuser))
         publish_exhibits(services, work, dispute)
     is_said = services.has_said(work, Phase.DISPUTE_PUBLISH, serial)  # before a restart
-    lacking = [await await_exhibits(services, work, dispute) for dispute in (() if is_said else disputes)]
+    lacking = [await _collect(services, work, dispute) for dispute in (() if is_said else disputes)]
     published = await services.exchange.run(
         work,
         Phase.DISPUTE_PUBLISH,
@@ -64,6 +65,12 @@ async def hold_disputes(services: Services, work: Work, disputes: Sequence[Dispu
     asked = work.confirms if serial else work.commits
     assert asked is not None
     return Hearing(asked, published, votes)
+
+
+async def _collect(services: Services, work: Work, dispute: Dispute) -> tuple[int, ...]:
+    lacking = await await_exhibits(services, work, dispute)
+    await bind_inheritance(services, work, dispute)
+    return lacking
 
 
 async def _form_opinions(
@@ -124,13 +131,15 @@ async def form_opinion(
         return Opinion((dispute.accused,) if finding.guilty else (), (), finding.parts)
     assert dispute.part is not None
     wanted = find_wanted(work, dispute)
-    withheld = [wanted[place] for place in find_withheld(published, index, len(wanted), electorate)]
+    unowed = find_unowed(dispute, published, index, wanted, work.roster)
+    places = find_withheld(published, index, len(wanted), electorate)
+    withheld = {wanted[place] for place in places} - unowed
     if not withheld:
         await fetch_exhibits(services, work, dispute, published, index)
-    if lacking := withheld or find_lacking(services, work, dispute):
+    if lacking := withheld or set(find_lacking(services, work, dispute)) - unowed:
         return Opinion((), find_debtors(work, dispute, lacking), ())
-    column = build_column(services, subject, subject.parts[dispute.part], wanted)
-    return await services.compute.run(lambda: judge(services, subject, column, dispute))
+    column = build_column(services, subject, subject.parts[dispute.part], [x for x in wanted if x not in unowed])
+    return await services.compute.run(lambda: judge(services, subject, column, dispute, is_whole=not unowed))
 
 
 def build_column(services: Services, subject: Work, part: Part, wanted: Sequence[PeerId]) -> Column:
@@ -147,12 +156,12 @@ def build_column(services: Services, subject: Work, part: Part, wanted: Sequence
     return Column(part, slices, aggregate, subject.aggregate_norms[part.index])
 
 
-def judge(services: Services, subject: Work, column: Column, dispute: Dispute) -> Opinion:
-    """Return who is guilty in an opened column; for a report dispute only the report counts."""
+def judge(services: Services, subject: Work, column: Column, dispute: Dispute, *, is_whole: bool) -> Opinion:
+    """Return who is guilty in an opened column: of its reports alone, if they are in dispute or not all slices here."""
     assert subject.directions is not None
     reports = {peer: subject.reports[peer][column.part.index] for peer in column.slices}
     guilty = set(find_liars(column, subject.directions, reports))
-    if dispute.kind is DisputeKind.COLUMN and is_wrong_aggregate(services.config, column):
+    if dispute.kind is DisputeKind.COLUMN and is_whole and is_wrong_aggregate(services.config, column):
         guilty.add(column.part.aggregator)
     return Opinion(tuple(sorted(guilty)), (), ())
 
