@@ -150,16 +150,18 @@ class Stranger:
     async def _ask_all(self) -> Line:
         """Return the line that anybody tells, within a minute; those who know one that was told before tell the rest.
 
+        Whoever we had links to may have been started again, all at once: they are dialled anew.
+
         Raises:
             Refused: members were asked, if we know any, and no line is told that holds, or there are two runs.
             Unreachable: nobody tells a line; where we know members, and none is there, what others say is no refusal.
         """
-        if not self._hub.connected:
-            await self._reach()
         deadline = trio.current_time() + PATIENCE_S
         while True:
             is_heard = self._line is None or bool(self._find_members())
             try:
+                if not self._hub.connected:
+                    await self._reach()
                 return (await self._asker.find_line(self._order(), self._pin, hint=self._line or self._first)).line
             except Unreachable:
                 if trio.current_time() > deadline:
