@@ -264,4 +264,12 @@ ADMITTING = (
         "self._admitted.items():",
         FLOODS,
     ),
+    mutant(
+        "wait for links that nobody makes anew",
+        "design 6",
+        "swarm/joining/stranger.py",
+        "                if not self._hub.connected:\n                    await self._reach()\n",
+        "",
+        "tests/swarm/test_power_cut_beside_a_stranger.py",
+    ),
 )

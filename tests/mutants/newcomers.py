@@ -395,12 +395,4 @@ NEWCOMERS = (
         'return work.run_id, work.identity_nonce, work.round, b""',
         "tests/training/test_solving.py",
     ),
-    mutant(
-        "wait for links that nobody makes anew",
-        "design 6",
-        "swarm/joining/stranger.py",
-        "                if not self._hub.connected:\n                    await self._reach()\n",
-        "",
-        "tests/swarm/test_joining.py",
-    ),
 )
