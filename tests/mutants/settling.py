@@ -185,14 +185,6 @@ SETTLING = (
         "tests/swarm/test_late_for_a_relay.py",
     ),
     mutant(
-        "wait for a relay as if no owner's gradient were computed again",
-        "attacks B1",
-        "swarm/relaying.py",
-        "+ 2 * deadlines.messages_s + deadlines.compute_s",
-        "+ 2 * deadlines.messages_s",
-        "tests/swarm/test_lost_link_of_a_relay.py",
-    ),
-    mutant(
         "vote on what a cheat showed to us alone",
         "attacks B7",
         "swarm/settling.py",

@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 import torch
 import trio
+from msgspec.structs import replace
 
 from btard.identity import Identity
 from btard.rules.config import RunConfig
 from btard.rules.merkle import compute_root
+from btard.rules.messages import Commit
 from btard.rules.parts import Part
-from btard.swarm.binding import recall_bound
-from btard.swarm.bound_data import Bound, BoundData, make_bound_part, make_bound_slice
+from btard.swarm.binding import find_committed, recall_bound
+from btard.swarm.bound_data import Bound, BoundData, make_bound_gradient, make_bound_part, make_bound_slice
 from btard.swarm.compute import InlineCompute
 from btard.swarm.gather import Parts
 from btard.swarm.ledger import Ledger
@@ -180,3 +182,25 @@ async def test_a_write_that_is_given_up_binds_to_nothing(tmp_path: Path) -> None
         assert scene.count_files() == 1
         scene.bound.forget(ROUND + 2, ATTEMPT)
         assert scene.count_files() == 0
+
+
+@SIZES
+async def test_our_gradient_comes_back_whatever_attempt_it_is(chunk_size: int, tmp_path: Path) -> None:
+    """It is dropped when the round after its own is over."""
+    said = Commit(b"", False, (), b"s" * 32, b"g" * 64, False)
+    with start(tmp_path, chunk_size) as scene:
+        gradient = make_bound_gradient(ROUND, scene.gradient, 6)
+        later = scene.bound.keep(ROUND, ATTEMPT, [gradient], is_lasting=True)
+        if later is not None:
+            await later()
+        await scene.keep(scene.make_slice(), attempt=ATTEMPT + 5)
+    with start(tmp_path, chunk_size) as scene:
+        await scene.recall()
+        held: Any = SimpleNamespace(slices=scene.slices, config=scene.config)
+        found = find_committed(held, ROUND, replace(said, root=scene.root))
+        assert found is not None
+        assert torch.equal(found.values, scene.gradient.values)
+        assert found.tree.root == scene.root
+        assert find_committed(held, ROUND, said) is None
+        scene.bound.forget(ROUND + 2, ATTEMPT)
+        assert await scene.bound.load() == []

@@ -14,12 +14,14 @@ from btard.rules.disputes import DisputeKind
 from btard.rules.evidence import Cause, DepartureKind
 from btard.rules.messages import AnyPayload, Commit, Phase, Stage
 from btard.rules.parts import Part
+from btard.swarm.board import yes
 from btard.swarm.conduct import Conduct
 from btard.swarm.events import DisputeOpened, Event, Resumed, RunStarted
 from btard.swarm.frames import Kind
 from btard.swarm.scatter import Slices
+from btard.swarm.state import Gradient
 
-AGGREGATES, WATCHES, LEAVES, LIES = 0, 1, 2, 4
+AGGREGATES, WATCHES, LEAVES, GIVES, LIES = 0, 1, 2, 3, 4
 ROUND = 4
 """By the seed of the run its draw has the liar validated."""
 
@@ -42,11 +44,11 @@ class FalseReport(Conduct):
 class Scene:
     """Five members. One cheat reports falsely, and is convicted in the COMMIT in which the other one leaves."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, directory: Path, mute: set[int]) -> None:
-        self.opened, self.mute = list[DisputeOpened](), mute
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, directory: Path, mute: set[int], members: int = 5) -> None:
+        self.opened, self.mute, self.seen_s = list[DisputeOpened](), mute, 0.0
         liar = FalseReport()
-        config = {"genesis_size": 5, "rounds": 7, "validators": 1}
-        conducts = {LIES: liar, LEAVES: Conduct()}
+        config = {"genesis_size": members, "rounds": 7, "validators": members // 4}
+        conducts = {LIES: liar, **{index: Conduct() for index in mute | {LEAVES} if index != LIES}}
         self.hostile = HostileSwarm(monkeypatch, directory, config, conducts=conducts, watch=self.watch)
         liar.victim = self.victim = self.hostile.peers[AGGREGATES]
         self.hostile.swarm.network.delivery = lag
@@ -63,6 +65,7 @@ class Scene:
             self.hostile.hubs[self.hostile.peers[who]].serve[Kind.PULL_SLICE] = _refuse
         if who == WATCHES and isinstance(event, DisputeOpened):
             self.opened.append(event)
+            self.seen_s = trio.current_time()
 
     async def run(self) -> None:
         """Run to the end: the cheats leave, nobody else does, and the column was opened."""
@@ -102,4 +105,39 @@ async def test_whoever_said_to_have_it_and_was_started_again_has_it(
     monkeypatch.setattr(Slices, "forward", send)
     await scene.run()
     assert before
+    assert killed
+
+
+@pytest.mark.parametrize("late_s", [1.0, 2.0])
+async def test_what_comes_too_late_to_be_published_is_called_lacking(
+    late_s: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A third cheat gives it what it lost, once the others have asked it in vain: they could not hold it as well."""
+    scene = Scene(monkeypatch, tmp_path, {LIES, LEAVES, GIVES}, members=7)
+    hostile, keep_own = scene.hostile, Slices.keep_own
+    cheats = dict[PeerId, Slices]()
+
+    def keep(self: Slices, number: int, gradient: Gradient) -> None:
+        cheats[self._hub.me] = self
+        keep_own(self, number, gradient)
+
+    async def give(peer: PeerId, body: bytes) -> tuple[bytes, Loan | None]:
+        is_open = any(event.kind is DisputeKind.COLUMN for event in scene.opened)
+        if peer != scene.victim or not is_open or trio.current_time() < scene.seen_s + 4 * hostile.config.delay_s:
+            return b"", None
+        await trio.sleep(late_s)
+        slices = cheats[hostile.peers[LEAVES]]
+        monkeypatch.setattr(slices, "_admits", yes)
+        monkeypatch.setattr(slices, "_offers", yes)
+        return await slices._serve(peer, body)
+
+    def watch(who: int, event: Event) -> None:
+        scene.watch(who, event)
+        if who == GIVES and isinstance(event, RunStarted | Resumed):
+            hostile.hubs[hostile.peers[who]].serve[Kind.PULL_SLICE] = give
+
+    monkeypatch.setattr(Slices, "keep_own", keep)
+    hostile.swarm._watch = watch
+    killed = kill_after(hostile.swarm, AGGREGATES, Phase.AGGREGATE, ROUND, back_s=0.3)
+    await scene.run()
     assert killed

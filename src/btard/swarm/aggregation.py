@@ -69,7 +69,7 @@ async def aggregate(services: Services, work: Work) -> None:
         work,
         Phase.AGGREGATE,
         payload,
-        wait_s=services.deadlines.gradient + compute_relay_bound(services, work),
+        wait_s=services.deadlines.bulk + compute_relay_bound(services, work),
         is_valid=lambda message: is_valid_aggregate(message, work.contributors, errands),
     )
     complaints = find_scatter_complaints(work.aggregates, work.parts, work.relays)

@@ -1,16 +1,18 @@
 """
-Which words bind us to data of others: a signed word binds its author only to what is on its disk.
+Which words bind us to what data: a signed word binds its author only to what is on its disk.
 
+COMMIT     we owe slices of our gradient to whoever aggregates, and to all if there is a complaint or a dispute
 AGGREGATE  whoever relays for a marked pair answers for each slice that it does not call unrelayed
 REVEAL     and for each aggregate that it does not call missing
 ATTEST     whoever attests to hold an aggregate serves it: all count on that, and complain no more
 CONFIRM    an aggregator that names a false report publishes the slice that shows it
 DISPUTE_PUBLISH  an aggregator whose column is opened serves the slices that it does not lack of those who left
 
-Here all that is on disk before the word is signed. Only the one that gave it to us need have it as well, and it may be
-a cheat. Where no pair is marked, nobody complains and nobody is named nothing is written. Slices that an ATTEST names
-are no such data: the attempt ends, and whoever lacks one gets it by a relay. What binds everybody comes back in other
-ways: a gradient is computed again, and the aggregate of our own part is on disk (``swarm/updates.py``).
+Here all that is on disk before the word is signed. Of others' data only the one that gave it to us need have it as
+well, and it may be a cheat. Where no pair is marked, nobody complains and nobody is named none is written. A gradient
+is written where it takes so long that others would miss us while it is computed again. Slices that an ATTEST names
+are no such data: the attempt ends, and whoever lacks one gets it by a relay. The aggregate of our own part is on disk
+too (``swarm/updates.py``).
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -18,14 +20,34 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from btard.identity import PeerId
 from btard.net import BulkHandler
 from btard.rules.disputes import Dispute, DisputeKind
-from btard.rules.messages import Unrelayed
+from btard.rules.messages import Commit, Unrelayed
 from btard.rules.parts import Part
-from btard.swarm.bound_data import Bound, make_bound_part, make_bound_slice
+from btard.swarm.bound_data import Bound, make_bound_gradient, make_bound_part, make_bound_slice
 from btard.swarm.exhibits import find_subject
 from btard.swarm.frames import Kind
 from btard.swarm.relaying import find_part_errands, find_slice_errands
 from btard.swarm.services import Services
-from btard.swarm.state import Work, as_bytes
+from btard.swarm.state import Gradient, Work, as_bytes, commit_to
+
+QUICK = 0.25
+"""Of Δ: a gradient that takes no longer is computed again after a restart, and that of the round before as well."""
+
+
+async def bind_gradient(services: Services, work: Work, gradient: Gradient, took_s: float) -> None:
+    """Have our gradient on disk with our COMMIT, if it took long.
+
+    Raises:
+        NewAttempt: a recovery decided meanwhile that somebody leaves.
+    """
+    if took_s > QUICK * services.config.delay_s:
+        item = make_bound_gradient(work.round, gradient, services.slices.chunks)
+        await _keep(services, work, [item], is_lasting=True)
+
+
+def find_committed(services: Services, number: int, commit: Commit) -> Gradient | None:
+    """Return the gradient that we committed to before a restart, if it is here again, also from others."""
+    values = services.slices.get(number, commit.root, range(services.slices.chunks)) if commit.root else None
+    return None if values is None else commit_to(values, services.config.chunk_size, overflow=commit.overflow)
 
 
 async def bind_slice_errands(services: Services, work: Work, unrelayed: Collection[Unrelayed]) -> None:
@@ -97,8 +119,8 @@ def _find_slices(services: Services, work: Work, due: Iterable[tuple[PeerId, Par
     return found
 
 
-async def _keep(services: Services, work: Work, items: Sequence[Bound]) -> None:
-    later = services.bound.keep(work.round, work.attempt, items)
+async def _keep(services: Services, work: Work, items: Sequence[Bound], *, is_lasting: bool = False) -> None:
+    later = services.bound.keep(work.round, work.attempt, items, is_lasting=is_lasting)
     if later is not None:
         await services.exchange.attend(work, later)
 

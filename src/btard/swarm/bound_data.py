@@ -17,11 +17,13 @@ from btard.swarm.frames import Kind, PartHead, SliceHead
 from btard.swarm.ledger import Ledger
 from btard.swarm.ledger_files import SMALL_BLOB, UPDATES_DIRECTORY, BoundRow, keep_file
 from btard.swarm.scatter import Piece
-from btard.swarm.state import as_bytes
+from btard.swarm.state import Gradient, as_bytes
 from btard.wire import encode
 
 PREFIX = "bound-"
 """With which names of files begin that hold such data."""
+ALL_ATTEMPTS = (1 << 63) - 1
+"""Stands for the attempt of what binds us in every one of its round and of the next."""
 
 
 class Bound(NamedTuple):
@@ -40,6 +42,11 @@ def make_bound_slice(number: int, root: bytes, piece: Piece) -> Bound:
     return Bound(f"slice-{number}-{root.hex()}-{first}-{stop}", Kind.SLICE, encode(head), as_bytes(piece.values))
 
 
+def make_bound_gradient(number: int, gradient: Gradient, chunks: int) -> Bound:
+    """Return our own gradient, of so many chunks, as what we are bound to."""
+    return make_bound_slice(number, gradient.tree.root, Piece(range(chunks), gradient.values, ()))
+
+
 def make_bound_part(number: int, attempt: int, part: int, payload: memoryview) -> Bound:
     """Return the aggregate of a part as what we are bound to."""
     return Bound(f"part-{number}-{attempt}-{part}", Kind.PART, encode(PartHead(number, attempt, part)), payload)
@@ -48,8 +55,9 @@ def make_bound_part(number: int, attempt: int, part: int, payload: memoryview) -
 class BoundData:
     """What words of the newest two attempts, of the newest two rounds, bind us to, in one data directory.
 
-    A word binds us to no more than one slice for each contributor (CONFIRM) or each way between a marked pair that we
-    pass on for (AGGREGATE), and one aggregate for each part (REVEAL, ATTEST). An attempt before these two is settled,
+    A word binds us to no more than our gradient (COMMIT), one slice for each contributor (CONFIRM) or each way between
+    a marked pair that we pass on for (AGGREGATE), and one aggregate for each part (REVEAL, ATTEST). An attempt before
+    these two is settled,
     by whatever ended the one after it, and nobody asks for its data again; a round that is run again begins with new
     words. Small data is in the ledger, large data in files.
     """
@@ -62,11 +70,11 @@ class BoundData:
                 path.unlink(missing_ok=True)
 
     def keep(
-        self, number: int, attempt: int, items: Sequence[Bound]
+        self, number: int, attempt: int, items: Sequence[Bound], *, is_lasting: bool = False
     ) -> Callable[[], Coroutine[object, object, None]] | None:
         """Write what our next message binds us to, with it; of what is large return the rest of the work.
 
-        The message is to wait for that.
+        The message is to wait for that. What ``is_lasting`` binds us in later attempts of the round as well.
 
         Raises:
             ConfigError: the disk is full.
@@ -74,6 +82,7 @@ class BoundData:
         if not items:
             return None
         self.forget(number, attempt)
+        attempt = ALL_ATTEMPTS if is_lasting else attempt
         self._places.update({item.name: (number, attempt) for item in items})
         small = [item for item in items if item.payload.nbytes <= SMALL_BLOB]
         large = [item for item in items if item.payload.nbytes > SMALL_BLOB]

@@ -10,11 +10,12 @@ import trio
 
 from btard.identity import PeerId
 from btard.net import Hub
-from btard.rules.messages import Phase, Stage
+from btard.rules.messages import Commit, Phase, Stage
 from btard.swarm.adopting import ask_for_settlement
+from btard.swarm.binding import find_committed
 from btard.swarm.services import Services
 from btard.swarm.state import Gradient, Work
-from btard.swarm.validation import compute_gradient
+from btard.swarm.validation import compute_own_gradient
 
 RECOVERY = (Phase.HALT, Phase.VIEW, Phase.BALLOT, Phase.CONCLUDE)
 
@@ -31,20 +32,25 @@ def recall(services: Services, work: Work) -> None:
 
 
 async def recall_gradient(services: Services, previous: Work | None) -> None:
-    """Hold our gradient of the round before again, which has to be computed for that."""
-    if previous is None or previous.aggregate is None:
+    """Hold our gradient of the round before again."""
+    if previous is None or previous.aggregate is None or services.me not in previous.contributors:
         return
-    if services.me in previous.contributors:
-        chunk_size = services.config.chunk_size
+    assert previous.commits is not None
+    said = previous.commits[services.me].payload
+    assert isinstance(said, Commit)
+    gradient = await recall_committed(services, previous, said)
+    if gradient.tree.root == said.root:  # else we say nothing about that round
+        previous.gradient = gradient
+        services.slices.keep_own(previous.round, gradient)
 
-        def compute() -> Gradient:
-            own, _ = compute_gradient(services.workload, previous, services.me, chunk_size)
-            return services.conduct.commitment(previous.round, own, chunk_size)
 
-        gradient = await services.compute.run(compute)
-        if gradient.tree.root == previous.root_of(services.me):  # else we say nothing about that round
-            previous.gradient = gradient
-            services.slices.keep_own(previous.round, gradient)
+async def recall_committed(services: Services, work: Work, said: Commit) -> Gradient:
+    """Return the gradient that we committed to before a restart: from our disk, or computed anew where that is quick.
+
+    What is computed may be another one, where the task is not deterministic.
+    """
+    found = await services.compute.run(lambda: find_committed(services, work.round, said))
+    return await compute_own_gradient(services, work) if found is None else found
 
 
 async def catch_up(services: Services, hub: Hub) -> None:

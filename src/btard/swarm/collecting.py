@@ -11,7 +11,7 @@ from btard.rules.parts import Part
 from btard.swarm.gather import PULL_SOURCES
 from btard.swarm.hastening import ask_and_hasten
 from btard.swarm.pulling import pull_slice
-from btard.swarm.refetching import await_gradients, await_returning
+from btard.swarm.refetching import await_returning
 from btard.swarm.relaying import compute_hop_bound, find_slice_errands
 from btard.swarm.services import Services
 from btard.swarm.state import Work
@@ -42,7 +42,6 @@ async def collect_slices(
     async def wait() -> None:
         overdue.clear()
         await _collect(services, work, direct, services.deadlines.bulk_s)
-        await await_gradients(services, work, lambda: {due.owner for due in _find_lacking(services, work, direct)})
         late = _find_lacking(services, work, errands)
         await _collect(services, work, relayed, compute_hop_bound(services))
         overdue.update(late)

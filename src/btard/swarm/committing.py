@@ -2,14 +2,18 @@
 
 from collections.abc import Callable
 
+import trio
+
 from btard.rules.messages import Commit, Phase, SignedMessage, Verdict
 from btard.rules.validity import is_valid_commit
 from btard.swarm.aggregation import scatter
+from btard.swarm.binding import bind_gradient
+from btard.swarm.catching_up import recall_committed
 from btard.swarm.exchange import compute_opening_chain
 from btard.swarm.refetching import restore_gradient
 from btard.swarm.services import Services
-from btard.swarm.state import Gradient, Work
-from btard.swarm.validation import ACCUSE, compute_gradient, inspect_in_compute
+from btard.swarm.state import Work
+from btard.swarm.validation import ACCUSE, compute_own_gradient, inspect_in_compute
 from btard.wire import sign_seal
 
 
@@ -49,7 +53,7 @@ async def _prepare_commit(services: Services, work: Work, *, is_closing: bool) -
     if services.me in work.validators:
         work.verdicts = work.verdicts or await _validate(services, work)
     elif not (is_closing or services.is_leaving(work)) and work.gradient is None:
-        await _compute_own_gradient(services, work)
+        await _commit_to_gradient(services, work)
     own = work.gradient
     return Commit(
         root=own.tree.root if own else b"",
@@ -66,23 +70,18 @@ async def _restore_commit(services: Services, work: Work, said: Commit) -> Commi
     """Stand for what we had committed to before a restart: the same verdicts, the same gradient."""
     work.verdicts = said.verdicts if services.me in work.validators else None
     if said.root and work.gradient is None:
-        await _compute_own_gradient(services, work)
-    if said.root and work.gradient is not None:
-        work.gradient = await restore_gradient(services, work, work.gradient, said)
+        work.gradient = await restore_gradient(services, work, await recall_committed(services, work, said), said)
         services.slices.keep_own(work.round, work.gradient)
     return said
 
 
-async def _compute_own_gradient(services: Services, work: Work) -> None:
-    """Compute g_i from (x_t, xi_i^t) and its Merkle tree."""
-    chunk_size = services.config.chunk_size
-
-    def compute() -> Gradient:
-        gradient, _ = compute_gradient(services.workload, work, services.me, chunk_size)
-        return services.conduct.commitment(work.round, gradient, chunk_size)
-
-    work.gradient = await services.compute.run(compute)
-    services.slices.keep_own(work.round, work.gradient)
+async def _commit_to_gradient(services: Services, work: Work) -> None:
+    """Compute g_i from (x_t, xi_i^t) and its Merkle tree; on disk with our COMMIT if that took long."""
+    started = trio.current_time()
+    gradient = await compute_own_gradient(services, work)
+    await bind_gradient(services, work, gradient, trio.current_time() - started)
+    work.gradient = gradient
+    services.slices.keep_own(work.round, gradient)
 
 
 async def _validate(services: Services, work: Work) -> tuple[Verdict, ...]:

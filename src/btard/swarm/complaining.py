@@ -30,7 +30,7 @@ from btard.swarm.binding import bind_parts
 from btard.swarm.exchange import NewAttempt
 from btard.swarm.proving import Hearing, prove_attestations, prove_marks
 from btard.swarm.pulling import compute_serving_bound, pull_part, pull_slice, pull_together, send_whole
-from btard.swarm.refetching import await_gradients, await_returning
+from btard.swarm.refetching import await_returning
 from btard.swarm.relaying import pass_on_part, pass_on_slice
 from btard.swarm.services import Services
 from btard.swarm.state import Work
@@ -158,7 +158,7 @@ async def _hear(
         work,
         Phase.ATTEST,
         Attest(held),
-        wait_s=deadlines.gradient,
+        wait_s=deadlines.bulk,
         serial=serial,
         is_valid=lambda message: is_valid_attest(message, len(complaints)),
     )
@@ -188,7 +188,6 @@ async def _await_publications(
         return [item.accused for item in complaints if not is_held(item)]
 
     await await_returning(services, work, find_accused)
-    await await_gradients(services, work, find_accused)
 
 
 async def _conclude(

@@ -16,7 +16,7 @@ from btard.rules.messages import DisputePublish, Transcript
 from btard.rules.parts import Part
 from btard.swarm.hastening import ask_and_hasten
 from btard.swarm.pulling import compute_serving_bound, pull_slice, pull_together, send_whole
-from btard.swarm.refetching import await_gradients, await_returning
+from btard.swarm.refetching import await_returning
 from btard.swarm.services import Services
 from btard.swarm.state import Work
 
@@ -80,11 +80,11 @@ def find_debtors(work: Work, dispute: Dispute, owners: Collection[PeerId]) -> tu
 
 def compute_publication_bound(services: Services, disputes: Sequence[Dispute]) -> float:
     """Return the seconds after which all that is published has come, entering up to 3Δ apart, or is lacking."""
-    return len(disputes) * (services.deadlines.gradient + services.deadlines.messages_s)
+    return len(disputes) * (services.deadlines.bulk + services.deadlines.messages_s)
 
 
-async def await_exhibits(services: Services, work: Work, dispute: Dispute) -> tuple[int, ...]:
-    """Wait for what a dispute asks for, and ask around; return the places in ``find_wanted`` that we lack.
+async def await_exhibits(services: Services, work: Work, dispute: Dispute) -> tuple[PeerId, ...]:
+    """Wait for what a dispute asks for, and ask around; return whose slices we lack.
 
     Raises:
         NewAttempt: a recovery decided meanwhile that somebody leaves.
@@ -94,8 +94,7 @@ async def await_exhibits(services: Services, work: Work, dispute: Dispute) -> tu
         lambda: not find_lacking(services, work, dispute),
         lambda: _await_publication(services, work, dispute),
     )
-    lacking = find_lacking(services, work, dispute)
-    return tuple(place for place, peer in enumerate(find_wanted(work, dispute)) if peer in lacking)
+    return find_lacking(services, work, dispute)
 
 
 async def _await_publication(services: Services, work: Work, dispute: Dispute) -> None:
@@ -110,7 +109,6 @@ async def _await_publication(services: Services, work: Work, dispute: Dispute) -
 
     await ask_and_hasten(services, work, find_owing, partial(_ask_around, services, work, dispute))
     await await_returning(services, work, find_owing)
-    await await_gradients(services, work, find_owing)
 
 
 async def _ask_around(services: Services, work: Work, dispute: Dispute) -> None:
@@ -137,11 +135,16 @@ def compute_fetching_bound(services: Services, work: Work, published: Transcript
 
 
 async def fetch_exhibits(services: Services, work: Work, dispute: Dispute, published: Transcript, index: int) -> None:
-    """Ask those who hold them for the slices that we lack, one after another: one member may have to serve us all."""
+    """Ask those who hold them for the slices that we lack, one after another: one member may have to serve us all.
+
+    After a restart we lack the whole column, which the others have no need to ask for: it is asked for at once.
+    """
     subject, wanted = find_subject(work, dispute), find_wanted(work, dispute)
     if subject is None or dispute.part is None:
         return
     part = subject.parts[dispute.part]
+    if work.is_resumed:
+        await _ask_around(services, work, dispute)
     for peer in (*find_lacking(services, work, dispute),) * 2:
         sources = find_attesters(published, index, wanted.index(peer))
         if peer in find_lacking(services, work, dispute):

@@ -40,18 +40,6 @@ async def await_returning(services: Services, work: Work, find_lacking: Callable
         await exchange.wait_for(work, lambda: not find_lacking() or place.serial > 0, deadlines.warm_up_s)
 
 
-async def await_gradients(services: Services, work: Work, find_owners: Callable[[], Collection[PeerId]]) -> None:
-    """Wait as long as gradients may take for slices of members that may have been restarted: theirs is lost with it.
-
-    It is computed again, maybe after that of the round before. AGGREGATE is waited for as long, so all are alike in it.
-
-    Raises:
-        NewAttempt: a recovery decided meanwhile that somebody leaves.
-    """
-    if any(map(services.broadcast.was_away, find_owners())):
-        await services.exchange.wait_for(work, lambda: not find_owners(), services.deadlines.compute_s)
-
-
 def refetch_slices(services: Services, work: Work) -> None:
     """Ask at once, beside the round, for what was sent to us before a restart: slices of our part, and to pass on."""
     if not work.is_resumed:

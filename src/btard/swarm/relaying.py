@@ -18,11 +18,11 @@ from btard.swarm.state import Work
 def compute_hop_bound(services: Services) -> float:
     """Return the seconds after which a relay has what it is to pass on, or knows that it will not get it.
 
-    It enters a phase at most 3Δ after the recipient, waits for a transfer, waits 4Δ and a gradient more for an owner
-    whose link was lost, and asks. After a restart of ours it need not have been restarted, and gets no more time.
+    It enters a phase at most 3Δ after the recipient, waits for a transfer, waits 4Δ more for an owner whose link was
+    lost, and asks. After a restart of ours it need not have been restarted, and gets no more time.
     """
     deadlines = services.deadlines
-    return deadlines.bulk_s + compute_pull_bound(services) + 2 * deadlines.messages_s + deadlines.compute_s
+    return deadlines.bulk_s + compute_pull_bound(services) + 2 * deadlines.messages_s
 
 
 def compute_relay_bound(services: Services, work: Work) -> float:

@@ -148,7 +148,7 @@ class Rounds:
         return await self._run_rounds()
 
     async def _recall_gradient(self) -> None:
-        """Hold our gradient of the round before again; if an attempt begins meanwhile, we are in it without waiting."""
+        """Hold our gradient of the round before again; whatever attempt begins meanwhile, we are in it with that."""
         is_done, previous = trio.Event(), self._work.previous
         services = replace(self._services, compute=self._compute)
 
@@ -157,10 +157,11 @@ class Rounds:
             is_done.set()
 
         self._nursery.start_soon(run)
-        try:
-            await self._services.exchange.attend(self._work, is_done.wait)
-        except NewAttempt as change:
-            self._begin_attempt(change)
+        while not is_done.is_set():
+            try:
+                await self._services.exchange.attend(self._work, is_done.wait)
+            except NewAttempt as change:
+                self._begin_attempt(change)
 
     def _arrive(self) -> None:
         if self._broadcast.place.current is None:

@@ -58,6 +58,7 @@ class Slices:
         self._own: dict[tuple[int, bytes], Gradient] = {}
         self._sent: dict[tuple[int, bytes, PeerId], set[int]] = {}
         self._received: dict[tuple[int, PeerId], int] = {}
+        self.chunks = self._layout.chunks
         self._expected = set[tuple[int, PeerId, bytes, range]]()
         self._round, self._largest = 0, self._layout.chunks
         hub.bulk[Kind.SLICE] = self

@@ -82,7 +82,7 @@ class Deadlines:
 
     @property
     def gradient(self) -> float:
-        """A transfer, a gradient that is computed again, then messages: VOTE, and where slices are awaited."""
+        """A transfer, a gradient that is computed again, then messages: VOTE."""
         return self.bulk + self.compute_s
 
 

@@ -68,9 +68,15 @@ async def hold_disputes(services: Services, work: Work, disputes: Sequence[Dispu
 
 
 async def _collect(services: Services, work: Work, dispute: Dispute) -> tuple[int, ...]:
-    lacking = await await_exhibits(services, work, dispute)
+    """Wait for what a dispute asks for, and have on disk what we answer for; return the places that we call lacking.
+
+    As the aggregator we call lacking also what we get only now of those who left: we did not publish it.
+    """
+    owed = find_lacking(services, work, dispute) if dispute.accused == services.me else ()
+    unpublished = {peer for peer in owed if peer not in work.roster}
+    lacking = unpublished.union(await await_exhibits(services, work, dispute))
     await bind_inheritance(services, work, dispute)
-    return lacking
+    return tuple(place for place, peer in enumerate(find_wanted(work, dispute)) if peer in lacking)
 
 
 async def _form_opinions(

@@ -46,6 +46,17 @@ def compute_gradient(workload: Workload, work: Work, peer: PeerId, chunk_size: i
     return commit_to(torch.zeros_like(values) if overflow else values, chunk_size, overflow=overflow), largest
 
 
+async def compute_own_gradient(services: Services, work: Work) -> Gradient:
+    """Compute g_i from (x_t, xi_i^t) and its Merkle tree, through the seam for heavy work."""
+    chunk_size = services.config.chunk_size
+
+    def compute() -> Gradient:
+        gradient, _ = compute_gradient(services.workload, work, services.me, chunk_size)
+        return services.conduct.commitment(work.round, gradient, chunk_size)
+
+    return await services.compute.run(compute)
+
+
 def inspect(services: Services, work: Work, target: PeerId, slack: float) -> Finding:
     """Recompute what ``target`` committed to and reported in the finished round ``work``."""
     config = services.config
