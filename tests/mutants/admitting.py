@@ -169,6 +169,22 @@ ADMITTING = (
         "tests/swarm/test_handover.py",
     ),
     mutant(
+        "wait for what members told before we listened",
+        "record 20",
+        "swarm/joining/entering.py",
+        "        nursery.start_soon(handovers.ask_all)\n",
+        "",
+        "tests/swarm/test_newcomer_killed_at_its_entry.py",
+    ),
+    mutant(
+        "take an answer for newer than what a member has said since",
+        "record 20",
+        "swarm/joining/handover.py",
+        "if answer.head and peer not in self._named:",
+        "if answer.head:",
+        "tests/swarm/test_handover.py",
+    ),
+    mutant(
         "go on from a state that no seal names",
         "design section 6",
         "swarm/joining/stepping.py",

@@ -34,6 +34,10 @@ class Links:
         self.answers: dict[PeerId, bytes] = {}
         self.asked: list[PeerId] = []
 
+    def is_connected(self, peer: PeerId) -> bool:
+        """Have a link to all but one."""
+        return peer != MEMBERS[5]
+
     async def request(self, peer: PeerId, kind: int, body: bytes, *, timeout_s: float) -> Message:
         """Be a member's answer to a question for the place that it named."""
         assert (kind, body) == (Kind.PLACE, b"")
@@ -132,6 +136,31 @@ async def test_nobody_is_asked_for_what_comes_by_itself(
         await handovers.next(place)
     assert patience.cancelled_caught
     assert links.asked == []
+
+
+@pytest.mark.parametrize("rubbish", [bytes(MAX_HANDOVER + 1), b"\xc1", b""], ids=["too long", "no place", "empty"])
+@pytest.mark.parametrize("count", [3, 4])
+async def test_what_members_told_before_we_listened_is_asked_for(
+    autojump_clock: object, links: Links, handovers: Handovers, count: int, rubbish: bytes
+) -> None:
+    """An answer counts as the word of one member; rubbish counts for nothing and does no harm."""
+    links.answers = {peer: encode(make_place()) if peer in MEMBERS[:count] else rubbish for peer in MEMBERS}
+    await handovers.ask_all()
+    assert set(links.asked) == set(MEMBERS[:5])
+    assert handovers._believed == (make_place() if count == 4 else None)
+
+
+async def test_what_a_member_says_by_itself_is_newer_than_its_answer(
+    autojump_clock: object, links: Links, handovers: Handovers
+) -> None:
+    """Three answer with the place before the one that they hand over meanwhile: a fourth is enough for the newer."""
+    links.answers = dict.fromkeys(MEMBERS[:3], encode(make_place(5)))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(handovers.ask_all)
+        await trio.testing.wait_all_tasks_blocked()
+        hand_over(links, make_place(6), MEMBERS[:3])
+    hand_over(links, make_place(6), MEMBERS[3:4])
+    assert handovers._believed == make_place(6)
 
 
 @pytest.mark.parametrize("size", [2, 4, 5, 16, 100])

@@ -39,6 +39,7 @@ async def join_midway(
     links = Links(hub, member.identity.peer_id, directory, lambda: handovers.roster, 0.0)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(links.run)
+        nursery.start_soon(handovers.ask_all)
         start = await Candidacy(member, hub, transfers, application, handovers, links.follow).run()
         nursery.cancel_scope.cancel()
     await _write_down(start.work, ledger, application)

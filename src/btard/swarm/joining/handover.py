@@ -135,6 +135,25 @@ class Handovers:
                 await self._ask_for(self._untold)
         return self._believed
 
+    async def ask_all(self) -> None:
+        """Have what those tell whose links were there before we listened: they tell a newcomer once for each link.
+
+        Whoever is started again at its entry has links to ask for the line of seals by, and then hears nothing more.
+        """
+        async with trio.open_nursery() as nursery:
+            for peer in self._trusted.without([self._me]).members:
+                if self._hub.is_connected(peer):
+                    nursery.start_soon(self._ask, peer)
+
+    async def _ask(self, peer: PeerId) -> None:
+        """Take a member's answer for its word, unless it has said anything by itself: that may be newer."""
+        try:
+            answer = await self._hub.request(peer, Kind.PLACE, b"", timeout_s=2 * self._config.delay_s)
+            if answer.head and peer not in self._named:
+                self._receive(peer, answer.head)
+        except (NetworkError, RemoteProtocolError) as error:
+            log.debug("a member does not say where we stand", peer=short(peer), reason=str(error))
+
     async def _ask_for(self, name: bytes) -> None:
         """Ask those who name a place for it, one after another, until it or another one is believed."""
         last, self._untold = self._believed, None
