@@ -51,13 +51,17 @@ from btard.swarm.frames import Kind
 
 @dataclass(frozen=True)
 class Post:
-    """Where an adversary is placed: the run, its own id, from which round on, and the board of its coalition."""
+    """Where an adversary is placed: the run, its own id, from which round on, and the board of its coalition.
+
+    It knows the slowest gradient that was promised at genesis, from which the deadlines follow.
+    """
 
     config: RunConfig
     me: PeerId
     seed: int
     first_round: int
     coalition: Coalition = field(default_factory=SharedCoalition)
+    gradient_ms: int = 100
 
     @property
     def run_id(self) -> bytes:
@@ -108,7 +112,7 @@ ADVERSARIES: Mapping[str, Maker] = {
     **{kind: _from_catalogue(kind) for kind in KINDS},
     "collude-with-norms": lambda p: ColludeWithNorms(p.first_round, p.seed, p.me, p.coalition, p.config.delay_s),
     "equivocate-in-halves": lambda p: EquivocateInHalves(p.first_round, p.seed),
-    "late": lambda p: LastMoment(p.first_round, p.seed, p.config),
+    "late": lambda p: LastMoment(p.first_round, p.seed, p.config, gradient_ms=p.gradient_ms),
     "replay": lambda p: Replay(p.first_round, p.run_id, p.seed),
     "sign-elsewhere": lambda p: SignElsewhere(p.first_round, p.run_id, p.seed),
     "forge": lambda p: Forge(p.first_round, p.seed),

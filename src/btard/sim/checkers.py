@@ -66,6 +66,8 @@ class Truth:
     validators: int = 1
     genesis: int | None = None
     entrance: Entrance | None = None
+    patience_s: float = 600.0
+    """Virtual seconds without a finished round after which the swarm stands still."""
 
     @property
     def strangers(self) -> frozenset[int]:
@@ -280,8 +282,6 @@ class Progress(Checker):
     """
 
     invariant = Invariant.PROGRESS
-    PATIENCE_S: ClassVar = 600.0
-    """Virtual seconds without a finished round after which the swarm stands still."""
 
     def __init__(self, truth: Truth) -> None:
         super().__init__(truth)
@@ -340,10 +340,10 @@ class Progress(Checker):
         """
         if self._newest > self._seen:
             self._seen, self._since = self._newest, now
-        is_still = now - self._since > self.PATIENCE_S
+        is_still = now - self._since > self.truth.patience_s
         is_over = self._newest >= self.truth.rounds and self._members <= self._ended | {*self.truth.adversaries}
         if is_still and not is_over and self.truth.is_synchronous and self._balance.is_kept:
-            self.fail(self._newest + 1, f"no round was finished for {self.PATIENCE_S:.0f} virtual seconds")
+            self.fail(self._newest + 1, f"no round was finished for {self.truth.patience_s:.0f} virtual seconds")
         return is_still
 
 

@@ -8,6 +8,7 @@ from random import Random
 from btard.attacks import ADVERSARIES, SIEGES
 from btard.errors import ConfigError
 from btard.sim.chance import open_stream
+from btard.sim.drawing_gradients import draw_gradients
 from btard.sim.drawing_strangers import draw_strangers, draw_strangers_crashes
 from btard.sim.scenario import (
     BREAKS_SYNCHRONY,
@@ -104,11 +105,14 @@ def _draw_adversaries(dice: Random, size: int, count: int, attack: str | None) -
 
 
 def _draw_kinds(dice: Random) -> tuple[Fault, ...]:
-    """Each kind is active in one half of all scenarios, those that break synchrony in one of five together."""
-    active = [fault for fault in Fault if dice.random() < 0.5]
+    """Each kind is active in one half of all scenarios, those that break synchrony in one of five together.
+
+    The newest kind is drawn last: seeds without it have the scenarios that they had before there was one.
+    """
+    active = [fault for fault in Fault if fault is not Fault.COMPUTE and dice.random() < 0.5]
     if dice.random() < 0.8:
-        return tuple(fault for fault in active if fault not in BREAKS_SYNCHRONY)
-    return tuple(active)
+        active = [fault for fault in active if fault not in BREAKS_SYNCHRONY]
+    return (*active, Fault.COMPUTE) if dice.random() < 0.5 else tuple(active)
 
 
 def _draw_faults(plan: Scenario) -> Scenario:
@@ -126,7 +130,8 @@ def _draw_faults(plan: Scenario) -> Scenario:
         "freezes": _draw_freezes(plan, streams.get(Fault.FREEZE)),
         "sieges": _draw_sieges(plan, streams.get(Fault.SIEGE)),
     }
-    return replace(plan, **drawn)  # type: ignore[arg-type]
+    plan = replace(plan, **drawn)  # type: ignore[arg-type]
+    return draw_gradients(plan, streams[Fault.COMPUTE]) if Fault.COMPUTE in streams else plan
 
 
 def _draw_weather(streams: dict[Fault, Random]) -> Weather:

@@ -11,7 +11,7 @@ from btard.identity.work import find_identity_nonce
 from btard.net import Hub
 from btard.rules.config import RunConfig
 from btard.rules.seal import Seal
-from btard.swarm.compute import InlineCompute
+from btard.swarm.compute import Compute
 from btard.swarm.joining.stranger import FindSeal, Stranger
 from btard.swarm.restoring import NoSnapshots, StoredState, Vectors
 from btard.swarm.state import State, as_bytes
@@ -73,6 +73,7 @@ def make_stranger(
     hub: Hub,
     workload: Workload,
     data_dir: Path,
+    compute: Compute,
     kept: KeptStates,
     reach: Callable[[], Awaitable[None]],
 ) -> Stranger:
@@ -81,4 +82,4 @@ def make_stranger(
     async def work(seal: Seal, _find_newer: FindSeal) -> JoinTicket:
         return await solve(config, identity, seal)
 
-    return Stranger(config, hub, workload, data_dir, InlineCompute(), reach, work, kept.keep)
+    return Stranger(config, hub, workload, data_dir, compute, reach, work, kept.keep)

@@ -18,12 +18,14 @@ from btard.attacks import Attacker, Post, SharedCoalition, make_adversary
 from btard.errors import BtardError
 from btard.identity import PeerId
 from btard.net import Message
+from btard.rules.config import RunConfig
 from btard.rules.evidence import DepartureKind
 from btard.sim.checkers import Accountability, Agreement, Checker, NoFalseBan, NothingLost, Progress, Truth, Violation
 from btard.sim.clocks import SkewedClock, skewed, true_time
 from btard.sim.determinism import run_deterministically
 from btard.sim.disk import ledgers_in_memory
 from btard.sim.faults import FaultDriver
+from btard.sim.gradients import find_paces
 from btard.sim.joining import CHEAP
 from btard.sim.memo import Memory
 from btard.sim.network import NetworkModel
@@ -31,13 +33,14 @@ from btard.sim.newcomers import Admissions, Welcome
 from btard.sim.power import PowerSupply
 from btard.sim.report import Report
 from btard.sim.scenario import DELAY_S, Crash, Scenario
-from btard.sim.swarm import PeerOutcome, SimulatedSwarm
+from btard.sim.swarm import PROMISED_MS, PeerOutcome, SimulatedSwarm
 from btard.sim.tasks import LinearTask, StubTask
 from btard.sim.trace import Trace
 from btard.swarm.audit import audit_ledger
 from btard.swarm.events import Admitted, Departed, Event, Halted, Promoted, Recovered, RoundDone, Sampled
 from btard.swarm.frames import Kind
 from btard.swarm.ledger import Ledger
+from btard.swarm.services import Deadlines
 from btard.swarm.workload import Workload
 
 TASKS: Mapping[str, Callable[[], Workload]] = {"stub": lambda: StubTask(32), "linear": lambda: LinearTask(64, 16)}
@@ -46,6 +49,8 @@ LOOK_S = 5 * DELAY_S
 """Between looks at whether the swarm stands still; also what attackers get once all honest peers have ended."""
 
 
+PATIENCE_S = 600.0
+"""Virtual seconds without a finished round after which a swarm stands still whose gradients take no time."""
 MOST_AT_ONCE = 1_000_000
 """Messages sent at one instant of virtual time that can have an honest reason: 24 peers at once send some thousands."""
 RARELY = 10_000_000
@@ -95,7 +100,9 @@ class Play:
             leave_after={absence.peer: absence.round for absence in scenario.absences},
             joins=dict.fromkeys(range(scenario.peers, scenario.population)),
             comebacks=find_comebacks(scenario),
+            paces=find_paces(scenario),
         )
+        self._slowest_ms = max(self.swarm.find_promise(index) for index in range(scenario.peers))
         self.index = {identity.peer_id: place for place, identity in enumerate(self.swarm.identities)}
         self.trace = Trace(self.index, trace_file)
         self._model = NetworkModel(scenario, self.index, self.swarm.config.min_bandwidth)
@@ -119,7 +126,9 @@ class Play:
     def _make_adversaries(self) -> dict[int, Attacker]:
         board, config, seed = SharedCoalition(), self.swarm.config, self.scenario.seed
         posts = {
-            index: Post(config, self.swarm.identities[index].peer_id, seed, self.scenario.attack_from, board)
+            index: Post(
+                config, self.swarm.identities[index].peer_id, seed, self.scenario.attack_from, board, self._slowest_ms
+            )
             for index in sorted(self.scenario.adversaries)
         }
         return {
@@ -138,6 +147,7 @@ class Play:
             self.swarm.config.validators,
             scenario.peers,
             scenario.entrance,
+            find_patience(self.swarm.config, self._slowest_ms),
         )
         self._progress, self._nothing_lost = Progress(truth), NothingLost(truth)
         agreement, no_false_ban = Agreement(truth), NoFalseBan(truth)
@@ -302,6 +312,15 @@ def make_config(scenario: Scenario) -> Mapping[str, object]:
     entrance = {**asdict(scenario.entrance), **CHEAP} if scenario.entrance else {}
     radii = RADII[scenario.task]
     return {"genesis_size": scenario.peers, "rounds": scenario.rounds, "delay_s": DELAY_S, **radii, **entrance}
+
+
+def find_patience(config: RunConfig, gradient_ms: int) -> float:
+    """Return after how long without a finished round a swarm stands still that was promised no slower gradient.
+
+    A round that adversaries run again and again lasts for many deadlines, and these are longer where gradients are.
+    """
+    usual, slow = (Deadlines.of(config, milliseconds).bulk for milliseconds in (PROMISED_MS, gradient_ms))
+    return PATIENCE_S * max(1.0, slow / usual)
 
 
 def find_comebacks(scenario: Scenario) -> Mapping[int, float]:

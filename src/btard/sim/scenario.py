@@ -13,6 +13,8 @@ from typing import Any
 
 DELAY_S = 1.0
 """Δ of every simulated run."""
+JITTER = 0.1
+"""By up to this share of its time a gradient takes longer than the fastest of its peer."""
 
 
 class Fault(StrEnum):
@@ -37,6 +39,7 @@ class Fault(StrEnum):
     BLACKOUT = "blackout"
     SIEGE = "siege"
     STRANGERS = "strangers"
+    COMPUTE = "compute"
 
 
 BREAKS_SYNCHRONY = frozenset({Fault.RESET, Fault.SPIKE, Fault.PARTITION, Fault.FREEZE})
@@ -170,7 +173,8 @@ class Scenario:
 
     Strangers come after the ``peers`` of the genesis, in the order of ``arrivals``. What strikes a peer after its end
     of a round strikes a stranger after its so manieth step: a sample, its promotion, a round as a member. With
-    ``comeback_s`` an honest peer that was removed comes as a stranger so many seconds later.
+    ``comeback_s`` an honest peer that was removed comes as a stranger so many seconds later. ``gradients`` are the
+    seconds that one takes each peer, ``promises`` those that cheats say instead.
     """
 
     seed: int
@@ -194,6 +198,8 @@ class Scenario:
     arrivals: tuple[Arrival, ...] = ()
     absences: tuple[Absence, ...] = ()
     comeback_s: float | None = None
+    gradients: Mapping[int, float] | None = None
+    promises: Mapping[int, float] | None = None
 
     @property
     def population(self) -> int:
@@ -218,7 +224,7 @@ class Scenario:
     def as_json(self) -> dict[str, Any]:
         """The scenario as JSON has it: words, numbers, lists and objects only."""
         fields = asdict(self)
-        for name in ("adversaries", "disks", "clocks"):
+        for name in ("adversaries", "disks", "clocks", "gradients", "promises"):
             fields[name] = {str(index): value for index, value in (fields[name] or {}).items()}
         return {**fields, "is_synchronous": self.is_synchronous}
 
@@ -247,10 +253,18 @@ class Scenario:
         comers = [f"round {item.round}: stranger {self.peers + n} comes" for n, item in enumerate(self.arrivals)]
         return (
             lines
+            + self._describe_gradients()
             + self._describe_entrance()
             + comers
             + [f"round {item.round}: {_tell(item)}" for item in sorted(happenings, key=lambda item: item.round)]
         )
+
+    def _describe_gradients(self) -> list[str]:
+        if not self.gradients:
+            return []
+        told = ", ".join(f"{index} {seconds:g} s" for index, seconds in sorted(self.gradients.items()))
+        lies = ", ".join(f"{index} {seconds:g} s" for index, seconds in sorted((self.promises or {}).items()))
+        return [f"a gradient takes: {told}; cheats promise: {lies or 'nothing'}"]
 
     def _describe_entrance(self) -> list[str]:
         if self.entrance is None:

@@ -17,9 +17,10 @@ from btard.identity import Context, Identity, PeerId, digest
 from btard.net import Address, Delivery, Hub, MemoryNetwork, MemoryTransport, Terms, deliver_at_once
 from btard.rules.config import RunConfig
 from btard.rules.evidence import DepartureKind
+from btard.sim.gradients import Machine, Pace
 from btard.sim.joining import KeptStates, make_stranger
 from btard.sim.power import RUNNING, PowerLoss
-from btard.swarm.compute import InlineCompute
+from btard.swarm.compute import Compute, InlineCompute
 from btard.swarm.conduct import Conduct
 from btard.swarm.events import Departed, Event, RoundDone
 from btard.swarm.goodbye import Goodbye
@@ -30,6 +31,8 @@ from btard.swarm.workload import Workload
 
 REACH_TRIES = 60
 """How often a stranger dials everybody it has heard of, Δ apart, before it gives up."""
+PROMISED_MS = 100
+"""How long a gradient takes a peer without a pace, as it says: its gradients take no time."""
 PARTING_S = 600.0
 """How long cheats may go on when all others have ended, in virtual seconds: one that nobody hears waits for a day."""
 
@@ -99,7 +102,8 @@ class SimulatedSwarm:
     ``joins`` are strangers, numbered after the genesis roster, and when each comes, in virtual seconds; None waits for
     ``arrive``. Whoever is in ``comebacks`` and was removed, or has left, comes as a stranger so many seconds later.
 
-    With ``keeps_errors`` whatever ends a peer is its outcome; else a bug of ours ends the simulation.
+    With ``paces`` gradients take time. With ``keeps_errors`` whatever ends a peer is its outcome; else a bug of ours
+    ends the simulation.
     """
 
     def __init__(
@@ -117,7 +121,9 @@ class SimulatedSwarm:
         keeps_errors: bool = False,
         joins: Mapping[int, float | None] | None = None,
         comebacks: Mapping[int, float] | None = None,
+        paces: Mapping[int, Pace] | None = None,
     ) -> None:
+        self._paces, self._machines = dict(paces or {}), dict[int, Machine]()
         self._joins = dict(joins or {})
         self._strangers = set(self._joins)
         self._arrivals = {index: trio.Event() for index, after_s in self._joins.items() if after_s is None}
@@ -163,6 +169,8 @@ class SimulatedSwarm:
         self.outcomes[index].crashes += 1
         self.network.disconnect(self.identities[index].peer_id)
         self._scopes[index].cancel()
+        if index in self._machines:
+            self._machines[index].die()
 
     def stop(self) -> None:
         """End the simulation, whoever still runs."""
@@ -263,19 +271,22 @@ class SimulatedSwarm:
         async def reach() -> None:
             await self._reach(hub)
 
-        workload, data_dir = self._make_workload(), self.data_dir(outcome.index)
+        data_dir = self.data_dir(outcome.index)
+        workload, compute, aside = self._start_machine(outcome.index)
         application = None
         if kept and is_stranger:
-            application = make_stranger(self.config, identity, hub, workload, data_dir, kept, reach)
+            application = make_stranger(self.config, identity, hub, workload, data_dir, compute, kept, reach)
         member = Membership(
             identity,
             self.config,
             workload,
             data_dir,
             self.conducts.get(outcome.index, Conduct()),
-            InlineCompute(),
+            compute,
             observe,
-            gradient_ms=100,
+            gradient_ms=self.find_promise(outcome.index),
+            disk=InlineCompute(),
+            aside=aside,
             application=application,
             snapshots=kept or NoSnapshots(),
             goodbye=Goodbye(self._leave_after.get(outcome.index)),
@@ -292,6 +303,18 @@ class SimulatedSwarm:
             except BtardError as error:
                 outcome.error = error
             nursery.cancel_scope.cancel()
+
+    def find_promise(self, index: int) -> int:
+        """How many milliseconds a gradient takes a peer, as it says."""
+        return self._paces[index].promised_ms if index in self._paces else PROMISED_MS
+
+    def _start_machine(self, index: int) -> tuple[Workload, Compute, Compute]:
+        """The training job of a peer, and what runs its heavy work: of its rounds, and beside them."""
+        workload = self._make_workload()
+        if index not in self._paces:
+            return workload, InlineCompute(), InlineCompute()
+        machine = self._machines[index] = Machine(workload, self._paces[index])
+        return machine.workload, machine.compute, machine.aside
 
     async def _reach(self, hub: Hub) -> None:
         """Return once there is a link to somebody of the genesis roster; all of it is dialled.
