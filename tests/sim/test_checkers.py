@@ -108,13 +108,14 @@ def test_a_split_by_double_signers_without_synchrony_is_no_violation() -> None:
         (0, DepartureKind.BAN, {"crashed": frozenset({0})}, True),
         (0, DepartureKind.REMOVAL, {}, True),
         (0, DepartureKind.REMOVAL, {"is_synchronous": False}, False),
-        (0, DepartureKind.REMOVAL, {"crashed": frozenset({0})}, False),
+        (0, DepartureKind.REMOVAL, {"crashed": frozenset({0})}, True),
+        (0, DepartureKind.REMOVAL, {"crashed": frozenset({0}), "late": frozenset({0})}, False),
         (0, DepartureKind.GOODBYE, {}, False),
         (4, DepartureKind.BAN, {}, False),
     ],
 )
 def test_who_may_leave(victim: int, kind: DepartureKind, changes: dict[str, object], is_wrong: bool) -> None:
-    """A ban of an honest peer is always wrong, a removal where synchrony holds and the peer lives."""
+    """A ban of an honest peer is always wrong, a removal where synchrony holds and it lives, or is back at once."""
     checker = NoFalseBan(make_truth(**changes))
     checker.observe(1, depart(victim, kind))
     assert bool(checker.violations) is is_wrong
@@ -196,13 +197,14 @@ def test_a_run_that_all_have_ended_stands_not_still(stuck: bool) -> None:
         (None, {}, False),
         (Undecided("why"), {}, True),
         (Undecided("why"), {"is_synchronous": False}, False),
-        (Undecided("why"), {"crashed": frozenset({0})}, False),
+        (Undecided("why"), {"crashed": frozenset({0})}, True),
+        (Undecided("why"), {"crashed": frozenset({0}), "late": frozenset({0})}, False),
         (LocalProtocolError("why"), {"is_synchronous": False}, True),
         (KeyError("why"), {"is_synchronous": False}, True),
     ],
 )
 def test_how_an_honest_peer_may_end(error: Exception | None, changes: dict[str, object], is_wrong: bool) -> None:
-    """An error of its own code never ends an honest peer; nothing does where synchrony holds and it lives."""
+    """An error of its own code never ends an honest peer; where synchrony holds nothing does that is there, or back at once."""
     checker = Progress(make_truth(**changes))
     checker.ended(0, error)
     assert bool(checker.violations) is is_wrong

@@ -56,11 +56,12 @@ class Violation:
 
 @dataclass(frozen=True)
 class Truth:
-    """What the checkers know and the peers do not; peers by index."""
+    """What the checkers know and the peers do not; peers by index. Who is ``late`` is away too long after a crash."""
 
     peers: tuple[PeerId, ...]
     adversaries: Mapping[int, str] = field(default_factory=dict)
     crashed: frozenset[int] = frozenset()
+    late: frozenset[int] = frozenset()
     is_synchronous: bool = True
     rounds: int = 0
     validators: int = 1
@@ -83,6 +84,11 @@ class Truth:
     def stable(self) -> frozenset[int]:
         """The honest peers that never crash."""
         return self.honest - self.crashed
+
+    @property
+    def prompt(self) -> frozenset[int]:
+        """The honest peers that never crash, or are back each time before anybody may miss them."""
+        return self.honest - self.late
 
     @cached_property
     def _numbers(self) -> dict[bytes, int]:
@@ -191,7 +197,7 @@ class Agreement(Checker):
 
 
 class NoFalseBan(Checker):
-    """No honest peer is ever banned; under synchrony none that lives is removed."""
+    """No honest peer is ever banned; under synchrony none is removed that lives, or is back at once after a crash."""
 
     invariant = Invariant.NO_FALSE_BAN
 
@@ -205,7 +211,7 @@ class NoFalseBan(Checker):
             self._balance.note(event)
             return
         victim = self.truth.index(event.peer)
-        spared = self.truth.stable if self.truth.is_synchronous else frozenset()
+        spared = self.truth.prompt if self.truth.is_synchronous else frozenset()
         is_wrong = (event.kind is DepartureKind.BAN and victim in self.truth.honest) or (
             event.kind is DepartureKind.REMOVAL and victim in spared
         )
@@ -216,7 +222,7 @@ class NoFalseBan(Checker):
 
     def ended(self, index: int, error: BaseException | None) -> None:
         """Look at who was thrown out."""
-        is_spared = self.truth.is_synchronous and index in self.truth.stable
+        is_spared = self.truth.is_synchronous and index in self.truth.prompt
         is_banned = isinstance(error, Banned) and self._balance.is_kept
         if is_banned or (isinstance(error, Removed) and is_spared):
             self.fail(0, f"honest peer {index} was thrown out: {error}")
@@ -326,7 +332,7 @@ class Progress(Checker):
         self._members.discard(index)
 
     def _must_go_on(self, index: int) -> bool:
-        return self.truth.is_synchronous and index in self.truth.stable and self._balance.is_kept
+        return self.truth.is_synchronous and index in self.truth.prompt and self._balance.is_kept
 
     def _is_too_late(self, index: int, error: BaseException) -> bool:
         """Whether a stranger found the run at its end."""

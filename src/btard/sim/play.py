@@ -138,10 +138,12 @@ class Play:
     def _begin_checks(self) -> None:
         scenario = self.scenario
         crashed = frozenset(crash.peer for crash in scenario.crashes)
+        late = frozenset(crash.peer for crash in scenario.crashes if not crash.is_prompt)
         truth = Truth(
             tuple(self.index),
             scenario.adversaries,
             crashed,
+            late,
             scenario.is_synchronous,
             scenario.rounds,
             self.swarm.config.validators,

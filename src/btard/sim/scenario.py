@@ -13,6 +13,8 @@ from typing import Any
 
 DELAY_S = 1.0
 """Δ of every simulated run."""
+PROMPT_S = 1.5 * DELAY_S
+"""Whoever is back after a crash within so long must not leave for it; in a blackout all are."""
 JITTER = 0.1
 """By up to this share of its time a gradient takes longer than the fastest of its peer."""
 
@@ -70,6 +72,11 @@ class Crash:
     count: int
     restart_s: float | None = None
     loses_power: bool = False
+
+    @property
+    def is_prompt(self) -> bool:
+        """Whether the peer is back so soon that nobody may call it silent (agreement.md), nor its data withheld."""
+        return self.restart_s is not None and self.restart_s <= PROMPT_S
 
 
 @dataclass(frozen=True)
