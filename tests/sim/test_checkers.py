@@ -204,7 +204,7 @@ def test_a_run_that_all_have_ended_stands_not_still(stuck: bool) -> None:
     ],
 )
 def test_how_an_honest_peer_may_end(error: Exception | None, changes: dict[str, object], is_wrong: bool) -> None:
-    """An error of its own code never ends an honest peer; where synchrony holds nothing does that is there, or back at once."""
+    """An error of its own code never ends an honest peer; where synchrony holds nothing does, crashed or not."""
     checker = Progress(make_truth(**changes))
     checker.ended(0, error)
     assert bool(checker.violations) is is_wrong
