@@ -24,7 +24,7 @@ def test_check_waits_for_the_disk(elements: int, tmp_path: Path, monkeypatch: py
     say, found = Broadcast.say, list[bool]()
 
     def make(*values: Any, **options: Any) -> Membership:
-        return Membership(*values, **options, disk=SlowDisk())
+        return Membership(*values, **{**options, "disk": SlowDisk()})
 
     def look_and_say(self: Broadcast, stage: Stage, roster: bytes, previous: bytes, payload: Any) -> SignedMessage:
         if stage.phase is Phase.CHECK:
