@@ -116,25 +116,26 @@ def test_vote_on_another_number_of_disputes_does_not_count(bad: tuple[Opinion, .
 
 
 @pytest.mark.parametrize(
-    ("dispute", "speaker", "lacks", "unowed"),
+    ("dispute", "speaker", "lacks", "withheld", "unowed"),
     [
-        (COLUMN, B, (0, 2), {C}),
-        (COLUMN, B, (), set()),
-        (COLUMN, D, (2,), set()),
-        (REPORT, A, (2,), set()),
-        (COLUMN, B, (77,), set()),
+        (COLUMN, B, (0, 2), {A, C}, {C}),
+        (COLUMN, B, (0, 2), {A}, set()),
+        (COLUMN, B, (), {C}, set()),
+        (COLUMN, D, (2,), {C}, set()),
+        (REPORT, A, (2,), {C}, set()),
+        (COLUMN, B, (77,), {C}, set()),
     ],
-    ids=["of those who left alone", "nothing lacks", "another says so", "no column", "a place of nobody"],
+    ids=["of those who left alone", "others hold it", "nothing lacks", "another says so", "no column", "no such place"],
 )
 def test_only_the_aggregator_is_let_off_and_only_for_those_who_left(
-    dispute: Dispute, speaker: PeerId, lacks: tuple[int, ...], unowed: set[PeerId]
+    dispute: Dispute, speaker: PeerId, lacks: tuple[int, ...], withheld: set[PeerId], unowed: set[PeerId]
 ) -> None:
     """It says itself that it lacks a slice that nobody else got; what members still owe stays owed (record 31)."""
     published = make_transcript(
         COMMITS._replace(phase=Phase.DISPUTE_PUBLISH),
         {peer: DisputePublish((lacks if peer == speaker else (),)) for peer in (A, B, D, E)},
     )
-    assert find_unowed(dispute, published, 0, (A, B, C), ROSTER.without([C])) == unowed
+    assert find_unowed(dispute, published, 0, (A, B, C), withheld, ROSTER.without([C])) == unowed
 
 
 # --- who may accuse ---

@@ -9,7 +9,7 @@ Rules of this file
    so accusing is never free.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -104,17 +104,23 @@ def find_withheld(published: Transcript, index: int, wanted: int, roster: Roster
 
 
 def find_unowed(
-    dispute: Dispute, published: Transcript, index: int, wanted: Sequence[PeerId], roster: Roster
+    dispute: Dispute,
+    published: Transcript,
+    index: int,
+    wanted: Sequence[PeerId],
+    withheld: Collection[PeerId],
+    roster: Roster,
 ) -> frozenset[PeerId]:
-    """Return whose slices of a column nobody owes: of those who left, what its aggregator says to lack itself.
+    """Return whose slices of a column nobody owes: of those who left and are withheld, what its aggregator lacks too.
 
-    Nobody else got them, and it may have lost them by a restart. The column's aggregate then stays unjudged.
+    Nobody else got them, and it may have lost them by a restart. The column's aggregate then stays unjudged. What more
+    than half hold comes from them, whatever the aggregator says.
     """
     said = [message.payload for message in published.messages if message.sender == dispute.accused]
     lacking = [payload.lacking[index] for payload in said if isinstance(payload, DisputePublish)]
     is_column = dispute.kind is DisputeKind.COLUMN
-    gone = [peer for place, peer in enumerate(wanted) if peer not in roster and any(place in item for item in lacking)]
-    return frozenset(gone if is_column else ())
+    named = [peer for place, peer in enumerate(wanted) if any(place in item for item in lacking)]
+    return frozenset(peer for peer in named if peer in withheld and peer not in roster) if is_column else frozenset()
 
 
 def settle(dispute: Dispute, opinions: Sequence[Opinion], roster: Roster) -> Ruling:

@@ -137,12 +137,12 @@ async def form_opinion(
         return Opinion((dispute.accused,) if finding.guilty else (), (), finding.parts)
     assert dispute.part is not None
     wanted = find_wanted(work, dispute)
-    unowed = find_unowed(dispute, published, index, wanted, work.roster)
     places = find_withheld(published, index, len(wanted), electorate)
-    withheld = {wanted[place] for place in places} - unowed
-    if not withheld:
+    withheld = {wanted[place] for place in places}
+    unowed = find_unowed(dispute, published, index, wanted, withheld, work.roster)
+    if not withheld - unowed:
         await fetch_exhibits(services, work, dispute, published, index)
-    if lacking := withheld or set(find_lacking(services, work, dispute)) - unowed:
+    if lacking := withheld - unowed or set(find_lacking(services, work, dispute)) - unowed:
         return Opinion((), find_debtors(work, dispute, lacking), ())
     column = build_column(services, subject, subject.parts[dispute.part], [x for x in wanted if x not in unowed])
     return await services.compute.run(lambda: judge(services, subject, column, dispute, is_whole=not unowed))
