@@ -95,8 +95,8 @@ RESTARTING = (
         "wait for a relay as long as for a power cut",
         "attacks B1",
         "swarm/relaying.py",
-        "+ 2 * deadlines.messages_s",
-        "+ 2 * (deadlines.messages_s + deadlines.warm_up_s)",
+        "+ deadlines.messages_s + deadlines.returning_s",
+        "+ deadlines.messages_s + deadlines.returning_s + 2 * deadlines.warm_up_s",
         "tests/swarm/test_restart_among_cheats.py",
     ),
     mutant(
@@ -250,5 +250,39 @@ RESTARTING = (
         "    if work.is_resumed:\n        await _ask_around(services, work, dispute)\n",
         "",
         "tests/swarm/test_restart_before_the_vote.py",
+    ),
+    mutant(
+        "wait for whoever is started again as if nobody kept it asking where it stands",
+        "design 3",
+        "swarm/services.py",
+        "        return 2 * self.messages_s\n",
+        "        return self.messages_s\n",
+        "tests/swarm/test_restart_held_up.py",
+    ),
+    mutant(
+        "ask for settlements only when all have said where we stand",
+        "design 3",
+        "swarm/rounds.py",
+        "            self._nursery.start_soon(catch_up, self._services, self._hub)\n        if not self._is_entry:\n"
+        "            await self._ask_around()\n",
+        "        if not self._is_entry:\n            await self._ask_around()\n        if self._is_restart:\n"
+        "            self._nursery.start_soon(catch_up, self._services, self._hub)\n",
+        "tests/swarm/test_restart_held_up.py",
+    ),
+    mutant(
+        "ask where we stand only when links had their time",
+        "design 3",
+        "swarm/standing.py",
+        "        with trio.move_on_after(link_s):\n            await self._hub.wait_connected((peer,))\n",
+        "        await trio.sleep(link_s)\n",
+        "tests/swarm/test_standing.py",
+    ),
+    mutant(
+        "take it on a member's word that we said something",
+        "attacks A7",
+        "swarm/broadcast.py",
+        "                if open_header(self._run_id, encoded).slot != (stage, self.me):\n",
+        "                if not encoded:\n",
+        "tests/swarm/test_standing.py",
     ),
 )

@@ -84,7 +84,7 @@ async def test_answer_about_a_standing_is_never_too_long(
     ledger: Any = SimpleNamespace(
         seals_from=lambda first, count: told[first : first + count], signatures=lambda number: SIGNATURES
     )
-    broadcast: Any = SimpleNamespace(board=SimpleNamespace(stages_of=lambda peer: ()))
+    broadcast: Any = SimpleNamespace(board=SimpleNamespace(messages_of=lambda peer: ()))
     config = RunConfig(founder=ME.peer_id.hex(), genesis_size=6, elements=100, chunk_size=10)
     answer, _ = await Standing(config, hub, ledger, broadcast)._serve(ME.peer_id, encode(Question(1)))
     shown = tuple(SignedTuple(encode_seal(item), SIGNATURES) for item in told[1 : 1 + seals])

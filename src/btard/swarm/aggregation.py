@@ -292,7 +292,7 @@ def _compute_obtaining_bound(services: Services, work: Work) -> float:
     bound = work.serving_s + deadlines.bulk_s + compute_pull_bound(services)
     if not any(map(services.broadcast.was_away, _find_aggregators(services, work))):
         return bound
-    return bound + deadlines.messages_s + (0.0 if place.serial else deadlines.warm_up_s)
+    return bound + deadlines.returning_s + (0.0 if place.serial else deadlines.warm_up_s)
 
 
 async def _ask_in_turn(services: Services, work: Work, compute_limit: Callable[[], float]) -> None:

@@ -120,9 +120,10 @@ class Board:
         """What is proven so far, the earliest slot of each culprit, in order of culprit."""
         return tuple(self._convicted[peer] for peer in sorted(self._convicted))
 
-    def stages_of(self, peer: PeerId) -> tuple[Stage, ...]:
-        """The stages of which a message of ``peer`` is held, in order."""
-        return tuple(sorted(stage for stage, held in self._messages.items() if peer in held))
+    def messages_of(self, peer: PeerId) -> tuple[SignedMessage, ...]:
+        """The messages held of ``peer``, those of a later attempt after those of an earlier one."""
+        held = [messages[peer] for messages in self._messages.values() if peer in messages]
+        return tuple(sorted(held, key=lambda message: (message.slot.stage.attempt, message.slot.stage)))
 
     def find_later(self, stage: Stage) -> tuple[Stage, ...]:
         """The stages held to which a run comes after ``stage``."""

@@ -26,7 +26,7 @@ from btard.swarm.genesis import SignedSeal, check_genesis
 from btard.swarm.joining.turnstile import Turnstile
 from btard.swarm.ledger import Ledger
 from btard.swarm.place import Expectation, Place
-from btard.wire import Cast, decode, encode, open_message, sign_message
+from btard.wire import Cast, decode, encode, open_header, open_message, sign_message
 
 log = structlog.get_logger(__name__)
 
@@ -300,6 +300,18 @@ class Broadcast:
         """Return whether a message of our stage gives anybody something to do; one that counts only as the last."""
         current = self.place.current
         return current is None or not current.accepts(message) or held >= len(current.roster.members)
+
+    def meet_own(self, shown: Iterable[tuple[Stage, bytes]]) -> None:
+        """Note what others show of ours: where we said something, and the header that we signed there.
+
+        Raises:
+            RemoteProtocolError: what our ledger does not hold was signed by somebody else, or for another slot.
+        """
+        for stage, encoded in shown:
+            if self._ledger.stored_message(stage) is None:
+                if open_header(self._run_id, encoded).slot != (stage, self.me):
+                    raise RemoteProtocolError("a header of something else than is claimed")
+                self._meet_own(stage)
 
     def _meet_own(self, stage: Stage) -> None:
         """Note a message of ours that our ledger does not hold; the newest stays.

@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 
 
 async def await_returning(services: Services, work: Work, find_lacking: Callable[[], Collection[PeerId]]) -> None:
-    """Wait 4Δ more for data of members whose link was lost: they may be restarting, and send again when they are back.
+    """Wait 8Δ more for data of members whose link was lost: they may be restarting, and send again when they are back.
 
     Their messages are waited for as long. Whoever was here all the time gets no more time. After a restart of our own
     all may be restarting, so we wait until a recovery of the attempt has ended. Until one has, whoever is behind is
@@ -36,7 +36,7 @@ async def await_returning(services: Services, work: Work, find_lacking: Callable
     exchange, deadlines, place = services.exchange, services.deadlines, services.broadcast.place
     if not any(map(services.broadcast.was_away, find_lacking())):
         return
-    if not await exchange.wait_for(work, lambda: not find_lacking(), deadlines.messages_s):
+    if not await exchange.wait_for(work, lambda: not find_lacking(), deadlines.returning_s):
         await exchange.wait_for(work, lambda: not find_lacking() or place.serial > 0, deadlines.warm_up_s)
 
 
@@ -69,8 +69,8 @@ def _refetch(
 
 
 async def _ask_until_held(services: Services, get: Callable[[], object], pull: Callable[[], Awaitable[object]]) -> None:
-    """Ask again and again, for a transfer and 4Δ: whoever we ask may be restarting as well."""
-    with trio.move_on_after(services.deadlines.bulk_s + 4 * services.config.delay_s):
+    """Ask again and again, for a transfer and 8Δ: whoever we ask may be restarting as well."""
+    with trio.move_on_after(services.deadlines.bulk_s + services.deadlines.returning_s):
         while get() is None:
             await pull()
             await trio.sleep(services.config.delay_s / 2)

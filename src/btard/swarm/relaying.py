@@ -18,21 +18,21 @@ from btard.swarm.state import Work
 def compute_hop_bound(services: Services) -> float:
     """Return the seconds after which a relay has what it is to pass on, or knows that it will not get it.
 
-    It enters a phase at most 3Δ after the recipient, waits for a transfer, waits 4Δ more for an owner whose link was
+    It enters a phase at most 3Δ after the recipient, waits for a transfer, waits 8Δ more for an owner whose link was
     lost, and asks. After a restart of ours it need not have been restarted, and gets no more time.
     """
     deadlines = services.deadlines
-    return deadlines.bulk_s + compute_pull_bound(services) + 2 * deadlines.messages_s
+    return deadlines.bulk_s + compute_pull_bound(services) + deadlines.messages_s + deadlines.returning_s
 
 
 def compute_relay_bound(services: Services, work: Work) -> float:
     """Return the seconds by which two hops may take longer than one; 0 without marks.
 
-    That is until the relay is asked too, and 4Δ more where the link to it was lost.
+    That is until the relay is asked too, and 8Δ more where the link to it was lost.
     """
     if not work.marks.pairs:
         return 0.0
-    return compute_hop_bound(services) + compute_pull_bound(services) + services.deadlines.messages_s
+    return compute_hop_bound(services) + compute_pull_bound(services) + services.deadlines.returning_s
 
 
 def find_slice_errands(services: Services, work: Work) -> tuple[Errand, ...]:

@@ -136,11 +136,11 @@ class Rounds:
         if self._is_restart:
             recall(self._services, self._work)
             await recall_bound(self._services)
+            self._nursery.start_soon(catch_up, self._services, self._hub)
         if not self._is_entry:
             await self._ask_around()
         if self._is_restart:
             self._recovery.come_back()
-            self._nursery.start_soon(catch_up, self._services, self._hub)
         self._arrive()  # no earlier where we may have signed what our ledger does not know
         if self._is_restart:
             await self._recall_gradient()
@@ -191,8 +191,6 @@ class Rounds:
             raise Unreachable(f"{wanted} other members, and less than half answer; join again when they are back")
         if scope.cancelled_caught and not self._ledger.signatures(self._work.round - 1):
             raise make_doubt(self._work.round - 1)
-        with trio.move_on_after(2 * self._config.delay_s):
-            await self._hub.wait_connected(others)
         return not scope.cancelled_caught
 
     async def _ask_around(self) -> None:
@@ -202,13 +200,14 @@ class Rounds:
             Banned, Removed: the swarm went on without us.
             ConfigError: the ledger is an older copy.
         """
-        await self._standing.ask(self._find_base(), 2 * self._config.delay_s)
+        limit_s = 2 * self._config.delay_s
+        await self._standing.ask(self._find_base(), limit_s, link_s=limit_s if self._is_restart else 0.0)
         if (unknown := self._broadcast.find_unknown()) is None:
             return
         log.error("others hold messages of ours that our ledger does not: nothing is signed", newest=str(unknown))
         with trio.move_on_after(COMPANY_PATIENCE_S):  # until a seal tells how it ended
             while True:
-                await self._standing.ask(self._find_base(), 2 * self._config.delay_s)
+                await self._standing.ask(self._find_base(), limit_s)
                 await trio.sleep(self._config.delay_s)
         self._broadcast.require_whole_ledger()
 

@@ -67,13 +67,21 @@ class Deadlines:
         return replace(self, warm_up_s=WARM_UP_S)
 
     @property
+    def returning_s(self) -> float:
+        """Data of members whose link was lost is waited for so much longer: 8Δ, for they may be restarting.
+
+        2Δ for a start, and as long for links, which cheats may refuse; 4Δ in which cheats may keep it asking.
+        """
+        return 2 * self.messages_s
+
+    @property
     def bulk(self) -> float:
         """A transfer of one vector and a computation on it, then messages: AGGREGATE, REVEAL, CHECK, PUBLISH.
 
-        Messages twice: whoever restarts in the middle of a transfer is waited for. Half once more: what does not
-        come is asked for, which takes 2Δ longer than a transfer.
+        Whoever restarts in the middle of a transfer is waited for. Half once more: what does not come is asked for,
+        which takes 2Δ longer than a transfer.
         """
-        return 2 * self.bulk_s + self.compute_s + 2.5 * self.messages_s + self.warm_up_s
+        return 2 * self.bulk_s + self.compute_s + 1.5 * self.messages_s + self.returning_s + self.warm_up_s
 
     @property
     def check(self) -> float:

@@ -1,14 +1,14 @@
 """
 Where we stand with the others: asked after a start, and while the swarm seems to go on without us.
 
-Each member tells whoever asks which of its messages it holds, and the newest seals with their
-signatures. A message of ours that our ledger does not hold means that the ledger is older than what
-was sent (attacks A7): nothing is signed with it. A seal without us means that we are out. If it is the one that
+Each member shows whoever asks the headers of its messages, as it signed them, and the newest seals with
+their signatures. A message of ours that our ledger does not hold means that the ledger is older than
+what was sent (attacks A7): nothing is signed with it. One answer shows it all, so nobody is held up by
+words that it never said. A seal without us means that we are out. If it is the one that
 we made when we said goodbye, we have left as soon as the next one is signed: till then they may need us.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
 from typing import Annotated
 
 import structlog
@@ -19,7 +19,8 @@ from btard.errors import Banned, BtardError, NetworkError, RemoteProtocolError, 
 from btard.identity import PeerId, short
 from btard.net import Hub
 from btard.rules.config import RunConfig
-from btard.rules.messages import Count, Position, Stage
+from btard.rules.evidence import Header
+from btard.rules.messages import Count, Position, SignedMessage
 from btard.rules.seal import Seal, SealSignature
 from btard.rules.succession import find_objection
 from btard.swarm.broadcast import Broadcast
@@ -27,17 +28,16 @@ from btard.swarm.frames import Kind, SignedTuple
 from btard.swarm.joining.lineage import MAX_PAGE, find_signers
 from btard.swarm.joining.turnstile import Turnstile
 from btard.swarm.ledger import Ledger
-from btard.wire import compute_seal_digest, decode, decode_seal, encode, encode_seal
+from btard.swarm.viewing import make_position
+from btard.wire import compute_seal_digest, decode, decode_seal, encode, encode_seal, take_header
 
 log = structlog.get_logger(__name__)
 
 SignedSeal = tuple[Seal, Sequence[SealSignature]]
 MAX_SEALS = 4
 """Seals in one answer, fewer if they are large: whoever is out is missing in the first or second after its newest."""
-MAX_HELD = 256
-"""Positions in one answer: twice what one member says in two rounds of some attempts."""
-MAX_SHOWN = 8
-"""Messages of ours that one member has to show: a single one tells that our ledger is old."""
+MAX_HELD = 64
+"""Headers in one answer, the newest: twice what one member says in two rounds of some attempts."""
 
 
 class Question(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -46,10 +46,17 @@ class Question(Struct, frozen=True, array_like=True, forbid_unknown_fields=True)
     first: Count
 
 
+class Held(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Where the asker said something, and the header that it signed there."""
+
+    position: Position
+    header: Header
+
+
 class Answer(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """Which messages of the asker are held, and the seals that are signed."""
 
-    held: Annotated[tuple[Position, ...], Meta(max_length=MAX_HELD)]
+    held: Annotated[tuple[Held, ...], Meta(max_length=MAX_HELD)]
     seals: Annotated[tuple[SignedTuple, ...], Meta(max_length=MAX_SEALS)]
 
 
@@ -65,8 +72,8 @@ class Standing:
     async def _serve(self, peer: PeerId, body: bytes) -> tuple[bytes, None]:
         question: Question = decode(body, Question)
         await self._turnstile.enter(peer)
-        held = tuple(Position(*map(int, stage)) for stage in self._broadcast.board.stages_of(peer))
-        return encode(Answer(held[-MAX_HELD:], tuple(self._find_sealed(question.first)))), None
+        held = tuple(map(_show, self._broadcast.board.messages_of(peer)[-MAX_HELD:]))
+        return encode(Answer(held, tuple(self._find_sealed(question.first)))), None
 
     def _find_sealed(self, first: int) -> Iterable[SignedTuple]:
         size = 0
@@ -75,26 +82,28 @@ class Standing:
                 yield (item := SignedTuple(encode_seal(seal), signatures))
                 size += len(item.seal) + 128 * len(signatures)
 
-    async def ask(self, base: Seal, timeout_s: float) -> None:
-        """Ask every member that there is a link to; what they show of ours is on the board, or known as unknown.
+    async def ask(self, base: Seal, timeout_s: float, link_s: float = 0.0) -> None:
+        """Ask every member that there is a link to within ``link_s``; a message of ours that we lack is noted.
 
-        ``base`` is the newest seal that we know to be signed. At most twice ``timeout_s`` pass.
+        ``base`` is the newest seal that we know to be signed. At most ``link_s`` and ``timeout_s`` pass.
 
         Raises:
             Banned, Removed: a signed seal after it has another roster than one with us.
         """
         async with trio.open_nursery() as nursery:
             for peer in self._broadcast.others:
-                if self._hub.is_connected(peer):
-                    nursery.start_soon(self._ask_one, base, peer, timeout_s)
+                if link_s or self._hub.is_connected(peer):
+                    nursery.start_soon(self._ask_one, base, peer, timeout_s, link_s)
 
-    async def _ask_one(self, base: Seal, peer: PeerId, timeout_s: float) -> None:
+    async def _ask_one(self, base: Seal, peer: PeerId, timeout_s: float, link_s: float) -> None:
+        with trio.move_on_after(link_s):
+            await self._hub.wait_connected((peer,))
         try:
             body = encode(Question(base.round + 1))
             reply = await self._hub.request(peer, Kind.STANDING, body, timeout_s=timeout_s)
             answer: Answer = decode(reply.head, Answer)
             seals = [(decode_seal(item.seal), item.signatures) for item in answer.seals]
-            held = {item.stage for item in answer.held}
+            self._broadcast.meet_own((item.position.stage, item.header) for item in answer.held)
         except (NetworkError, RemoteProtocolError, ValueError) as error:
             log.debug("no answer about our standing", peer=short(peer), reason=str(error))
             return
@@ -104,11 +113,10 @@ class Standing:
             raise departure
         if own in valid and me not in own.roster and valid[-1] != own:
             self.on_left()
-            return
-        unknown = (stage for stage in sorted(held, reverse=True) if self._ledger.stored_message(stage) is None)
-        async with trio.open_nursery() as nursery:
-            for stage in islice(unknown, MAX_SHOWN):
-                nursery.start_soon(self._broadcast.pull, stage, (peer,), timeout_s)
+
+
+def _show(message: SignedMessage) -> Held:
+    return Held(make_position(message.slot.stage), take_header(message).encoded)
 
 
 def find_departure(seals: Sequence[Seal], me: PeerId, own: Seal | None) -> BtardError | None:
@@ -144,8 +152,3 @@ def _follows(config: RunConfig, before: Seal, seal: Seal, signatures: Sequence[S
     signers = find_signers(before, seal, signatures)
     is_next = seal.round == before.round + 1
     return is_next and find_objection(config, before, compute_seal_digest(before), seal, signers) is None
-
-
-def find_newest(stages: Iterable[Stage]) -> str:
-    """Return the latest of some stages, in words."""
-    return str(max(stages, key=lambda stage: (stage.attempt, stage)))
