@@ -26,8 +26,8 @@ log = structlog.get_logger(__name__)
 async def await_returning(services: Services, work: Work, find_lacking: Callable[[], Collection[PeerId]]) -> None:
     """Wait 8Δ more for data of members whose link was lost: they may be restarting, and send again when they are back.
 
-    Whoever was here all the time gets no more time. After a restart of our own all may be restarting, so we wait until a
-    recovery of the attempt has ended. Until one has, whoever is behind is excused; from then on nobody is.
+    Whoever was here all the time gets no more time. After a restart of our own all may be restarting, so we wait until
+    a recovery of the attempt has ended. Until one has, whoever is behind is excused; from then on nobody is.
 
     Raises:
         NewAttempt: a recovery decided meanwhile that somebody leaves.
