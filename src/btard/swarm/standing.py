@@ -37,7 +37,7 @@ SignedSeal = tuple[Seal, Sequence[SealSignature]]
 MAX_SEALS = 4
 """Seals in one answer, fewer if they are large: whoever is out is missing in the first or second after its newest."""
 MAX_HELD = 64
-"""Headers in one answer, the newest: twice what one member says in two rounds of some attempts."""
+"""Headers in one answer, the newest: twice what one member says in two rounds, with a recovery in each."""
 
 
 class Question(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
