@@ -183,10 +183,11 @@ def test_its_part_on_a_disk_that_changed_it(tmp_path: Path) -> None:
     assert len(outcome.state_roots) == 1
 
 
-def test_its_slices_where_nobody_is_excused_any_more(tmp_path: Path) -> None:
-    """A HALT over nothing has spent what excuses it for being behind; it is back in time all the same."""
+@pytest.mark.parametrize("back_s", [3.0, 12.0])
+def test_its_slices_where_nobody_is_excused_any_more(tmp_path: Path, back_s: float) -> None:
+    """A HALT over nothing has spent what excuses it for being behind: it waits for nobody, and is back in time."""
     cheats = {1: HaltingStarver(2, 0), 4: Starver()}
-    outcome = play(tmp_path, 6, cheats, (Phase.COMMIT, 3), 3.0, {"min_bandwidth": 40})
+    outcome = play(tmp_path, 6, cheats, (Phase.COMMIT, 3), back_s, {"min_bandwidth": 40})
     assert cheats[1].acted_in_round == 2
     assert 2 not in outcome.departures(DepartureKind.REMOVAL)
 

@@ -173,7 +173,8 @@ def decide(
     Where nobody leaves then, each of the HALTs marks its sender with those it names (attacks B1): nobody halts the
     swarm for nothing more often than it has partners, and whoever has more than f marked ones leaves.
 
-    ``unvoted`` showed a view and cast no vote, and leave; ``split`` showed two of a kind, and are banned.
+    ``unvoted`` showed a view and cast no vote, and leave, but not in the first one: who came to it late may have voted
+    too late. ``split`` showed two of a kind, and are banned.
     Where nobody leaves and AGREE of ``attempt`` is complete, the attempt ends by it.
     """
     banned = tuple(sorted({item.culprit for item in equivocations if item.culprit in roster}))
@@ -192,7 +193,7 @@ def decide(
     overdue = sum(view.overdue for view in views.values() if view.position.stage == position)
     late = missing if overdue >= tolerated + 1 and not banned else ()
     banned = tuple(peer for peer in roster.members if peer in {*banned, *split})
-    removed = tuple(peer for peer in roster.members if peer in {*late, *unvoted} - {*banned})
+    removed = tuple(peer for peer in roster.members if peer in {*late, *(() if is_first else unvoted)} - {*banned})
     if not banned and not removed and not is_first:
         marked = _find_named_pairs(roster, halts) - marks.pairs
     overmarked = () if banned or removed else marks.with_pairs(marked).find_overmarked(roster, tolerated)

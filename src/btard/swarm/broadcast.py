@@ -118,6 +118,7 @@ class Broadcast:
             message = sign_message(self._identity, self._run_id, signed_roster, stage, previous, payload)
             self.on_signing()
             self._ledger.record_message(message, self._find_heard())
+            self.place.is_behind &= stage.phase in RECOVERY_PHASES
         if not self._conduct.says(stage):
             return message
         self.board.post(message)

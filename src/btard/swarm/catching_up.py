@@ -54,10 +54,10 @@ async def recall_committed(services: Services, work: Work, said: Commit) -> Grad
 
 
 async def catch_up(services: Services, hub: Hub) -> None:
-    """Ask every member, once for every stage that we come to, until the round in which we came back is over."""
+    """Ask every member, once for every stage that we come to, until we are in another round and hear of everything."""
     place, asked, told = services.broadcast.place, set[tuple[Stage, PeerId]](), set[tuple[int, PeerId]]()
     first, delay_s = place.round, services.config.delay_s
-    while place.round <= first:
+    while place.round <= first or trio.current_time() < place.on_time_from:
         stages = [Stage(0, place.attempt, phase, place.serial) for phase in RECOVERY]
         stages += [place.current.stage] if place.current else []
         for peer in services.broadcast.others:

@@ -205,6 +205,7 @@ class Exchange:
                 await self._take_up_decision(work)
                 patience, self._broadcast.place.overdue = self._patience(wait_s), False
             elif transcript := self._broadcast.complete(expectation):
+                self._broadcast.place.finish_stage(trio.current_time(), self._delay_s)
                 return transcript
             elif evidence := self._find_untold(expectation):
                 self._tell(expectation, evidence)

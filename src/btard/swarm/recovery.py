@@ -49,8 +49,6 @@ log = structlog.get_logger(__name__)
 
 RESUME_EVERY = 5
 """Δ between two broadcasts of the same RESUME: a link that heals brings nothing back that was lost on it."""
-HEARD_AFTER = 3
-"""Δ from the moment in which we take part again: by then we have entered what the others were in, and hear the rest."""
 LONGEST_PAUSE_S = 300.0
 """Longest wait before a swarm tries again that has often settled nothing, in seconds."""
 STATUS_EVERY_S = 600.0
@@ -72,7 +70,6 @@ class Recovery:
         self._agreed: Messages | None = None
         self.resuming = Resuming(config, broadcast, ledger, self._adopting.find_proof, self._fail)
         self._voted = Voted(config.run_id, broadcast)
-        self.on_time_from = 0.0
         self.on_decision: Callable[[Decision], None] = lambda decision: None
         broadcast.hub.on_control[Kind.CHAIN] = self._receive_chain
 
@@ -94,10 +91,6 @@ class Recovery:
     def has_decided(self) -> bool:
         """Whether there is a decision that the round has not taken up yet."""
         return self._adopting.decision is not None
-
-    def come_back(self) -> None:
-        """Be there again after a restart: whoever enters a recovery before it could hear of all of them may be late."""
-        self.on_time_from = trio.current_time() + HEARD_AFTER * self._config.delay_s
 
     async def settled(self) -> tuple[Decision, bytes]:
         """Wait for the decision and take it up; with the digest by which the next attempt names it."""
@@ -181,7 +174,7 @@ class Recovery:
         entered, tolerated = trio.current_time(), place.roster.tolerated(self._config.byzantine_bound)
         self._fallback = Fallback(self._broadcast, self._calls.stage(Phase.VIEW), tolerated, delay_s)
         self._agreed = None
-        is_late, end = entered < self.on_time_from, compute_end(tolerated, delay_s)
+        is_late, end = entered < place.on_time_from, compute_end(tolerated, delay_s)
         try:
             self._enter(resumed=resumed)
             await self._wait(lambda: self._can_vote(is_late=is_late), Phase.VIEW, entered, 2 * delay_s)
@@ -359,6 +352,7 @@ class Recovery:
         decision = self._adopting.adopt(settlement)
         place.serial = max(place.serial, settlement.stage.serial + 1)
         place.is_over = decision.agreed or decision.changes_roster
+        place.take_up(trio.current_time(), self._config.delay_s)
         self.on_decision(decision)
         took_s, is_fallback = trio.current_time() - entered, not settlement.is_certificate
         removed = (*decision.removed, *decision.overmarked)

@@ -27,7 +27,8 @@ async def await_returning(services: Services, work: Work, find_lacking: Callable
     """Wait 8Δ more for data of members whose link was lost: they may be restarting, and send again when they are back.
 
     Whoever was here all the time gets no more time. After a restart of our own all may be restarting, so we wait until
-    a recovery of the attempt has ended. Until one has, whoever is behind is excused; from then on nobody is.
+    a recovery of the attempt has ended. Until one has, whoever is behind is excused; from then on nobody is, so whoever
+    may be behind by the time of its own restart waits for nobody: all links seem to it to have been lost.
 
     Raises:
         NewAttempt: a recovery decided meanwhile that somebody leaves.
@@ -35,7 +36,11 @@ async def await_returning(services: Services, work: Work, find_lacking: Callable
     exchange, deadlines, place = services.exchange, services.deadlines, services.broadcast.place
     if not any(map(services.broadcast.was_away, find_lacking())):
         return
-    if not await exchange.wait_for(work, lambda: not find_lacking(), deadlines.returning_s):
+
+    def is_enough() -> bool:
+        return not find_lacking() or (place.is_behind and place.serial > 0)
+
+    if not await exchange.wait_for(work, is_enough, deadlines.returning_s):
         await exchange.wait_for(work, lambda: not find_lacking() or place.serial > 0, deadlines.warm_up_s)
 
 

@@ -140,7 +140,7 @@ class Rounds:
         if not self._is_entry:
             await self._ask_around()
         if self._is_restart:
-            self._recovery.come_back()
+            self._broadcast.place.come_back(trio.current_time(), self._config.delay_s)
         self._arrive()  # no earlier where we may have signed what our ledger does not know
         if self._is_restart:
             await self._recall_gradient()
@@ -200,14 +200,14 @@ class Rounds:
             Banned, Removed: the swarm went on without us.
             ConfigError: the ledger is an older copy.
         """
-        limit_s = 2 * self._config.delay_s
-        await self._standing.ask(self._find_base(), limit_s, link_s=limit_s if self._is_restart else 0.0)
+        link_s = 2 * self._config.delay_s if self._is_restart else 0.0
+        await self._nursery.start(self._standing.ask, self._find_base(), link_s)
         if (unknown := self._broadcast.find_unknown()) is None:
             return
         log.error("others hold messages of ours that our ledger does not: nothing is signed", newest=str(unknown))
         with trio.move_on_after(COMPANY_PATIENCE_S):  # until a seal tells how it ended
             while True:
-                await self._standing.ask(self._find_base(), limit_s)
+                await self._standing.ask(self._find_base())
                 await trio.sleep(self._config.delay_s)
         self._broadcast.require_whole_ledger()
 
@@ -223,7 +223,7 @@ class Rounds:
         while True:
             await trio.sleep(4 * self._config.delay_s)
             if self._broadcast.place.overdue or self._services.deadlines is not self._deadlines:
-                await self._standing.ask(self._find_base(), 2 * self._config.delay_s)
+                await self._standing.ask(self._find_base())
 
     async def _run_rounds(self) -> State:
         while self._work.round <= self._config.rounds and not self._has_left:

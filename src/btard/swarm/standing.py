@@ -3,8 +3,10 @@ Where we stand with the others: asked after a start, and while the swarm seems t
 
 Each member shows whoever asks the headers of its messages, as it signed them, and the newest seals with
 their signatures. A message of ours that our ledger does not hold means that the ledger is older than
-what was sent (attacks A7): nothing is signed with it. One answer shows it all, so nobody is held up by
-words that it never said. A seal without us means that we are out. If it is the one that
+what was sent (attacks A7): nothing is signed with it. One answer shows it all, and f answers are not waited
+for: cheats hold nobody up by words that it never said, or by silence.
+
+A seal without us means that we are out. If it is the one that
 we made when we said goodbye, we have left as soon as the next one is signed: till then they may need us.
 """
 
@@ -82,25 +84,44 @@ class Standing:
                 yield (item := SignedTuple(encode_seal(seal), signatures))
                 size += len(item.seal) + 128 * len(signatures)
 
-    async def ask(self, base: Seal, timeout_s: float, link_s: float = 0.0) -> None:
+    async def ask(
+        self,
+        base: Seal,
+        link_s: float = 0.0,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
         """Ask every member that there is a link to within ``link_s``; a message of ours that we lack is noted.
 
-        ``base`` is the newest seal that we know to be signed. At most ``link_s`` and ``timeout_s`` pass.
+        ``base`` is the newest seal that we know to be signed. An answer may take 2Δ. The status tells when it may be
+        gone on: all have answered, or all but f after 2Δ; the others are heard beside what follows.
 
         Raises:
             Banned, Removed: a signed seal after it has another roster than one with us.
         """
+        asked = [peer for peer in self._broadcast.others if link_s or self._hub.is_connected(peer)]
+        spared = max(0, self._broadcast.place.roster.tolerated(self._config.byzantine_bound))
+        answers, count = trio.Semaphore(0), 0
         async with trio.open_nursery() as nursery:
-            for peer in self._broadcast.others:
-                if link_s or self._hub.is_connected(peer):
-                    nursery.start_soon(self._ask_one, base, peer, timeout_s, link_s)
+            for peer in asked:
+                nursery.start_soon(self._ask_one, base, peer, link_s, answers)
+            with trio.move_on_after(2 * self._config.delay_s):
+                for _ in asked:
+                    await answers.acquire()
+                    count += 1
+            for _ in range(count, len(asked) - spared):
+                await answers.acquire()
+            task_status.started()
 
-    async def _ask_one(self, base: Seal, peer: PeerId, timeout_s: float, link_s: float) -> None:
+    async def _ask_one(self, base: Seal, peer: PeerId, link_s: float, answers: trio.Semaphore) -> None:
         with trio.move_on_after(link_s):
             await self._hub.wait_connected((peer,))
+        await self._hear(base, peer)
+        answers.release()
+
+    async def _hear(self, base: Seal, peer: PeerId) -> None:
         try:
             body = encode(Question(base.round + 1))
-            reply = await self._hub.request(peer, Kind.STANDING, body, timeout_s=timeout_s)
+            reply = await self._hub.request(peer, Kind.STANDING, body, timeout_s=2 * self._config.delay_s)
             answer: Answer = decode(reply.head, Answer)
             seals = [(decode_seal(item.seal), item.signatures) for item in answer.seals]
             self._broadcast.meet_own((item.position.stage, item.header) for item in answer.held)

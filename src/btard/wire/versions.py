@@ -2,7 +2,7 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-PROTOCOL = 6
+PROTOCOL = 7
 """Version of the messages and of everything that is hashed."""
 NOT_INSTALLED = "not installed"
 
