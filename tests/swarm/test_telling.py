@@ -9,7 +9,7 @@ from btard.rules.messages import Phase, Reveal, Stage, Transcript
 from btard.rules.roster import Roster
 from btard.swarm.board import Board
 from btard.swarm.exchange import Exchange, Stalls
-from btard.swarm.place import Expectation
+from btard.swarm.place import Expectation, Place
 from btard.wire import open_message, sign_message
 
 RUN_ID, STAGE = bytes(32), Stage(1, 0, Phase.REVEAL)
@@ -31,7 +31,7 @@ async def test_a_proof_that_starts_no_recovery_is_told_once(autojump_clock, nurs
     async def pull(*arguments):
         await trio.lowlevel.checkpoint()
 
-    place = SimpleNamespace(attempt=0, serial=0, overdue=False, last=None, roster=ROSTER)
+    place = Place(roster=ROSTER)
 
     def halt(expectation, missing, evidence):
         halts.append((missing, [item.culprit for item in evidence]))
