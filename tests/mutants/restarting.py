@@ -345,8 +345,16 @@ RESTARTING = (
         "hear of what follows as if nothing that was settled came late",
         "attacks A5",
         "swarm/recovery.py",
-        "        place.take_up(trio.current_time(), self._config.delay_s)\n",
-        "",
+        "            place.take_up(",
+        "            max(",
+        "tests/swarm/test_late_in_recovery.py",
+    ),
+    mutant(
+        "be late for longer though all have settled with our vote",
+        "attacks A5",
+        "swarm/recovery.py",
+        "if settlement.stage != self._cast or self._broadcast.me not in {vote.sender for vote in settlement.votes}:",
+        "if True:",
         "tests/swarm/test_late_in_recovery.py",
     ),
     mutant(

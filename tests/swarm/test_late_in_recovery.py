@@ -44,8 +44,10 @@ class Mute(Conduct):
 class SwarmOfThree:
     """A recovery in round 2, for C is silent there; ``said`` is all that was signed in it, by member and phase."""
 
+    rounds = 4
+
     def __init__(self, monkeypatch: pytest.MonkeyPatch, directory: Path) -> None:
-        config = {"genesis_size": 3, "min_roster": 2, "validators": 0, "rounds": 4}
+        config = {"genesis_size": 3, "min_roster": 2, "validators": 0, "rounds": self.rounds}
         self.hostile = HostileSwarm(monkeypatch, directory, config, conducts={C: Mute()}, watch=self.watch)
         self.said = dict[tuple[int, Phase], SignedMessage]()
         self.is_back, self.boards = False, dict[int, Board]()
@@ -187,6 +189,7 @@ class LateLink(SwarmOfThree):
     """R hears A long after C, which halts with A meanwhile; ``entries``: when a recovery begins, and whether late."""
 
     dies_at, missed, serial = Phase.AGGREGATE, Position(3, 0, int(Phase.REVEAL), 0), 0
+    link_s = LINK_S
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, directory: Path) -> None:
         super().__init__(monkeypatch, directory)
@@ -199,7 +202,7 @@ class LateLink(SwarmOfThree):
 
         async def connect_late(transport: MemoryTransport, address: Address, peer: PeerId | None) -> MemoryLink:
             if self.killed and {transport.peer_id, peer} == {self.hostile.peers[A], self.hostile.peers[R]}:
-                await trio.sleep_until(self.killed[0] + BACK_S + LINK_S)
+                await trio.sleep_until(self.killed[0] + BACK_S + self.link_s)
             return await connect(transport, address, peer)
 
         async def enter(recovery: Recovery, *, resumed: bool) -> Settlement | None:
@@ -312,6 +315,32 @@ async def test_whoever_has_its_links_late_knows_that_it_is_late(
     (first_s, _), (late_s, is_late) = swarm.entries[A, swarm.serial], swarm.entries[R, swarm.serial]
     assert late_s > first_s + behind_s
     assert is_late
+
+
+class HeardTogether(LateLink):
+    """R is linked at once, and all come through the first recovery with its vote; the second begins 3Δ later."""
+
+    rounds, serial, link_s = 16, -1, 0.0
+
+    def deliver(self, sender: PeerId, receiver: PeerId, message: Message) -> float:
+        return 0.05
+
+    async def wait_and_halt(self, after_s: float) -> None:
+        await super().wait_and_halt(after_s)
+        await trio.sleep_until(self.killed[0] + BACK_S + 3.8)
+        self.halt(1)
+
+
+async def test_whoever_settled_with_all_others_knows_that_it_is_on_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: Clock
+) -> None:
+    """Whoever is late concludes nothing, and with two of three a cheat could choose who hears of a conclusion."""
+    swarm = HeardTogether(monkeypatch, tmp_path)
+    await swarm.play(BACK_S + 1.0)
+    assert swarm.entries[R, 0][1]
+    (first_s, _), (late_s, is_late) = swarm.entries[A, 1], swarm.entries[R, 1]
+    assert late_s < first_s + 0.1
+    assert not is_late
 
 
 def test_whoever_is_back_is_behind_until_it_hears_of_all() -> None:

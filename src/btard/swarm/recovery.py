@@ -22,7 +22,7 @@ from btard.rules.agreement import can_settle, find_elected, find_unvoted
 from btard.rules.config import RunConfig
 from btard.rules.dolev_strong import OPENING, STEP, compute_end
 from btard.rules.marks import Marks
-from btard.rules.messages import Ballot, Conclude, Halt, Phase, SignedMessage, View
+from btard.rules.messages import Ballot, Conclude, Halt, Phase, SignedMessage, Stage, View
 from btard.rules.recovery import Decision, Equivocation, compute_views_digest
 from btard.swarm.adopting import Adopting, ask_for_settlement
 from btard.swarm.board import RECOVERY_PHASES
@@ -68,6 +68,7 @@ class Recovery:
         self._running, self._fruitless, self._halted_at = False, 0, 0.0
         self._fallback: Fallback | None = None
         self._agreed: Messages | None = None
+        self._cast: Stage | None = None
         self.resuming = Resuming(config, broadcast, ledger, self._adopting.find_proof, self._fail)
         self._voted = Voted(config.run_id, broadcast)
         self.on_decision: Callable[[Decision], None] = lambda decision: None
@@ -178,6 +179,8 @@ class Recovery:
         try:
             self._enter(resumed=resumed)
             await self._wait(lambda: self._can_vote(is_late=is_late), Phase.VIEW, entered, 2 * delay_s)
+            if self._broadcast.find_said(self._calls.stage(Phase.BALLOT)) is None:  # not from before a restart
+                self._cast = self._calls.stage(Phase.BALLOT)
             ballot = self._say(Phase.BALLOT, self._build_ballot()).payload
             assert isinstance(ballot, Ballot)
             self._voted.keep(self._calls.stage(Phase.VIEW), ballot, self._views())
@@ -352,7 +355,8 @@ class Recovery:
         decision = self._adopting.adopt(settlement)
         place.serial = max(place.serial, settlement.stage.serial + 1)
         place.is_over = decision.agreed or decision.changes_roster
-        place.take_up(trio.current_time(), self._config.delay_s)
+        if settlement.stage != self._cast or self._broadcast.me not in {vote.sender for vote in settlement.votes}:
+            place.take_up(trio.current_time(), self._config.delay_s)  # it may be older than what we know of
         self.on_decision(decision)
         took_s, is_fallback = trio.current_time() - entered, not settlement.is_certificate
         removed = (*decision.removed, *decision.overmarked)
