@@ -20,6 +20,14 @@ from btard.wire import open_message, prove_equivocation, sign_message
 SETTINGS = {"tau": 2.0, "delta": 20.0, "rounds": 3}
 
 
+class HasSaidMore(Conduct):
+    """Signs beside its ledger, and goes on when others show it what it said."""
+
+    def minds_own_words(self) -> bool:
+        """Whether it stops when it meets words of its own that it does not know: no."""
+        return False
+
+
 class HostileSwarm:
     """Peers whose hubs are at hand; ``watch(index, event)`` is called for what every peer observes."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import trio
-from tests.swarm.hostile_swarm import HostileSwarm
+from tests.swarm.hostile_swarm import HasSaidMore, HostileSwarm
 from tests.swarm.restarts import kill_after
 
 from btard.identity import PeerId
@@ -156,15 +156,11 @@ BACK_S, LINK_S, SLOW_S, HALT_S = 0.5, 1.99, 0.99, 0.6  # Δ is a second; the las
 TOLD = frozenset({Kind.MESSAGE, Kind.CERTIFICATE, Kind.CHAIN, Kind.RESUME})
 
 
-class KeepsSilent(Conduct):
+class KeepsSilent(HasSaidMore):
     """Answers no question of a victim once that was killed, and casts no vote in the recovery of a serial."""
 
     def __init__(self, killed: list[float], victim: PeerId, serial: int) -> None:
         self.killed, self.victim, self.serial = killed, victim, serial
-
-    def minds_own_words(self) -> bool:
-        """Whether it stops when it meets words of its own that it does not know: no."""
-        return False
 
     def says(self, stage: Stage) -> bool:
         """Whether to say a message."""

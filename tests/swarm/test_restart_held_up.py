@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import trio
 from msgspec.structs import replace
-from tests.swarm.hostile_swarm import HostileSwarm, alter_said
+from tests.swarm.hostile_swarm import HasSaidMore, HostileSwarm, alter_said
 from tests.swarm.restarts import kill_after
 
 from btard.identity import PeerId
@@ -17,7 +17,6 @@ from btard.net.memory import MemoryLink, MemoryTransport
 from btard.rules.evidence import DepartureKind
 from btard.rules.messages import Aggregate, AnyPayload, Commit, Halt, Phase, Position, Stage
 from btard.rules.roster import Roster
-from btard.swarm.conduct import Conduct
 from btard.swarm.exchange import NewAttempt
 from btard.swarm.frames import Kind
 from btard.swarm.rounds import Rounds
@@ -29,7 +28,7 @@ LINK_S, HALT_S = 1.9, 4.375  # after it is back, and after it was killed
 Connect = Callable[[MemoryTransport, Address, PeerId | None], Awaitable[MemoryLink]]
 
 
-class KeepsSilent(Conduct):
+class KeepsSilent(HasSaidMore):
     """Answers nobody who asks where it stands."""
 
     def __init__(self) -> None:
@@ -50,10 +49,6 @@ class KeepsSilent(Conduct):
     async def act(self) -> None:
         """Do nothing more."""
         await trio.sleep_forever()
-
-    def minds_own_words(self) -> bool:
-        """Whether it stops when it meets words of its own that it does not know: no."""
-        return False
 
 
 class Scene:

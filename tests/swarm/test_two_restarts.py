@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import trio
 from msgspec.structs import replace
-from tests.swarm.hostile_swarm import HostileSwarm, alter_said
+from tests.swarm.hostile_swarm import HasSaidMore, HostileSwarm, alter_said
 from tests.swarm.restarts import kill_after, read_said
 
 from btard.identity import PeerId
@@ -16,7 +16,6 @@ from btard.net.memory import MemoryLink, MemoryTransport
 from btard.rules.evidence import DepartureKind
 from btard.rules.messages import Aggregate, AnyPayload, Attest, Halt, Phase, Position, Stage
 from btard.rules.roster import Roster
-from btard.swarm.conduct import Conduct
 from btard.swarm.events import Event, Halted, Recovered
 from btard.swarm.frames import Kind
 
@@ -24,20 +23,12 @@ SECOND, FIRST, THIRD, CHEAT, SIZE, ROUND = 0, 1, 2, 3, 5, 3
 SLOW_S, QUICK_S, HALT_S = 0.95, 0.1, 0.5  # of Δ, a second: to the second and from it; everything else; after a COMMIT
 
 
-class SaidMore(Conduct):
-    """Goes on when others show it what it said beside its ledger."""
-
-    def minds_own_words(self) -> bool:
-        """Whether it stops then: no."""
-        return False
-
-
 class Scene:
     """The first comes back, the swarm recovers, a cheat complains about the second, which dies as it publishes."""
 
     def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, back_s: float) -> None:
         settings = {"genesis_size": SIZE, "rounds": 5, "validators": 0}
-        cheats = {index: SaidMore() for index in (CHEAT, CHEAT + 1)}
+        cheats = {index: HasSaidMore() for index in (CHEAT, CHEAT + 1)}
         self.hostile = HostileSwarm(monkeypatch, tmp_path, settings, conducts=cheats, watch=self.watch)
         self.swarm, self.second = self.hostile.swarm, self.hostile.peers[SECOND]
         self.swarm.network.delivery = self.deliver
@@ -115,7 +106,7 @@ async def test_whoever_was_back_before_waits_no_longer_than_the_others(
     assert scene.missed == {scene.second}
 
 
-class AnswersNobody(SaidMore):
+class AnswersNobody(HasSaidMore):
     """Answers no question about a stage until it may."""
 
     def __init__(self, may_answer: Callable[[], bool]) -> None:

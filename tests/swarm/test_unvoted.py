@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import trio
 from msgspec.structs import replace
+from tests.swarm.hostile_swarm import HasSaidMore
 from tests.swarm.watched_swarm import KeepsBallot, W, Watcher, Z, find_recoveries_of, read_departures
 
 from btard.identity import PeerId
@@ -23,14 +24,6 @@ from btard.wire import open_message, sign_message
 Clock = trio.testing.MockClock
 REMOVAL = DepartureKind.REMOVAL
 HALTER = 5
-
-
-class HasSaidMore(Conduct):
-    """Signs beside its ledger, and goes on when others show it what it said."""
-
-    def minds_own_words(self) -> bool:
-        """Whether it stops when it meets words of its own that it does not know: no."""
-        return False
 
 
 def halt_again_and_again(watcher: Watcher, halter: int, victims: Sequence[PeerId], times: int) -> None:

@@ -3,8 +3,8 @@ Where we stand with the others: asked after a start, and while the swarm seems t
 
 Each member shows whoever asks the headers of its messages, as it signed them, and the newest seals with
 their signatures. A message of ours that our ledger does not hold means that the ledger is older than
-what was sent (attacks A7): nothing is signed with it. One answer shows it all, and f answers are not waited
-for: cheats hold nobody up by words that it never said, or by silence.
+what was sent (attacks A7): nothing is signed with it. One answer shows it all, and f answers are waited for
+2Δ at most: cheats hold nobody up by words that it never said, nor for longer by silence.
 
 A seal without us means that we are out. If it is the one that
 we made when we said goodbye, we have left as soon as the next one is signed: till then they may need us.
