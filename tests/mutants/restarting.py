@@ -365,4 +365,26 @@ RESTARTING = (
         "",
         "tests/swarm/test_late_in_recovery.py",
     ),
+    mutant(
+        "have ended for good while others may still be killed",
+        "record 25",
+        "swarm/rounds.py",
+        """        await self._linger()
+        if not self._has_left:  # no earlier: whoever is killed meanwhile comes back for those who were killed before
+            self._ledger.record_ending("finished", "")
+""",
+        """        if not self._has_left:
+            self._ledger.record_ending("finished", "")
+        await self._linger()
+""",
+        "tests/swarm/test_killed_at_the_end.py",
+    ),
+    mutant(
+        "stay for others no longer than one that crashed is away",
+        "design 5",
+        "swarm/rounds.py",
+        "LINGERING = 4",
+        "LINGERING = 2",
+        "tests/swarm/test_killed_at_the_end.py",
+    ),
 )

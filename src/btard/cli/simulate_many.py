@@ -94,7 +94,9 @@ def _tell_failure(result: Mapping[str, Any], order: Order | None) -> None:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="btard.sim.many", description="Play many seeds and check all of them.")
+    parser = argparse.ArgumentParser(
+        prog="python -m btard.cli.simulate_many", description="Play many seeds and check all of them."
+    )
     parser.add_argument("--seeds", type=int, default=100, help="how many")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes; one per core by default")

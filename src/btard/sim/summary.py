@@ -33,7 +33,7 @@ class Tally:
 
     def show(self, name: str, columns: Iterable[str]) -> str:
         """One row of a table."""
-        return f"{name:<24}{self.seeds:>8}" + "".join(f"{self.counts[column]:>11}" for column in columns)
+        return f"{name:<24}{self.seeds:>8}" + "".join(f"{self.counts[column]:>14}" for column in columns)
 
 
 def _empty(names: Iterable[str]) -> dict[str, Tally]:
@@ -78,7 +78,7 @@ class Summary:
 
 
 def _show(title: str, tallies: Mapping[str, Tally], total: Tally | None, columns: tuple[str, ...]) -> list[str]:
-    head = f"{title:<24}{'seeds':>8}" + "".join(f"{name.removesuffix('_done'):>11}" for name in columns)
+    head = f"{title:<24}{'seeds':>8}" + "".join(f"{name.removesuffix('_done'):>14}" for name in columns)
     rows = [tally.show(name, columns) for name, tally in sorted(tallies.items())]
     return [head, *rows] if total is None else [head, *rows, total.show("all together", columns)]
 

@@ -41,6 +41,8 @@ async def see_off(services: Services, work: Work) -> bool:
             await services.exchange.agree(work, services.deadlines.check)
             return True
         if 1 + len(services.broadcast.hub.connected & others) < work.roster.majority:
+            if services.ledger.signatures(work.round - 1):  # settled before a restart: we came back for others
+                return True
             raise make_doubt(work.round - 1)
     log.warning("the end of the run is not settled, and too few are left for that: it ends here all the same")
     return False

@@ -34,6 +34,8 @@ from btard.swarm.updates import Updates
 
 log = structlog.get_logger(__name__)
 
+LINGERING = 4
+"""Δ for which a peer that has ended stays for others: one that crashed a moment before may be away for 1.5Δ."""
 COMPANY_PATIENCE_S = 600.0
 """How long a restarted peer waits for more than half of the members: all may be starting again, by hand."""
 
@@ -265,15 +267,19 @@ class Rounds:
                     return await self._run_rounds()
                 continue
             break
-        self._ledger.record_ending("left" if self._has_left else "finished", "")
+        if self._has_left:
+            self._ledger.record_ending("left", "")
+        self._ledger.sync()
         await self._linger()
+        if not self._has_left:  # no earlier: whoever is killed meanwhile comes back for those who were killed before
+            self._ledger.record_ending("finished", "")
         return self._work.state
 
     async def _linger(self) -> None:
-        """Let our last messages out, and serve those who may still lack one."""
+        """Let our last messages out, and serve those who may still lack one, or come back for it."""
         with trio.move_on_after(2 * self._config.delay_s):  # some may take nothing any more
             await self._hub.flush()
-        with trio.move_on_after(2 * self._config.delay_s):
+        with trio.move_on_after(LINGERING * self._config.delay_s):
             while self._hub.connected:  # noqa: ASYNC110  bounded above, and nobody else waits for the last link to go
                 await trio.sleep(self._config.delay_s / 8)
 

@@ -229,14 +229,18 @@ class VectorFetcher:
         return False
 
     async def _receive(self, piece: _Piece, source: PeerId, window: memoryview) -> Arrival:
-        """Return what the source sends for a piece; nobody writes there afterwards."""
+        """Return what the source sends for a piece; nobody writes there afterwards.
+
+        The same may be asked of a source again before this has ended: of a claim that is lost, and given back at once.
+        """
         vector, chunks = piece.vector, piece.chunks
         head = encode(RangeQuestion(vector.round, vector.root, chunks.start, chunks.stop))
         delivery = self._deliveries[source, head] = _Delivery(piece, piece.assembly.count_bytes(chunks), window)
         try:
             await self._ask_chunks(source, head, delivery)
         finally:
-            del self._deliveries[source, head]
+            if self._deliveries.get((source, head)) is delivery:
+                del self._deliveries[source, head]
             if delivery.arrival is not None:
                 self.hub.drop_bulk(source, delivery.arrival.memory)
         assert delivery.arrival is not None
