@@ -58,7 +58,7 @@ def test_the_tables_can_be_made_again_without_playing(tmp_path, monkeypatch, cap
     assert main() == 1
     told = capsys.readouterr().out
     assert "seed 1: progress, round 7: it stands still" in told
-    assert f"{'all together':<24}{2:>8}{20:>11}" in told
+    assert f"{'all together':<24}{2:>8}{20:>14}" in told
 
 
 def test_an_attacker_of_gradients_is_exposed_until_it_leaves():
