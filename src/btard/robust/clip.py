@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from btard.robust.blocks import check_rows, iterate_blocks
+from btard.robust.kernels import write_output
 
 Vector = NDArray[np.float64]
 
@@ -293,19 +294,13 @@ def _reweight(frame: _Frame, tau: float, epsilon: float) -> tuple[Vector, Vector
 
 def _compute_output(rows: Sequence[Tensor], coefficients: Vector, weights: Vector) -> _Output:
     """Return sum_i c_i g_i rounded once to float32, with float64 distances to what was rounded: one pass."""
-    factors, total = torch.from_numpy(np.stack([coefficients, weights])), float(weights.sum())
-    aggregate = torch.empty(rows[0].numel())
-    squares, along = torch.zeros(2, len(rows), dtype=torch.float64)
+    aggregate, lines = torch.empty(rows[0].numel()), np.zeros((2, len(rows)))
     norm = square = 0.0
-    for where, block in iterate_blocks(rows, torch.float64):
-        exact, clipped = factors @ block
-        rounded = aggregate[where].copy_(exact).double()
-        norm += float(rounded.dot(rounded))
-        clipped.sub_(rounded, alpha=total)
-        square += float(clipped.dot(clipped))
-        squares += _compute_squares(block.sub_(rounded))
-        along += block @ clipped
-    return _Output(aggregate, math.sqrt(norm), squares.sqrt().numpy(), weights, square, along.numpy())
+    for where, block in iterate_blocks(rows, torch.float32):
+        more = write_output(block.numpy(), coefficients, weights, aggregate[where].numpy(), lines[0], lines[1])
+        norm, square = norm + more[0], square + more[1]
+    squares, along = lines
+    return _Output(aggregate, math.sqrt(norm), np.sqrt(squares), weights, square, along)
 
 
 def _compute_squares(block: Tensor) -> Tensor:

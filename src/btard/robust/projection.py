@@ -27,12 +27,13 @@ from torch import Tensor
 
 from btard.identity import Context, expand
 from btard.robust.clip import HALF_ULP
+from btard.robust.kernels import BUCKETS, fold_rows
 
 Vector = NDArray[np.float64]
 Array = NDArray[np.float32]
 
-BUCKETS = 4096
-"""Sums kept by the fold, and elements per row: two elements of different rows meet with probability 1/4096."""
+NOTHING = np.empty(0, dtype=np.float32)
+"""The center of what is folded as it is."""
 
 BLOCK_ROWS = 16
 BLOCK = BLOCK_ROWS * BUCKETS
@@ -54,48 +55,13 @@ SIGNS_OF_BYTE = 1 - 2 * np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], a
 class _Block:
     """What a slice has of one block: elements ``where`` of it, the first in ``column`` of its row.
 
-    Their signs are (len,), ``rotations`` those of the rows that they touch and of all after them.
+    Their signs are (len,), ``rotations`` those of the rows that they touch.
     """
 
     where: slice
     column: int
     signs: Array
-    rotations: list[int]
-
-
-class _Workspace:
-    """Room for the whole rows of one block at a time, zero where the slice has no elements."""
-
-    def __init__(self, column: int, length: int) -> None:
-        size = min(BLOCK, -(-(column + length) // BUCKETS) * BUCKETS)
-        self._narrow = np.zeros(size, dtype=np.float32)
-        self._wide = torch.empty(size, dtype=torch.float64)
-        self._values: Vector = self._wide.numpy()
-        self._rows = tuple(self._values.reshape(-1, BUCKETS))
-
-    def begin(self, block: _Block) -> None:
-        """Turn to another block."""
-        self._block = block
-        self._taken = self._narrow[block.column : block.column + len(block.signs)]
-        if len(self._taken) < len(self._narrow):
-            self._narrow.fill(0.0)
-
-    def fold(self, array: Array, center: Array | None, sums: Vector) -> float:
-        """Add the block of array - center, signed and rotated, to ``sums``; return its sum of squares.
-
-        The difference is rounded to float32, element by element, hence to the same bits everywhere.
-        """
-        where, signs = self._block.where, self._block.signs
-        if center is None:
-            np.multiply(array[where], signs, out=self._taken)
-        else:
-            np.subtract(array[where], center[where], out=self._taken)
-            np.multiply(self._taken, signs, out=self._taken)
-        np.copyto(self._values, self._narrow)
-        for row, rotation in zip(self._rows, self._block.rotations, strict=False):
-            there = sums[rotation : rotation + BUCKETS]
-            np.add(there, row, out=there)
-        return float(torch.dot(self._wide, self._wide))
+    rotations: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -155,24 +121,25 @@ class Directions:
         """
         length = rows[0].numel()
         arrays = [self._view(row, start, length) for row in rows]
-        shift = None if center is None else self._view(center, start, length)
+        shift = NOTHING if center is None else self._view(center, start, length)
         if 0 < length <= SHORT - start % BUCKETS:
             return self._fold_short(arrays, shift, start)
         # Twice as many sums as buckets: a rotated row is then one contiguous addition, wrapped once at the end.
         sums, squares = np.zeros((len(arrays), 2 * BUCKETS)), np.zeros(len(arrays))
-        workspace = _Workspace(start % BUCKETS, length)
         for block in self._blocks(start, start + length):
-            workspace.begin(block)
+            around = shift[block.where]
             for index, array in enumerate(arrays):
-                squares[index] += workspace.fold(array, shift, sums[index])
+                squares[index] += fold_rows(
+                    array[block.where], around, block.signs, block.column, block.rotations, sums[index]
+                )
         return Fold(sums[:, :BUCKETS] + sums[:, BUCKETS:], squares)
 
-    def _fold_short(self, arrays: Sequence[Array], center: Array | None, start: int) -> Fold:
+    def _fold_short(self, arrays: Sequence[Array], center: Array, start: int) -> Fold:
         """Return the fold of slices within one row: every element has a bucket to itself."""
         [block] = self._blocks(start, start + len(arrays[0]))
         sums, squares = np.empty((len(arrays), len(arrays[0]))), np.empty(len(arrays))
         for index, array in enumerate(arrays):
-            sums[index] = (array if center is None else array - center) * block.signs
+            sums[index] = (array - center if center.size else array) * block.signs
             squares[index] = sums[index] @ sums[index]
         return Fold(sums, squares, (block.column + block.rotations[0]) % BUCKETS)
 
@@ -196,10 +163,11 @@ class Directions:
             stream = np.frombuffer(expand(Context.DIRECTIONS, seed, BLOCK // 8 + 2 * BLOCK_ROWS), dtype=np.uint8)
             used = stream[first // 8 : -(-last // 8)]
             signs = np.take(SIGNS_OF_BYTE, used, axis=0, out=table[: len(used)], mode="clip").reshape(-1)
-            rotations = (stream[BLOCK // 8 :].view("<u2") % BUCKETS).tolist()
+            rotations = (stream[BLOCK // 8 :].view("<u2") % BUCKETS).astype(np.int64)
             where = slice(number * BLOCK + first - start, number * BLOCK + last - start)
             row, column = divmod(first, BUCKETS)
-            yield _Block(where, column, signs[first % 8 : first % 8 + last - first], rotations[row:])
+            touched = rotations[row : -(-last // BUCKETS)]
+            yield _Block(where, column, signs[first % 8 : first % 8 + last - first], touched)
 
 
 def compute_report(
