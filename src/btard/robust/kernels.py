@@ -26,16 +26,20 @@ LINE = 1024
 """Elements worked on at once: two lines of float64 stay in the first cache."""
 
 
-def _compile(function: Kernel) -> Kernel:
-    """Return the function compiled at its first call, kept on disk where there is a place for it."""
-    compiling = partial(numba.njit, nogil=True, fastmath={"reassoc", "contract", "nsz"}, boundscheck=False)
-    try:
-        return cast("Kernel", compiling(function, cache=True))
-    except RuntimeError:  # neither this directory nor the user's cache can be written
-        return cast("Kernel", compiling(function))
+def _compile(signature: str) -> Callable[[Kernel], Kernel]:
+    """Return what compiles a function now, so that no round waits for it, and keeps the code where there is a place."""
+    compiling = partial(numba.njit, signature, nogil=True, fastmath={"reassoc", "contract", "nsz"}, boundscheck=False)
+
+    def compile_now(function: Kernel) -> Kernel:
+        try:
+            return cast("Kernel", compiling(cache=True)(function))
+        except RuntimeError:  # neither this directory nor the user's cache can be written
+            return cast("Kernel", compiling()(function))
+
+    return compile_now
 
 
-@_compile
+@_compile("float64(float32[::1], float32[::1], float32[::1], int64, int64[::1], float64[::1])")
 def fold_rows(
     values: Array, center: Array, signs: Array, column: int, rotations: NDArray[np.int64], sums: Vector
 ) -> float:
@@ -64,7 +68,7 @@ def fold_rows(
     return square
 
 
-@_compile
+@_compile("UniTuple(float64, 2)(float32[:, ::1], float64[::1], float64[::1], float32[::1], float64[::1], float64[::1])")
 def write_output(
     block: Array, coefficients: Vector, weights: Vector, aggregate: Array, squares: Vector, along: Vector
 ) -> tuple[float, float]:
