@@ -129,3 +129,33 @@ def test_a_secret_replaces_nothing(tmp_path: Path) -> None:
         create_secret(tmp_path / "key", b"ours")
     assert (tmp_path / "key").read_bytes() == b"theirs"
     assert list_names(tmp_path) == ["key"]
+
+
+@pytest.mark.parametrize("size", [3, 5, 8])
+def test_a_file_that_nobody_needs_is_written_over(size: int, tmp_path: Path) -> None:
+    """Its room is used, whichever of the two is longer; nothing of what it held is left, nor its name."""
+    spare, path = tmp_path / "old.bin", tmp_path / "new.bin"
+    spare.write_bytes(b"older")
+    room = spare.stat().st_ino
+    write_durably(path, b"n" * size, spare)
+    assert (path.read_bytes(), path.stat().st_ino) == (b"n" * size, room)
+    assert list_names(tmp_path) == ["new.bin"]
+    write_durably(path, b"once more", spare)  # somebody may have tidied up
+    assert path.read_bytes() == b"once more"
+
+
+def test_the_name_of_what_is_written_over_is_gone_for_good_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a power loss no file is there under its old name with something else in it."""
+    spare, path, seen = tmp_path / "old.bin", tmp_path / "new.bin", list[tuple[list[str], bytes]]()
+    spare.write_bytes(b"old")
+
+    def look(synced: Path) -> None:
+        if synced == tmp_path:
+            [name] = list_names(tmp_path)
+            seen.append(([name], (tmp_path / name).read_bytes()))
+
+    monkeypatch.setattr(durable, "sync", look)
+    write_durably(path, b"new", spare)
+    assert seen == [(["new.bin.partial"], b"old"), (["new.bin"], b"new")]

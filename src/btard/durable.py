@@ -1,7 +1,8 @@
 """
 Files that are whole or absent, after a crash at any instant, a power loss or a full disk.
 
-Each is written beside its name, flushed to the disk, put under its name, and the name flushed too.
+Each is written beside its name, flushed to the disk, put under its name, and the name flushed too. A file that nobody
+needs any more may be written over: its room is there already, which takes half the time that new room takes.
 """
 
 import os
@@ -15,11 +16,17 @@ PARTIAL = ".partial"
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield where to write what then takes the place of ``path``; an error leaves that as it was, and no remains."""
+def replacing(path: Path, spare: Path | None = None) -> Iterator[Path]:
+    """Yield where to write what then takes the place of ``path``; an error leaves that as it was, and no remains.
+
+    A ``spare`` file of the same directory is there to be written over: its old name is gone for good before.
+    """
     partial = path.with_name(path.name + PARTIAL)
     partial.unlink(missing_ok=True)
     try:
+        if spare is not None and spare.exists():
+            spare.replace(partial)
+            sync(path.parent)
         yield partial
         sync(partial)
         partial.replace(path)
@@ -29,14 +36,17 @@ def replacing(path: Path) -> Iterator[Path]:
     sync(path.parent)
 
 
-def write_durably(path: Path, data: bytes | memoryview) -> None:
-    """Write a file, or replace it.
+def write_durably(path: Path, data: bytes | memoryview, spare: Path | None = None) -> None:
+    """Write a file, or replace it, over a ``spare`` one of its directory if there is one.
 
     Raises:
         OSError: it cannot be written; it is as it was before.
     """
-    with replacing(path) as partial:
-        partial.write_bytes(data)
+    with replacing(path, spare) as partial:
+        partial.touch()
+        with partial.open("r+b") as file:
+            file.write(data)
+            file.truncate()
 
 
 def create_secret(path: Path, data: bytes) -> None:

@@ -136,3 +136,45 @@ async def test_a_write_that_is_given_up_does_not_hide_the_part_of_the_next_attem
             nursery.cancel_scope.cancel()
             assert updates.keep_part(ROUND, 2, torch.ones(8)) is None
         assert updates.load_part(ROUND, 2, 8) is not None
+
+
+async def keep_in_file(updates: Updates, number: int) -> None:
+    """Write the ĝ of a round that is too large for the ledger: its own number all over."""
+    later = updates.keep(number, torch.full((SMALL_BLOB,), float(number)), is_applied=True)
+    assert later is not None
+    await later()
+
+
+async def test_files_of_forgotten_rounds_are_written_over(tmp_path: Path) -> None:
+    """Room for so many as were dropped last, and none that somebody may still read."""
+    with Ledger.create(tmp_path, RunConfig(founder=ME.peer_id.hex()), ME.peer_id) as ledger:
+        updates, directory = Updates(tmp_path, ledger, InlineCompute()), tmp_path / UPDATES_DIRECTORY
+        for number in range(1, 5):
+            await keep_in_file(updates, number)
+        rooms = {path.stat().st_ino for path in directory.iterdir()}
+        reader = updates.map(2)
+        assert reader is not None
+        updates.forget(3)
+        for number in (5, 6, 7):
+            assert updates.load(number - 4, SMALL_BLOB) is None
+            await keep_in_file(updates, number)
+        places = {path.name: path.stat().st_ino for path in directory.iterdir()}
+        assert len(places) == 4 and len(rooms & set(places.values())) == 3  # 4 itself, and what 1 and 3 were
+        assert set(reader.cast("f")) == {2.0}
+        for number in (4, 5, 6, 7):
+            found = updates.load(number, SMALL_BLOB)
+            assert found is not None and torch.equal(found.aggregate, torch.full((SMALL_BLOB,), float(number)))
+
+
+async def test_room_that_was_not_used_is_given_back(tmp_path: Path) -> None:
+    """The disk holds no more spare files than were dropped last, and a start removes them."""
+    config = RunConfig(founder=ME.peer_id.hex())
+    with Ledger.create(tmp_path, config, ME.peer_id) as ledger:
+        updates, directory = Updates(tmp_path, ledger, InlineCompute()), tmp_path / UPDATES_DIRECTORY
+        for number in range(1, 6):
+            await keep_in_file(updates, number)
+        updates.forget(3)
+        updates.forget(4)
+        assert sorted(path.name[:24] for path in directory.iterdir()) == [f"round-{n:018d}" for n in (4, 5)]
+    with Ledger.create(tmp_path, config, ME.peer_id):
+        assert [path.name for path in directory.iterdir()] == [f"round-{5:018d}.bin"]

@@ -202,25 +202,25 @@ class BoundRows:
             self._database.executemany("DELETE FROM bound WHERE name = ?", [(name,) for name in names])
 
 
-def keep_file(directory: Path, name: str, data: memoryview) -> None:
-    """Write a file that a peer cannot go on without.
+def keep_file(directory: Path, name: str, data: memoryview, spare: Path | None = None) -> None:
+    """Write a file that a peer cannot go on without, over a ``spare`` one of that directory if there is one.
 
     Raises:
         ConfigError: the disk is full.
     """
     try:
-        write_file(directory, name, data)
+        write_file(directory, name, data, spare)
     except OSError as error:
         reason = error.strerror or error
         raise ConfigError(f"cannot write {directory}: {reason}; free space and start again") from None
 
 
-def write_file(directory: Path, name: str, data: bytes | memoryview) -> None:
+def write_file(directory: Path, name: str, data: bytes | memoryview, spare: Path | None = None) -> None:
     """Write a file, or replace it, so that after a power loss it is there in full or as it was before."""
     if not directory.exists():
         directory.mkdir(mode=0o700)
         sync(directory.parent)
-    write_durably(directory / name, data)
+    write_durably(directory / name, data, spare)
 
 
 def evidence_file_name(name: bytes) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 import trio
 from torch import Tensor
 
+from btard.durable import PARTIAL
 from btard.swarm.compute import Compute
 from btard.swarm.ledger import Ledger
 from btard.swarm.ledger_files import SMALL_BLOB, UPDATES_DIRECTORY, keep_file, map_file
@@ -37,6 +38,7 @@ class Updates:
     def __init__(self, data_dir: Path, ledger: Ledger, disk: Compute) -> None:
         self._directory, self._ledger, self._disk = data_dir / UPDATES_DIRECTORY, ledger, disk
         self._written: dict[int, trio.Event] = {}
+        self._mapped, self._spares = set[int](), list[Path]()
 
     def keep(self, number: int, aggregate: Tensor, *, is_applied: bool) -> Writing | None:
         """Write the ĝ of a round, and whether x moved by it; of a large one, return the rest of the work.
@@ -54,7 +56,8 @@ class Updates:
         return partial(self._keep_large, number, data, is_written, is_applied=is_applied)
 
     async def _keep_large(self, number: int, data: memoryview, is_written: trio.Event, *, is_applied: bool) -> None:
-        await self._disk.run(lambda: keep_file(self._directory, _file_name(number), data))
+        spare = self._spares.pop() if self._spares else None
+        await self._disk.run(lambda: keep_file(self._directory, _file_name(number), data, spare))
         self._ledger.record_update(number, None, is_applied=is_applied)
         is_written.set()
 
@@ -122,7 +125,10 @@ class Updates:
         found = self._ledger.find_update(number)
         if found is None:
             return None
-        return map_file(self._directory / _file_name(number)) if found[1] is None else memoryview(found[1])
+        if found[1] is not None:
+            return memoryview(found[1])
+        self._mapped.add(number)
+        return map_file(self._directory / _file_name(number))
 
     def is_applied(self, number: int) -> bool | None:
         """Whether x moved by the ĝ of a round; ``None`` if it is not here."""
@@ -130,11 +136,16 @@ class Updates:
         return found and found[0]
 
     def forget(self, last_round: int) -> None:
-        """Drop every ĝ up to a round."""
+        """Drop every ĝ up to a round; later ones are written over their files, but for those that somebody may read."""
         self._ledger.forget_updates(last_round)
-        for path in self._directory.glob("round-*.bin"):
-            if path.name <= _file_name(last_round):
-                path.unlink(missing_ok=True)
+        read = {_file_name(number) for number in self._mapped}
+        self._mapped = {number for number in self._mapped if number > last_round}
+        for spare in self._spares:
+            spare.unlink(missing_ok=True)
+        dropped = [path for path in self._directory.glob("round-*.bin") if path.name <= _file_name(last_round)]
+        self._spares = [path.replace(path.with_name(path.name + PARTIAL)) for path in dropped if path.name not in read]
+        for path in dropped:
+            path.unlink(missing_ok=True)
 
 
 def _file_name(number: int) -> str:
