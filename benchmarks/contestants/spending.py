@@ -37,10 +37,10 @@ from btard.wire import codec
 Line = tuple[str, Any, str]
 
 LINES: tuple[Line, ...] = (
-    ("hash our gradient", state, "commit_to"),
+    ("hash our gradient", state, "scan"),
     ("hash and prove slices that arrive", scatter.Slices, "_keep"),
     ("hash our own part", aggregation, "compute_root"),
-    ("hash parts that arrive", gather.Parts, "_is_committed"),
+    ("hash parts that arrive", gather.Parts, "_prove"),
     ("hash x, tie up the seal", round, "build_seal"),
     ("look for NaN and overflow", judgement, "read_committed"),
     ("look for NaN and overflow", torch, "aminmax"),

@@ -173,3 +173,14 @@ def test_nobody_is_guilty_of_what_float32_cannot_hold() -> None:
     assert not is_balanced(column)
     assert not is_wrong_aggregate(CONFIG, column)
     assert is_wrong_aggregate(CONFIG, make_column(dict(column.slices), column.aggregate + 4 * PART.tau))
+
+
+@pytest.mark.parametrize("value", [*BROKEN, 1.0000001e30, 1e30, 9.9e29, -1e22, 1e4])
+@pytest.mark.parametrize("aggregate", [0.0, 1.0, 9.99e29, -1e30])
+def test_reports_are_of_values_as_they_count(value: float, aggregate: float) -> None:
+    """Whether a slice counts need not be asked first: the same numbers come out, to the last bit."""
+    gradient, common = torch.ones(PART.elements), torch.full((PART.elements,), aggregate)
+    gradient[7], common[7] = value, read_committed(torch.tensor([value]))[0]
+    for against in (common, torch.full((PART.elements,), aggregate)):
+        found = compute_part_report(DIRECTIONS, PART, gradient, against)
+        assert found == compute_part_report(DIRECTIONS, PART, read_committed(gradient), against)

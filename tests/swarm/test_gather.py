@@ -1,5 +1,6 @@
 """Parts: what a peer gives of the aggregates that it holds, and where those that arrive may lie."""
 
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -202,3 +203,19 @@ async def test_members_alone_are_served(parts: Parts) -> None:
     assert loan is not None
     assert (head, bytes(loan.payload)) == (request, bytes(as_bytes(cut(MINE))))
     assert await parts._serve(STRANGER, request) == (b"", None)
+
+
+@pytest.mark.parametrize("value", [0.0, -1e30, math.nan, math.inf, -3e38])
+@pytest.mark.parametrize("sender", [ME, OTHER])
+def test_parts_are_read_as_they_count(value: float, sender: PeerId, parts: Parts) -> None:
+    """Ours or another's: one value that does not count has the part be zeros, and it is served as it is."""
+    part, values = (MINE if sender is ME else THEIRS), torch.ones(8)
+    values[5] = value
+    if sender is ME:
+        parts.keep_own(3, 1, part, values)
+    else:
+        send(parts, sender, part, values)
+    held = parts.get(3, 1, part, compute_root(as_bytes(values), 4 * CONFIG.chunk_size))
+    assert held is not None and torch.equal(held.nan_to_num(), values.nan_to_num())
+    counts = abs(value) <= 1e30
+    assert torch.equal(parts.read(3, 1, part), values if counts else torch.zeros(8))

@@ -1,16 +1,22 @@
 """Slices: what a peer gives of those that it holds, and to whom."""
 
+import math
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from btard.identity import Identity, PeerId
+from btard.robust import is_finite
 from btard.rules.config import RunConfig
+from btard.rules.merkle import compute_leaves
+from btard.swarm import state
 from btard.swarm.frames import SliceHead, SliceRequest
 from btard.swarm.scatter import Slices
-from btard.swarm.state import as_bytes, commit_to
+from btard.swarm.state import Gradient, as_bytes, commit_to, scan
 from btard.wire import encode
 
 ME, OTHER, STRANGER = (Identity(letter * 32).peer_id for letter in (b"m", b"o", b"s"))
@@ -21,10 +27,10 @@ ROOT = GRADIENT.tree.root
 ROUND = 3
 
 
-def receive(slices: Slices, sender: PeerId, chunks: range) -> bool:
-    """Let a slice of the gradient arrive, unless it is refused."""
-    values = GRADIENT.values[8 * chunks.start : 8 * chunks.stop]
-    head = encode(SliceHead(ROUND, ROOT, chunks.start, chunks.stop, GRADIENT.tree.prove(chunks)))
+def receive(slices: Slices, sender: PeerId, chunks: range, gradient: Gradient = GRADIENT) -> bool:
+    """Let a slice of a gradient arrive, unless it is refused."""
+    values, tree = gradient.values[8 * chunks.start : 8 * chunks.stop], gradient.tree
+    head = encode(SliceHead(ROUND, tree.root, chunks.start, chunks.stop, tree.prove(chunks)))
     target = slices.sink(sender, head, 4 * len(values))
     if target is None:
         return False
@@ -86,3 +92,43 @@ async def test_what_others_ask_for_is_not_put_together_for_them(slices: Slices) 
     values = slices.get(ROUND, ROOT, range(2, 5))
     assert values is not None
     assert torch.equal(values, GRADIENT.values[16:40])
+
+
+@pytest.mark.parametrize("value", [0.0, -1e30, math.nan, math.inf, -3e38])
+@pytest.mark.parametrize("pieces", [[range(2, 5)], [range(2, 4), range(4, 5)], [range(2, 3), range(3, 6)], []])
+def test_slices_are_read_as_they_count(value: float, pieces: list[range], slices: Slices) -> None:
+    """In one piece, in several, of our own: one element that does not count has the slice be zeros."""
+    values = torch.ones(60)
+    values[39] = value
+    gradient = commit_to(values, CONFIG.chunk_size)
+    for chunks in pieces:
+        receive(slices, OTHER, chunks, gradient)
+    if not pieces:
+        slices.keep_own(ROUND, gradient)
+    expected = values[16:40] if abs(value) <= 1e30 else torch.zeros(24)
+    read = slices.read(ROUND, gradient.tree.root, range(2, 5))
+    assert read is not None and torch.equal(read, expected)
+    assert slices.read(ROUND, gradient.tree.root, range(6)) is None or not pieces
+
+
+@given(
+    elements=st.integers(1, 60),
+    chunk_size=st.sampled_from([1, 7, 8, 64]),
+    stretch=st.integers(1, 40),
+    first=st.integers(0, 1000),
+    special=st.sampled_from([0.0, math.nan, -math.inf, 3e38, -1e30, 1.5]),
+    data=st.data(),
+)
+def test_one_reading_tells_leaves_and_the_largest_magnitude(
+    elements: int, chunk_size: int, stretch: int, first: int, special: float, data: st.DataObject
+) -> None:
+    """As two readings would, wherever the largest element stands."""
+    values = torch.linspace(-1, 1, elements)
+    values[data.draw(st.integers(0, elements - 1))] = special
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(state, "SCAN_ELEMENTS", stretch)
+        found = scan(values, first, chunk_size)
+    assert found.leaves == compute_leaves(as_bytes(values), first, 4 * chunk_size)
+    largest = values.abs().max().item()
+    assert found.largest == largest or (math.isnan(found.largest) and math.isnan(largest))
+    assert found.counts == is_finite(values)

@@ -2,6 +2,7 @@
 
 from btard.robust.calibration import Calibration, calibrate, scale_to_part
 from btard.robust.clip import (
+    MAX_VALUE,
     Clipped,
     compute_centered_clip,
     compute_centered_clip_reference,
@@ -23,6 +24,7 @@ from btard.robust.projection import (
 )
 
 __all__ = [
+    "MAX_VALUE",
     "PROJECTION_FACTOR",
     "Calibration",
     "Clipped",

@@ -9,6 +9,7 @@ finite count as zeros everywhere, so a NaN under a signed root is one more wrong
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,6 +22,9 @@ from btard.rules.parts import Part
 
 ATTAINABLE = 4.0
 """How much worse than our own an aggregate may be that reaches no bound: honest machines round differently."""
+
+NEAR = 1e22
+"""Whatever is as near as this to values that count does count: it is less than what float32 can tell apart at 1e30."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,10 @@ def compute_part_report(directions: Directions, part: Part, gradient: Tensor, ag
     """Return the true report of a committed slice against an aggregate as it counts, both of the part's length."""
     if not part.elements:
         return Report((0.0,) * directions.count, 0.0)
-    projections, norm = compute_report(directions, read_committed(gradient), aggregate, part.tau, part.start)
+    with np.errstate(all="ignore"):  # of what does not count: it is looked for only where it may be, and then done anew
+        projections, norm = compute_report(directions, gradient, aggregate, part.tau, part.start)
+    if not norm <= NEAR:
+        projections, norm = compute_report(directions, read_committed(gradient), aggregate, part.tau, part.start)
     return Report(tuple(projections.tolist()), norm)
 
 

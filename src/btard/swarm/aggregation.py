@@ -14,7 +14,6 @@ from btard.robust import Directions, compute_centered_clip
 from btard.rules.complaints import find_gather_complaints, find_scatter_complaints
 from btard.rules.draws import combine_nonces, commit_to_nonce, derive_nonce, find_broken_reveals
 from btard.rules.evidence import Cause, DepartureKind, RevealProof
-from btard.rules.judgement import read_committed
 from btard.rules.merkle import compute_root
 from btard.rules.messages import Aggregate, Check, Phase, Reveal, Transcript
 from btard.rules.parts import Part
@@ -81,8 +80,8 @@ def read_column(services: Services, work: Work) -> list[Tensor]:
     """The contributors' slices of our part that we hold, in roster order; what is not finite counts as zeros."""
     if work.column is None:
         chunks = work.part_of(services.me).chunks
-        held = (services.slices.get(work.round, work.root_of(peer), chunks) for peer in work.contributors)
-        column = [read_committed(values) for values in held if values is not None]
+        held = (services.slices.read(work.round, work.root_of(peer), chunks) for peer in work.contributors)
+        column = [values for values in held if values is not None]
         if len(column) < len(work.contributors):
             return column  # a restart lost some, which may come yet
         work.column = column
@@ -320,13 +319,8 @@ async def _ask_in_turn(services: Services, work: Work, compute_limit: Callable[[
 
 def _merge_parts(services: Services, work: Work) -> Tensor:
     """Return ĝ, float32 of shape (D,), from all parts."""
-    pieces = []
-    for part in work.parts:
-        if part.elements:
-            values = services.parts.get(work.round, work.attempt, part, work.aggregate_root_of(part.aggregator))
-            assert values is not None
-            pieces.append(read_committed(values))
-    return services.parts.merge(pieces)
+    parts = [part for part in work.parts if part.elements]
+    return services.parts.merge([services.parts.read(work.round, work.attempt, part) for part in parts])
 
 
 async def ban_broken_reveals(services: Services, work: Work, commitments: Transcript, reveals: Transcript) -> None:

@@ -4,6 +4,7 @@ Gather: the aggregates of all parts on their way to everyone, checked against th
 """
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import structlog
 import torch
@@ -14,13 +15,14 @@ from btard.identity import PeerId, short
 from btard.net import Hub, Loan
 from btard.robust import Layout
 from btard.rules.config import RunConfig
-from btard.rules.merkle import compute_root
+from btard.rules.judgement import read_committed
+from btard.rules.merkle import MerkleTree
 from btard.rules.parts import Part
 from btard.swarm.asking import ask_in_turn
 from btard.swarm.frames import Kind, PartHead
 from btard.swarm.lending import Lender
 from btard.swarm.memory import empty_vector
-from btard.swarm.state import as_bytes, read_values
+from btard.swarm.state import as_bytes, read_values, scan
 from btard.wire import decode, encode
 
 log = structlog.get_logger(__name__)
@@ -29,6 +31,13 @@ PULL_SOURCES = 3
 """Members asked for a part, one after another, before it is complained about."""
 UNPROVEN_PER_SENDER = 2
 """Parts kept of one sender until their commitments are known."""
+
+
+class _Proven(NamedTuple):
+    """An aggregate that is what was committed to; ``known_to_count`` if no value is NaN, infinite or beyond 1e30."""
+
+    values: Tensor
+    known_to_count: bool = False
 
 
 class Whole:
@@ -67,7 +76,7 @@ class Parts:
         self._config, self._hub, self._notify, self._admits = config, hub, notify, admits
         self._layout, self._lender = Layout(config.elements, config.chunk_size), Lender(config)
         self._held: dict[tuple[int, int, int], dict[PeerId, Tensor]] = {}
-        self._proven: dict[tuple[int, int, int], Tensor] = {}
+        self._proven: dict[tuple[int, int, int], _Proven] = {}
         self._liars: dict[tuple[int, int, int], set[PeerId]] = {}
         self._round, self._attempt, self._largest = 0, 0, 4 * config.elements
         self._whole = Whole(0, 0, ())
@@ -116,7 +125,7 @@ class Parts:
         """Hold and serve the part that we reduced."""
         head = PartHead(number, attempt, part.index)
         place = self._whole.give_place(part.aggregator, head, 4 * aggregate.numel())
-        self._proven[number, attempt, part.index] = aggregate if place is None else place.copy_(aggregate)
+        self._proven[number, attempt, part.index] = _Proven(aggregate if place is None else place.copy_(aggregate))
 
     def get(self, number: int, attempt: int, part: Part, root: bytes) -> Tensor | None:
         """The aggregate of a part, once its bytes match the committed root; float32 of the part's length."""
@@ -125,26 +134,33 @@ class Parts:
             for sender, values in self._held.pop(key).items():
                 if key in self._proven:
                     continue
-                if self._is_committed(values, part, root, sender):
-                    self._proven[key] = values
+                if (proven := self._prove(values, part, root, sender)) is not None:
+                    self._proven[key] = proven
                 else:
                     self._liars.setdefault(key, set()).add(sender)
-        return self._proven.get(key)
+        return self._proven[key].values if key in self._proven else None
+
+    def read(self, number: int, attempt: int, part: Part) -> Tensor:
+        """The values of a part that is held, as they count: zeros if any of them does not."""
+        values, known_to_count = self._proven[number, attempt, part.index]
+        return values if known_to_count else read_committed(values)
 
     def merge(self, pieces: Sequence[Tensor]) -> Tensor:
         """Return ĝ, float32 of shape (D,), from the values of all parts as they count, in order."""
         whole = self._whole.find(pieces)
         return torch.cat(list(pieces), out=empty_vector(self._config.elements)) if whole is None else whole
 
-    def _is_committed(self, values: Tensor, part: Part, root: bytes, sender: PeerId) -> bool:
-        if values.numel() == part.elements and compute_root(as_bytes(values), 4 * self._config.chunk_size) == root:
-            return True
+    def _prove(self, values: Tensor, part: Part, root: bytes, sender: PeerId) -> _Proven | None:
+        if values.numel() == part.elements:
+            found = scan(values, 0, self._config.chunk_size)
+            if MerkleTree.build(found.leaves, values.numel()).root == root:
+                return _Proven(values, found.counts)
         log.warning("an aggregate does not match its commitment", sender=short(sender), part=part.index)
-        return False
+        return None
 
     def send(self, number: int, attempt: int, part: Part, peers: Sequence[PeerId]) -> None:
         """Send members a part that we hold."""
-        aggregate = self._proven[number, attempt, part.index]
+        aggregate = self._proven[number, attempt, part.index].values
         head, payload = encode(PartHead(number, attempt, part.index)), as_bytes(aggregate)
         for peer in peers:
             self._hub.offer_bulk(peer, Kind.PART, head, self._lender.lend(number, payload))
@@ -158,8 +174,8 @@ class Parts:
         if not self._admits(peer):
             return b"", None
         request = decode(body, PartHead)
-        values = self._proven.get((request.round, request.attempt, request.part))
-        return (b"", None) if values is None else (body, self._lender.lend(request.round, as_bytes(values)))
+        proven = self._proven.get((request.round, request.attempt, request.part))
+        return (b"", None) if proven is None else (body, self._lender.lend(request.round, as_bytes(proven.values)))
 
     async def pull(
         self, number: int, attempt: int, part: Part, root: bytes, sources: Sequence[PeerId], timeout_s: float
@@ -190,6 +206,7 @@ class Parts:
         except (NetworkError, RemoteProtocolError) as error:
             log.debug("pulling a part failed", source=short(peer), reason=str(error))
             return
-        if answer.payload is not None and self._is_committed(values, part, root, peer):
-            self._proven[number, attempt, part.index] = values
+        proven = self._prove(values, part, root, peer) if answer.payload is not None else None
+        if proven is not None:
+            self._proven[number, attempt, part.index] = proven
             self._notify()

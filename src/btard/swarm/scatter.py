@@ -17,12 +17,13 @@ from btard.identity import PeerId, short
 from btard.net import Hub, Loan
 from btard.robust import Layout
 from btard.rules.config import RunConfig
+from btard.rules.judgement import read_committed
 from btard.rules.merkle import compute_leaves, is_in_tree, join_proofs
 from btard.swarm.asking import ask_in_turn
 from btard.swarm.frames import Kind, SliceHead, SliceRequest
 from btard.swarm.lending import Lender
 from btard.swarm.memory import empty_vector
-from btard.swarm.state import Gradient, as_bytes, empty_part, read_values
+from btard.swarm.state import Gradient, as_bytes, empty_part, read_values, scan
 from btard.wire import decode, encode
 
 log = structlog.get_logger(__name__)
@@ -33,11 +34,15 @@ SLICES_PER_SENDER = 8
 
 @dataclass(frozen=True)
 class Piece:
-    """Proven chunks of a committed gradient: float32 values and the Merkle proof of their range."""
+    """Proven chunks of a committed gradient: float32 values and the Merkle proof of their range.
+
+    They are ``known_to_count`` where they were scanned as they came, and none is NaN, infinite or beyond 1e30.
+    """
 
     chunks: range
     values: Tensor
     proof: tuple[bytes, ...]
+    known_to_count: bool = False
 
 
 class Slices:
@@ -114,12 +119,13 @@ class Slices:
 
     def _keep(self, head: SliceHead, values: Tensor, sender: PeerId) -> bool:
         chunks = range(head.first, head.stop)
-        leaves = self._compute_leaves(head.first, values)
+        found = scan(values, head.first, self._layout.chunk_size)
         count, elements = self._layout.chunks, self._layout.elements
-        if not is_in_tree(head.root, count, elements, chunks, leaves, head.proof):
+        if not is_in_tree(head.root, count, elements, chunks, found.leaves, head.proof):
             log.warning("a slice failed its proof", sender=short(sender), round=head.round)
             return False
-        self._pieces.setdefault((head.round, head.root), []).append(Piece(chunks, values, head.proof))
+        piece = Piece(chunks, values, head.proof, found.counts)
+        self._pieces.setdefault((head.round, head.root), []).append(piece)
         self._notify()
         return True
 
@@ -140,6 +146,13 @@ class Slices:
             return own.values[self._layout.elements_of(chunks)]
         piece = self.find_piece(number, root, chunks)
         return piece.values if piece else None
+
+    def read(self, number: int, root: bytes, chunks: range) -> Tensor | None:
+        """The same values as they count: zeros if any of them does not."""
+        piece = self.find_piece(number, root, chunks)
+        if piece is None:
+            return None
+        return piece.values if piece.known_to_count else read_committed(piece.values)
 
     def find_piece(self, number: int, root: bytes, chunks: range) -> Piece | None:
         """The piece of exactly these chunks, with its proof, put together from others if need be.

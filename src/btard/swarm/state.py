@@ -9,6 +9,7 @@ validators have reported.
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from btard.errors import LocalProtocolError
 from btard.identity import Context, PeerId, digest
-from btard.robust import Directions
+from btard.robust import MAX_VALUE, Directions
 from btard.rules.admission import Check
 from btard.rules.checks import Reports
 from btard.rules.config import RunConfig
@@ -31,6 +32,9 @@ from btard.rules.relays import Relays
 from btard.rules.roster import Roster
 from btard.rules.seal import Seal, SealSignature, has_quorum
 from btard.swarm.workload import OptimizerState
+
+SCAN_ELEMENTS = 1 << 16
+"""What is hashed before it is looked at: 256 KiB, or one chunk."""
 
 
 @dataclass(frozen=True)
@@ -264,6 +268,28 @@ class Work:
         """The agreed reports of this attempt, by contributor."""
         assert self.checks is not None
         return {peer: self.checks[peer].payload.reports for peer in self.contributors}  # type: ignore[union-attr]
+
+
+class Scan(NamedTuple):
+    """What one reading of values tells: the leaves of their chunks, and the largest magnitude, NaN if one is NaN."""
+
+    leaves: list[bytes]
+    largest: float
+
+    @property
+    def counts(self) -> bool:
+        """Whether the values count as they are: none is NaN, infinite or beyond 1e30 (attacks B5)."""
+        return self.largest <= MAX_VALUE
+
+
+def scan(values: Tensor, first: int, chunk_size: int) -> Scan:
+    """Read a float32 vector that begins with chunk number ``first``, once: what was hashed is still in the cache."""
+    step = max(1, SCAN_ELEMENTS // chunk_size) * chunk_size
+    leaves, extremes = list[bytes](), [torch.zeros(())]
+    for at, stretch in zip(range(0, values.numel(), step), torch.split(values, step), strict=False):
+        leaves += compute_leaves(as_bytes(stretch), first + at // chunk_size, 4 * chunk_size)
+        extremes += torch.aminmax(stretch)
+    return Scan(leaves, torch.stack(extremes).abs().max().item())
 
 
 def commit_to(values: Tensor, chunk_size: int, *, overflow: bool = False) -> Gradient:

@@ -15,9 +15,10 @@ from btard.identity import PeerId
 from btard.rules.checks import Recomputation, find_false_parts
 from btard.rules.draws import compute_minibatch_seed
 from btard.rules.judgement import compute_part_report
+from btard.rules.merkle import MerkleTree
 from btard.rules.messages import Commit, Report
 from btard.swarm.services import Services
-from btard.swarm.state import Gradient, Work, commit_to
+from btard.swarm.state import Gradient, Work, commit_to, scan
 from btard.swarm.workload import Workload
 
 OVERFLOW = 1e30
@@ -41,9 +42,10 @@ def compute_gradient(workload: Workload, work: Work, peer: PeerId, chunk_size: i
     """Return the commitment that ``peer`` owes this round, and the largest magnitude of its gradient."""
     seed = compute_minibatch_seed(work.state.q, work.round, peer)
     values = workload.gradient(work.state.parameters, seed).contiguous()
-    largest = max(abs(float(bound)) for bound in torch.aminmax(values))
-    overflow = not largest <= OVERFLOW
-    return commit_to(torch.zeros_like(values) if overflow else values, chunk_size, overflow=overflow), largest
+    leaves, largest = scan(values, 0, chunk_size)
+    if not largest <= OVERFLOW:
+        return commit_to(torch.zeros_like(values), chunk_size, overflow=True), largest
+    return Gradient(values, MerkleTree.build(leaves, values.numel()), overflow=False), largest
 
 
 async def compute_own_gradient(services: Services, work: Work) -> Gradient:
