@@ -11,8 +11,8 @@ Rules of this file
    which some kernels replace by multiplying with the reciprocal.
 4. No torch.sqrt: its vectorised form is off by one unit for 17% of all float32 values (torch 2.13, MKL).
 5. No pow, no cos, no reduction of unspecified order (see ``schedules`` and ``compute_norm``).
-6. Block by block, so that what lies between two operations stays in the cache, into memory that is used again: a new
-   vector costs more than the arithmetic.
+6. Block by block, so that what lies between two operations stays in the cache, straight into memory that is used
+   again: a new vector, or a copy, costs more than the arithmetic.
 """
 
 import math
@@ -33,24 +33,23 @@ BLOCK = 1 << 16
 
 
 def compute_blockwise(
-    count: int, compute: Callable[..., tuple[Tensor, ...]], inputs: Sequence[Tensor]
+    count: int, write: Callable[[Sequence[Tensor], Sequence[Tensor]], None], inputs: Sequence[Tensor]
 ) -> tuple[Tensor, ...]:
-    """Return the ``count`` vectors that ``compute`` makes, element by element, of inputs of one length."""
+    """Return ``count`` vectors whose blocks ``write`` makes, element by element, of the inputs' blocks."""
     results = tuple(empty_vector(inputs[0].numel()) for _ in range(count))
     for blocks in zip(*(torch.split(vector, BLOCK) for vector in (*results, *inputs)), strict=True):
-        for result, values in zip(blocks[:count], compute(*blocks[count:]), strict=True):
-            result.copy_(values)
+        write(blocks[:count], blocks[count:])
     return results
 
 
-def scaled(tensor: Tensor, factor: float) -> Tensor:
-    """Return a new tensor, ``factor`` rounded to float32 times ``tensor``."""
-    return torch.mul(tensor, to_float32(factor))
+def scaled(tensor: Tensor, factor: float, out: Tensor | None = None) -> Tensor:
+    """Return ``factor`` rounded to float32 times ``tensor``: a new tensor, or ``out``."""
+    return torch.mul(tensor, to_float32(factor), out=out)
 
 
-def blended(old: Tensor, new: Tensor, keep: float) -> Tensor:
-    """Return a new tensor, keep * old + (1 - keep) * new, in three roundings."""
-    return scaled(old, keep).add_(scaled(new, 1.0 - keep))
+def blended(old: Tensor, new: Tensor, keep: float, out: Tensor) -> Tensor:
+    """Return ``out``, keep * old + (1 - keep) * new, in three roundings."""
+    return scaled(old, keep, out).add_(scaled(new, 1.0 - keep))
 
 
 def compute_root(tensor: Tensor) -> Tensor:
@@ -93,13 +92,14 @@ class SGD:
         """Return x - lr * (g + wd * x), with the momentum's running sum in place of g."""
         rate = self.schedule.rate(state.step)
 
-        def move(x: Tensor, update: Tensor, *speeds: Tensor) -> tuple[Tensor, ...]:
+        def move(results: Sequence[Tensor], inputs: Sequence[Tensor]) -> None:
+            (moved, *after), (x, update, *speeds) = results, inputs
             if self.weight_decay:
                 update = torch.add(update, scaled(x, self.weight_decay))
-            after = tuple(scaled(speed, self.momentum).add_(update) for speed in speeds)
-            for speed in after:
-                update = torch.add(update, scaled(speed, self.momentum)) if self.nesterov else speed
-            return torch.sub(x, scaled(update, rate)), *after
+            for old, new in zip(speeds, after, strict=True):
+                scaled(old, self.momentum, new).add_(update)
+                update = torch.add(update, scaled(new, self.momentum)) if self.nesterov else new
+            torch.sub(x, scaled(update, rate, moved), out=moved)
 
         names = list(state.buffers)
         moved, *speeds = compute_blockwise(1 + len(names), move, (parameters, aggregate, *state.buffers.values()))
@@ -133,11 +133,12 @@ class _Moments:
         unbias1 = 1.0 / (1.0 - compute_power(self.beta1, step))
         unbias2 = math.sqrt(1.0 / (1.0 - compute_power(self.beta2, step)))
 
-        def follow(g: Tensor, mean: Tensor, square: Tensor) -> tuple[Tensor, ...]:
-            mean = blended(mean, g, self.beta1)
-            square = blended(square, torch.mul(g, g), self.beta2)
+        def follow(results: Sequence[Tensor], inputs: Sequence[Tensor]) -> None:
+            (direction, mean, square), (g, old_mean, old_square) = results, inputs
+            blended(old_mean, g, self.beta1, mean)
+            blended(old_square, torch.mul(g, g), self.beta2, square)
             below = compute_root(square).mul_(to_float32(unbias2)).add_(to_float32(self.epsilon))
-            return scaled(mean, unbias1).div_(below), mean, square
+            scaled(mean, unbias1, direction).div_(below)
 
         inputs = aggregate, state.buffers["mean"], state.buffers["square"]
         direction, mean, square = compute_blockwise(3, follow, inputs)
