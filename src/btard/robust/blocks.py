@@ -51,14 +51,14 @@ def iterate_blocks(rows: Sequence[Tensor], dtype: torch.dtype) -> Iterator[tuple
     values = [row.detach() for row in rows]
     for start in range(0, total, size):
         where = slice(start, min(start + size, total))
-        block = whole.view(-1)[: len(rows) * (where.stop - start)].view(len(rows), -1)
+        block = whole[:, : where.stop - start]
         _fill(block, [row[where] for row in values] if size < total else values)
         yield where, block
 
 
 def _fill(block: Tensor, pieces: list[Tensor]) -> None:
     """Copy every piece to its line; of another type, line by line, for a stack would widen in a pass of its own."""
-    if block.dtype == torch.float32:
+    if block.dtype == torch.float32 and block.is_contiguous():
         torch.stack(pieces, out=block)
         return
     for line, piece in zip(block.unbind(), pieces, strict=True):

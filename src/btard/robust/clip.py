@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from btard.robust.blocks import check_rows, iterate_blocks
-from btard.robust.kernels import write_output
+from btard.robust.kernels import add_products, find_rows, write_output
 
 Vector = NDArray[np.float64]
 
@@ -226,12 +226,15 @@ def _compute_first_gram(rows: Sequence[Tensor]) -> tuple[Vector, torch.dtype]:
 
 def _compute_gram(rows: Sequence[Tensor], center: Tensor | None, precision: torch.dtype) -> Vector:
     """Return (n, n) inner products of g_i - center: products in ``precision``, blocks summed in float64."""
-    gram = torch.zeros(len(rows), len(rows), dtype=torch.float64)
+    gram = np.zeros((len(rows), len(rows)))
+    if center is None and precision == torch.float32:
+        add_products(find_rows(rows), rows[0].numel(), gram)
+        return gram
     for where, block in iterate_blocks(rows, precision):
         if center is not None:
             block.sub_(center[where])
-        gram += block @ block.T
-    return gram.numpy()
+        gram += (block @ block.T).numpy()
+    return gram
 
 
 def _compute_medoid(gram: Vector) -> Vector:
@@ -294,12 +297,8 @@ def _reweight(frame: _Frame, tau: float, epsilon: float) -> tuple[Vector, Vector
 
 def _compute_output(rows: Sequence[Tensor], coefficients: Vector, weights: Vector) -> _Output:
     """Return sum_i c_i g_i rounded once to float32, with float64 distances to what was rounded: one pass."""
-    aggregate, lines = torch.empty(rows[0].numel()), np.zeros((2, len(rows)))
-    norm = square = 0.0
-    for where, block in iterate_blocks(rows, torch.float32):
-        more = write_output(block.numpy(), coefficients, weights, aggregate[where].numpy(), lines[0], lines[1])
-        norm, square = norm + more[0], square + more[1]
-    squares, along = lines
+    aggregate, squares, along = torch.empty(rows[0].numel()), np.zeros(len(rows)), np.zeros(len(rows))
+    norm, square = write_output(find_rows(rows), coefficients, weights, aggregate.numpy(), squares, along)
     return _Output(aggregate, math.sqrt(norm), np.sqrt(squares), weights, square, along)
 
 

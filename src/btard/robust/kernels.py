@@ -7,17 +7,21 @@ The code is kept beside this file, or in the user's cache: only the first proces
 decision record 30).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
+from numba import types
+from numba.extending import intrinsic
 from numpy.typing import NDArray
+from torch import Tensor
 
 Kernel = TypeVar("Kernel", bound=Callable[..., object])
 Array = NDArray[np.float32]
 Vector = NDArray[np.float64]
+Addresses = NDArray[np.int64]
 
 BUCKETS = 4096
 """Elements per row of a fold, and sums that it adds them to."""
@@ -37,6 +41,27 @@ def _compile(signature: str) -> Callable[[Kernel], Kernel]:
             return cast("Kernel", compiling()(function))
 
     return compile_now
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _at(_context: Any, _address: Any) -> Any:
+    """Return the float32 values at an address, for ``numba.carray``: rows that lie apart are read where they are."""
+
+    def generate(context: Any, builder: Any, signature: Any, words: Any) -> Any:
+        return builder.inttoptr(words[0], context.get_value_type(signature.return_type))
+
+    return types.CPointer(types.float32)(types.int64), generate
+
+
+def find_rows(rows: Sequence[Tensor]) -> Addresses:
+    """Return where float32 rows lie, (n,): as long as they live.
+
+    Raises:
+        ValueError: a row does not lie in one piece.
+    """
+    if not all(row.is_contiguous() for row in rows):
+        raise ValueError("the elements of a row must lie side by side")
+    return np.array([row.data_ptr() for row in rows], dtype=np.int64)
 
 
 @_compile("float64(float32[::1], float32[::1], float32[::1], int64, int64[::1], float64[::1])")
@@ -68,26 +93,47 @@ def fold_rows(
     return square
 
 
-@_compile("UniTuple(float64, 2)(float32[:, ::1], float64[::1], float64[::1], float32[::1], float64[::1], float64[::1])")
+@_compile("void(int64[::1], int64, float64[:, ::1])")
+def add_products(rows: Addresses, length: int, gram: NDArray[np.float64]) -> None:
+    """Add the inner products of all rows (n,) of ``length`` elements to ``gram`` (n, n).
+
+    Products of a line are summed in float32, lines in float64; what float32 cannot hold becomes infinite.
+    """
+    for start in range(0, length, LINE):
+        width = min(LINE, length - start)
+        for first in range(rows.size):
+            one = numba.carray(_at(rows[first] + 4 * start), width)
+            for second in range(first + 1):
+                other = numba.carray(_at(rows[second] + 4 * start), width)
+                product = np.float32(0.0)
+                for i in range(width):
+                    product += one[i] * other[i]
+                gram[first, second] += product
+    for first in range(rows.size):
+        for second in range(first):
+            gram[second, first] = gram[first, second]
+
+
+@_compile("UniTuple(float64, 2)(int64[::1], float64[::1], float64[::1], float32[::1], float64[::1], float64[::1])")
 def write_output(
-    block: Array, coefficients: Vector, weights: Vector, aggregate: Array, squares: Vector, along: Vector
+    rows: Addresses, coefficients: Vector, weights: Vector, aggregate: Array, squares: Vector, along: Vector
 ) -> tuple[float, float]:
-    """Write sum_i c_i g_i for a block (n, m), rounded to float32, to ``aggregate`` (m,), and measure what it leaves.
+    """Write sum_i c_i g_i of the rows (n,), rounded to float32, to ``aggregate`` (m,), and measure what it leaves.
 
     With d_i = g_i - aggregate and e = sum_i w_i d_i, adds the d_i . d_i to ``squares`` (n,) and the d_i . e to
     ``along`` (n,); returns the squared norms of the aggregate and of e.
     """
-    rows, length = block.shape
     total = weights.sum()
     outputs, excesses = np.empty(LINE), np.empty(LINE)
     norm = square = 0.0
-    for start in range(0, length, LINE):
+    for start in range(0, aggregate.size, LINE):
         narrow = aggregate[start : start + LINE]
         output, excess = outputs[: narrow.size], excesses[: narrow.size]
         output[:] = 0.0
         excess[:] = 0.0
-        for row in range(rows):
-            line, coefficient, weight = block[row, start : start + LINE], coefficients[row], weights[row]
+        for row in range(rows.size):
+            line = numba.carray(_at(rows[row] + 4 * start), narrow.size)
+            coefficient, weight = coefficients[row], weights[row]
             for i in range(line.size):
                 wide = np.float64(line[i])
                 output[i] += coefficient * wide
@@ -100,8 +146,8 @@ def write_output(
             left = excess[i] - total * rounded
             excess[i] = left
             square += left * left
-        for row in range(rows):
-            line = block[row, start : start + LINE]
+        for row in range(rows.size):
+            line = numba.carray(_at(rows[row] + 4 * start), narrow.size)
             own = other = 0.0
             for i in range(line.size):
                 difference = np.float64(line[i]) - output[i]
