@@ -56,6 +56,16 @@ def test_only_a_block_of_about_the_size_is_used_again() -> None:
     assert small.shape == (LENGTH,)
 
 
+@pytest.mark.parametrize("chunks", [19, 39, 152, 1000])
+def test_a_part_that_is_a_chunk_longer_finds_the_memory_of_the_last_one(chunks: int) -> None:
+    """Else a peer whose parts differ by a chunk from round to round would keep a block of either size."""
+    memory, chunk = Memory(), LENGTH
+    _others, part = [memory.empty(chunks * chunk) for _ in range(2)], memory.empty(chunks * chunk)
+    place = where(part)
+    del part
+    assert where(memory.empty((chunks + 1) * chunk - 7)) == place
+
+
 def test_no_more_is_kept_than_is_in_use() -> None:
     """When a run lets go of all, so does the memory."""
     memory = Memory()

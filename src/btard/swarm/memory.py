@@ -24,6 +24,9 @@ LEAST_BYTES = 1 << 18
 """Below this the allocator's own way is as cheap."""
 SLACK = 1.25
 """How much larger than asked for a block may be: parts differ by a chunk from round to round."""
+GRAIN_BITS = 4
+"""Leading bits of a block's size that may differ from zero: the next part, a chunk longer, then fits as well. What
+nobody writes to costs no memory."""
 
 Block = NDArray[np.uint8]
 
@@ -54,11 +57,13 @@ class Memory:
         return torch.from_numpy(lease)
 
     def _take(self, size: int) -> Block:
+        step = 1 << max(0, size.bit_length() - GRAIN_BITS)
+        room = -(-size // step) * step
         with self._lock:
             self._settle()
             fitting = [place for place, block in enumerate(self._free) if size <= block.nbytes <= SLACK * size]
             best = min(fitting, key=lambda place: self._free[place].nbytes, default=None)
-            block = np.empty(size, dtype=np.uint8) if best is None else self._free.pop(best)
+            block = np.empty(room, dtype=np.uint8) if best is None else self._free.pop(best)
             self.bytes_in_use += block.nbytes
             return block
 
