@@ -235,7 +235,9 @@ def test_weights_foreseen_wrong_leave_the_residual_right(
     rows = make_rows(16, byzantine, length=20_000, scale=100.0)
     wrong = 1 + error * (1 - 2 * (np.arange(16) % 2))
     compute_output = clip._compute_output
-    monkeypatch.setattr(clip, "_compute_output", lambda rows, c, weights: compute_output(rows, c, weights * wrong))
+    monkeypatch.setattr(
+        clip, "_compute_output", lambda rows, c, weights, out: compute_output(rows, c, weights * wrong, out)
+    )
     calls = count_calls(monkeypatch, "_sum_clipped")
     clipped = compute_centered_clip(rows, 0.5, EPSILON)
     assert clipped.residual == pytest.approx(compute_plain_residual(rows, clipped.aggregate, 0.5), abs=1e-9 * 0.5)

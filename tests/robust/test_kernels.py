@@ -20,11 +20,13 @@ def make_rows(count: int, length: int, seed: int) -> list[Tensor]:
 
 @given(count=st.integers(1, 9), length=LENGTHS, seed=st.integers(0, 2**32))
 def test_products_of_all_rows(count: int, length: int, seed: int) -> None:
-    """Both halves of the matrix."""
-    rows = make_rows(count, length, seed)
-    gram, matrix = np.zeros((count, count)), torch.stack(rows).double().numpy()
-    add_products(find_rows(rows), length, gram)
-    assert np.allclose(gram, matrix @ matrix.T, rtol=1e-5, atol=1e-6 * length)
+    """Both halves of the matrix, around any point; and the squares of the rows."""
+    *rows, center = make_rows(count + 1, length, seed)
+    gram, squares, matrix = np.zeros((count, count)), np.zeros(count), torch.stack(rows).double().numpy()
+    add_products(find_rows(rows), center.data_ptr(), length, gram, squares)
+    differences = matrix - center.double().numpy()
+    assert np.allclose(gram, differences @ differences.T, rtol=1e-5, atol=1e-6 * length)
+    assert np.allclose(squares, (matrix**2).sum(axis=1), rtol=1e-5)
 
 
 @given(count=st.integers(1, 9), length=LENGTHS, seed=st.integers(0, 2**32))
@@ -76,8 +78,8 @@ def test_rows_with_gaps_are_refused() -> None:
 
 @pytest.mark.parametrize("value", [1e30, -3e38, float("nan"), float("inf")])
 def test_what_float32_cannot_hold_shows(value: float) -> None:
-    """The products are not finite, and the caller takes another way."""
-    row, gram = torch.ones(LINE), np.zeros((1, 1))
+    """The squares are not finite, and the caller takes another way."""
+    row, gram, squares = torch.ones(LINE), np.zeros((1, 1)), np.zeros(1)
     row[7] = value
-    add_products(find_rows([row]), LINE, gram)
-    assert not np.isfinite(gram).any()
+    add_products(find_rows([row]), row.data_ptr(), LINE, gram, squares)
+    assert not np.isfinite(squares).any()

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from btard.robust.blocks import check_rows, iterate_blocks
-from btard.robust.kernels import add_products, find_rows, write_output
+from btard.robust.kernels import add_products, add_squares, find_rows, write_output
 
 Vector = NDArray[np.float64]
 
@@ -108,6 +108,11 @@ def is_finite(row: Tensor) -> bool:
     return low >= -MAX_VALUE and high <= MAX_VALUE  # false for NaN as well, which aminmax hands on
 
 
+def compute_norm(values: Tensor) -> float:
+    """Return the Euclidean norm of a flat float32 vector, its squares summed in float64 without a copy."""
+    return math.sqrt(add_squares(values.numpy()))
+
+
 def compute_residual_bound(aggregate_norm: float, rows: int, tau: float, epsilon: float) -> float:
     """Return the largest residual that an honest aggregator may leave.
 
@@ -145,8 +150,8 @@ def compute_mean(rows: Sequence[Tensor]) -> Tensor:
     return mean
 
 
-def compute_centered_clip(rows: Sequence[Tensor], tau: float, epsilon: float) -> Clipped:
-    """Return the CenteredClip of the rows (paper: ButterflyClip, step 6).
+def compute_centered_clip(rows: Sequence[Tensor], tau: float, epsilon: float, out: Tensor | None = None) -> Clipped:
+    """Return the CenteredClip of the rows (paper: ButterflyClip, step 6), the aggregate in ``out`` if that is given.
 
     The residual is within ``compute_residual_bound`` unless eight corrections did not reach it
     (rows all clipped and collinear); callers compare it with that bound.
@@ -157,21 +162,22 @@ def compute_centered_clip(rows: Sequence[Tensor], tau: float, epsilon: float) ->
     """
     if check_rows(rows) == 0:
         return Clipped(torch.empty(0), 0.0, 0, 0)
+    aggregate = torch.empty(rows[0].numel()) if out is None else out
     if not (0 < tau < math.inf and 0 < epsilon < 1):
         raise ValueError(f"tau {tau} and epsilon {epsilon} must be positive, epsilon below 1")
-    gram, precision = _compute_first_gram(rows)
-    frame = _move(_Frame(np.zeros(len(rows)), gram), _compute_medoid(gram))
+    gram, squares, precision = _compute_first_gram(rows)
+    frame = _move(_Frame(np.eye(len(rows))[0], gram), _compute_medoid(gram, squares))
     iterations = 0
     for _ in range(MAX_PASSES):
         coefficients, predicted, steps = _reweight(frame, tau, epsilon)
         iterations += steps
-        output = _compute_output(rows, coefficients, _compute_weights(predicted, tau))
+        output = _compute_output(rows, coefficients, _compute_weights(predicted, tau), aggregate)
         frame = _correct(_move(frame, coefficients), output.distances)
         clipped = _judge(rows, frame, output, tau, epsilon)
         if clipped is not None:
             break
         if np.any(np.abs(predicted - output.distances) > MAX_DRIFT * np.maximum(output.distances, tau)):
-            recentred = _Frame(coefficients, _compute_gram(rows, output.aggregate, precision))
+            recentred = _Frame(coefficients, _compute_gram(rows, output.aggregate, precision)[0])
             frame = _correct(recentred, output.distances)
     else:
         clipped = _measure(rows, output, tau)
@@ -209,35 +215,38 @@ def _tell(output: _Output, residual: float, tau: float) -> Clipped:
     return Clipped(output.aggregate, residual, int(np.count_nonzero(output.distances > tau)), 0)
 
 
-def _compute_first_gram(rows: Sequence[Tensor]) -> tuple[Vector, torch.dtype]:
-    """Return the uncentred Gram matrix and the precision it needed: float64 only if float32 overflows.
+def _compute_first_gram(rows: Sequence[Tensor]) -> tuple[Vector, Vector, torch.dtype]:
+    """Return the Gram matrix around row 0, the rows' squares, and the precision: float64 only if float32 overflows.
+
+    Around any of the rows, what they have in common costs the differences between them no digits.
 
     Raises:
         ValueError: some rows are not finite; the message names them.
     """
-    gram = _compute_gram(rows, None, torch.float32)
-    if np.isfinite(gram).all():
-        return gram, torch.float32
+    gram, squares = _compute_gram(rows, rows[0], torch.float32)
+    if np.isfinite(gram).all() and np.isfinite(squares).all():
+        return gram, squares, torch.float32
     broken = find_non_finite(rows)
     if broken:
         raise ValueError(f"rows {', '.join(map(str, broken))} hold NaN, an infinity, or an element beyond 1e30")
-    return _compute_gram(rows, None, torch.float64), torch.float64
+    return *_compute_gram(rows, rows[0], torch.float64), torch.float64
 
 
-def _compute_gram(rows: Sequence[Tensor], center: Tensor | None, precision: torch.dtype) -> Vector:
-    """Return (n, n) inner products of g_i - center: products in ``precision``, blocks summed in float64."""
-    gram = np.zeros((len(rows), len(rows)))
-    if center is None and precision == torch.float32:
-        add_products(find_rows(rows), rows[0].numel(), gram)
-        return gram
+def _compute_gram(rows: Sequence[Tensor], center: Tensor, precision: torch.dtype) -> tuple[Vector, Vector]:
+    """Return the (n, n) inner products of g_i - center, and the (n,) squares of g_i: products in ``precision``."""
+    gram, squares = np.zeros((len(rows), len(rows))), np.zeros(len(rows))
+    if precision == torch.float32:
+        [*places, there] = find_rows([*rows, center])
+        add_products(np.array(places), there, rows[0].numel(), gram, squares)
+        return gram, squares
     for where, block in iterate_blocks(rows, precision):
-        if center is not None:
-            block.sub_(center[where])
+        squares += _compute_squares(block).numpy()
+        block.sub_(center[where])
         gram += (block @ block.T).numpy()
-    return gram
+    return gram, squares
 
 
-def _compute_medoid(gram: Vector) -> Vector:
+def _compute_medoid(gram: Vector, squares: Vector) -> Vector:
     """Return the coefficients (one 1) of the row whose median distance to all rows is smallest; of equals the shortest.
 
     The median counts more than half of the rows, so at least one of them is honest: a row of the
@@ -246,12 +255,12 @@ def _compute_medoid(gram: Vector) -> Vector:
     median, and the fixed point is anywhere between: then no direction is taken that a longer row wants.
     """
     diagonal = np.diagonal(gram)
-    squares = np.maximum(diagonal[:, None] + diagonal[None, :] - 2 * gram, 0.0)
-    np.fill_diagonal(squares, 0.0)
-    medians = np.sort(squares, axis=1)[:, len(gram) // 2]
+    distances = np.maximum(diagonal[:, None] + diagonal[None, :] - 2 * gram, 0.0)
+    np.fill_diagonal(distances, 0.0)
+    medians = np.sort(distances, axis=1)[:, len(gram) // 2]
     coefficients = np.zeros(len(gram))
     equals = np.flatnonzero(medians <= (1 + TIE) * medians.min())
-    coefficients[equals[int(np.argmin(diagonal[equals]))]] = 1.0
+    coefficients[equals[int(np.argmin(squares[equals]))]] = 1.0
     return coefficients
 
 
@@ -295,9 +304,9 @@ def _reweight(frame: _Frame, tau: float, epsilon: float) -> tuple[Vector, Vector
         coefficients = weights / total
 
 
-def _compute_output(rows: Sequence[Tensor], coefficients: Vector, weights: Vector) -> _Output:
-    """Return sum_i c_i g_i rounded once to float32, with float64 distances to what was rounded: one pass."""
-    aggregate, squares, along = torch.empty(rows[0].numel()), np.zeros(len(rows)), np.zeros(len(rows))
+def _compute_output(rows: Sequence[Tensor], coefficients: Vector, weights: Vector, aggregate: Tensor) -> _Output:
+    """Write sum_i c_i g_i, rounded once, to ``aggregate``; return it with float64 distances to it: one pass."""
+    squares, along = np.zeros(len(rows)), np.zeros(len(rows))
     norm, square = write_output(find_rows(rows), coefficients, weights, aggregate.numpy(), squares, along)
     return _Output(aggregate, math.sqrt(norm), np.sqrt(squares), weights, square, along)
 

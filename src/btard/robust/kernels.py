@@ -93,18 +93,38 @@ def fold_rows(
     return square
 
 
-@_compile("void(int64[::1], int64, float64[:, ::1])")
-def add_products(rows: Addresses, length: int, gram: NDArray[np.float64]) -> None:
-    """Add the inner products of all rows (n,) of ``length`` elements to ``gram`` (n, n).
+@_compile("float64(float32[::1])")
+def add_squares(values: Array) -> float:
+    """Return the sum of squares in float64."""
+    total = 0.0
+    for i in range(values.size):
+        wide = np.float64(values[i])
+        total += wide * wide
+    return total
 
-    Products of a line are summed in float32, lines in float64; what float32 cannot hold becomes infinite.
+
+@_compile("void(int64[::1], int64, int64, float64[:, ::1], float64[::1])")
+def add_products(rows: Addresses, center: int, length: int, gram: NDArray[np.float64], squares: Vector) -> None:
+    """Add all products of g_i - center (``length`` elements) to ``gram`` (n, n), and g_i . g_i to ``squares``.
+
+    Differences are float32, products of a line are summed in it, lines in float64; what float32 cannot hold becomes
+    infinite or NaN.
     """
+    differences = np.empty((rows.size, LINE), dtype=np.float32)
     for start in range(0, length, LINE):
         width = min(LINE, length - start)
+        shift = numba.carray(_at(center + 4 * start), width)
+        for row in range(rows.size):
+            line, difference = numba.carray(_at(rows[row] + 4 * start), width), differences[row]
+            square = np.float32(0.0)
+            for i in range(width):
+                difference[i] = line[i] - shift[i]
+                square += line[i] * line[i]
+            squares[row] += square
         for first in range(rows.size):
-            one = numba.carray(_at(rows[first] + 4 * start), width)
+            one = differences[first]
             for second in range(first + 1):
-                other = numba.carray(_at(rows[second] + 4 * start), width)
+                other = differences[second]
                 product = np.float32(0.0)
                 for i in range(width):
                     product += one[i] * other[i]

@@ -4,13 +4,12 @@ from collections.abc import Callable
 from functools import partial
 
 import structlog
-import torch
 import trio
 from torch import Tensor
 
 from btard.errors import Undecided
 from btard.identity import PeerId
-from btard.robust import Directions, compute_centered_clip
+from btard.robust import Directions, compute_centered_clip, compute_norm
 from btard.rules.complaints import find_gather_complaints, find_scatter_complaints
 from btard.rules.draws import combine_nonces, commit_to_nonce, derive_nonce, find_broken_reveals
 from btard.rules.evidence import Cause, DepartureKind, RevealProof
@@ -101,12 +100,12 @@ async def _reduce(services: Services, work: Work) -> Aggregate:
 async def _clip(services: Services, work: Work, part: Part) -> tuple[bytes, float]:
     """Return root and norm of the aggregate of our part, which is held then, and on disk with our next message."""
     config, rows = services.config, read_column(services, work) if part.elements else []
+    place = services.parts.own_place(part)
 
     def compute() -> tuple[Tensor, bytes, float]:
-        own = compute_centered_clip(rows, part.tau, config.epsilon).aggregate if rows else torch.zeros(part.elements)
+        own = compute_centered_clip(rows, part.tau, config.epsilon, place).aggregate if rows else place.zero_()
         own = services.conduct.aggregate(work.round, work.attempt, part, own)
-        norm = float(torch.linalg.vector_norm(own, dtype=torch.float64))
-        return own, compute_root(as_bytes(own), 4 * config.chunk_size), norm
+        return own, compute_root(as_bytes(own), 4 * config.chunk_size), compute_norm(own)
 
     own, root, norm = await services.compute.run(compute)
     later = services.updates.keep_part(work.round, work.attempt, own)

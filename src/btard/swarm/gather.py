@@ -59,11 +59,15 @@ class Whole:
         if part.aggregator != peer or size != 4 * part.elements or part.index in self._given:
             return None
         self._given.add(part.index)
+        return self.place_of(part)
+
+    def place_of(self, part: Part) -> Tensor:
+        """Return where a part lies."""
         return self._vector[part.start : part.stop]
 
     def find(self, pieces: Sequence[Tensor]) -> Tensor | None:
         """Return ĝ if these values of all parts are what lies in their places."""
-        places = [self._vector[part.start : part.stop].data_ptr() for part in self._parts if part.elements]
+        places = [self.place_of(part).data_ptr() for part in self._parts if part.elements]
         return self._vector if places == [piece.data_ptr() for piece in pieces] else None
 
 
@@ -121,11 +125,17 @@ class Parts:
         self._held.setdefault((part.round, part.attempt, part.part), {})[peer] = read_values(payload)
         self._notify()
 
+    def own_place(self, part: Part) -> Tensor:
+        """Return where the part that we reduce in the attempt that is expected may be written, float32."""
+        return self._whole.place_of(part)
+
     def keep_own(self, number: int, attempt: int, part: Part, aggregate: Tensor) -> None:
         """Hold and serve the part that we reduced."""
         head = PartHead(number, attempt, part.index)
         place = self._whole.give_place(part.aggregator, head, 4 * aggregate.numel())
-        self._proven[number, attempt, part.index] = _Proven(aggregate if place is None else place.copy_(aggregate))
+        if place is not None and place.data_ptr() != aggregate.data_ptr():
+            aggregate = place.copy_(aggregate)
+        self._proven[number, attempt, part.index] = _Proven(aggregate)
 
     def get(self, number: int, attempt: int, part: Part, root: bytes) -> Tensor | None:
         """The aggregate of a part, once its bytes match the committed root; float32 of the part's length."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from btard.identity import PeerId
+from btard.robust import compute_norm
 from btard.rules.checks import Recomputation, find_false_parts
 from btard.rules.draws import compute_minibatch_seed
 from btard.rules.judgement import compute_part_report
@@ -82,7 +83,7 @@ async def inspect_in_compute(services: Services, work: Work, target: PeerId, sla
 
 def recompute_reports(work: Work, gradient: Gradient) -> Recomputation:
     """Return the reports that a committed gradient gives against the round's aggregates."""
-    norms = tuple(float(torch.linalg.vector_norm(part, dtype=torch.float64)) for part in _cut(work, gradient.values))
+    norms = tuple(compute_norm(part) for part in _cut(work, gradient.values))
     return Recomputation(gradient.tree.root, gradient.overflow, compute_part_reports(work, gradient), norms)
 
 
