@@ -110,17 +110,25 @@ def test_threads_never_share_a_block() -> None:
 
 
 async def test_no_work_of_a_round_outlives_the_next(autojump_clock: object, tmp_path: Path) -> None:
-    """Whoever ends a round has let go of the one before the last, the first of the run too: its vectors are free."""
+    """Whoever ends a round has let go of the one before the last, the first of the run too: its vectors are free.
+
+    Of the last one it has let go of x: the one that it has just made has its place.
+    """
     oldest: dict[int, set[int]] = {}
+    lengths: dict[int, set[int]] = {}
 
     def watch(_index: int, event: Event) -> None:
         if isinstance(event, RoundDone):
             found = [item for item in gc.get_objects() if type(item) is Work]
-            works = [item.round for item in found if item.config is swarm.config]
-            oldest.setdefault(event.round, set()).add(min(works))
+            works = [item for item in found if item.config is swarm.config]
+            oldest.setdefault(event.round, set()).add(min(item.round for item in works))
+            for item in works:
+                if item.round < event.round:
+                    lengths.setdefault(event.round, set()).add(item.state.parameters.numel())
 
     config = {"tau": 2.0, "delta": 20.0, "rounds": 5, "genesis_size": 4, "delay_s": 1.0}
     swarm = SimulatedSwarm(config, LinearTask, tmp_path, watch=watch)
     await swarm.run()
     assert set(oldest) == {1, 2, 3, 4, 5}
     assert all(number - 2 <= least for number, rounds in oldest.items() for least in rounds)
+    assert lengths == {number: {0} for number in range(2, 6)}

@@ -135,6 +135,7 @@ def keep_signatures(services: Services, work: Work) -> None:
         services.ledger.record_signatures(work.round - 1, work.signatures)
         for departure in find_sealed_departures(work.previous) if work.previous is not None else ():
             services.tell(departure)
+    work.close_previous()
 
 
 def _require_quorum(work: Work, signed: Sequence[SealSignature]) -> Sequence[SealSignature]:

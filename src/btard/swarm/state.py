@@ -7,7 +7,7 @@ validators have reported.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -167,6 +167,11 @@ class Work:
             self.previous.awaited_pairs |= self.later_pairs
             self.previous.later_pairs |= self.marks.pairs - self.state.marks.pairs
         return self.previous
+
+    def close_previous(self) -> None:
+        """Let go of x of the round before: it is not run again, and nobody's gradient of it is redone any more."""
+        if self.previous is not None:
+            self.previous.state = replace(self.previous.state, parameters=empty_part())
 
     @property
     def next_marks(self) -> Marks:
