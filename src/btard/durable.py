@@ -7,7 +7,7 @@ needs any more may be written over: its room is there already, which takes half 
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import mkstemp
 
@@ -24,8 +24,9 @@ def replacing(path: Path, spare: Path | None = None) -> Iterator[Path]:
     partial = path.with_name(path.name + PARTIAL)
     partial.unlink(missing_ok=True)
     try:
-        if spare is not None and spare.exists():
-            spare.replace(partial)
+        if spare is not None:
+            with suppress(FileNotFoundError):  # somebody may have tidied up
+                spare.replace(partial)
             sync(path.parent)
         yield partial
         sync(partial)
@@ -42,11 +43,9 @@ def write_durably(path: Path, data: bytes | memoryview, spare: Path | None = Non
     Raises:
         OSError: it cannot be written; it is as it was before.
     """
-    with replacing(path, spare) as partial:
-        partial.touch()
-        with partial.open("r+b") as file:
-            file.write(data)
-            file.truncate()
+    with replacing(path, spare) as partial, os.fdopen(os.open(partial, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as file:
+        file.write(data)
+        file.truncate()
 
 
 def create_secret(path: Path, data: bytes) -> None:

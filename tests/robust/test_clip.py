@@ -170,8 +170,8 @@ def test_equal_input_gives_equal_bits_and_rows_stay_untouched() -> None:
 def test_several_blocks_and_a_short_last_one_are_read_in_order() -> None:
     """Rows longer than a block come back complete and in float64."""
     rows = [torch.arange(150_000.0), -torch.arange(150_000.0)]
-    blocks = [(where, block.clone()) for where, block in iterate_blocks(rows, torch.float64)]
-    assert len(blocks) == -(-150_000 // compute_block_size(2, torch.float64))
+    blocks = [(where, block.clone()) for where, block in iterate_blocks(rows)]
+    assert len(blocks) == -(-150_000 // compute_block_size(2))
     assert torch.equal(torch.cat([block for _, block in blocks], dim=1), torch.stack(rows).double())
     assert [where.start for where, _ in blocks][1:] == [where.stop for where, _ in blocks][:-1]
 
@@ -252,3 +252,23 @@ def test_half_of_the_rows_far_away_do_not_take_the_aggregate_along(distance: flo
     direction = torch.nn.functional.normalize(torch.randn(200, generator=generator), dim=0)
     for rows in ([*honest, *[distance * direction] * 3], [*[distance * direction] * 3, *honest]):
         assert compute_centered_clip(rows, 1.0, EPSILON).aggregate.norm() < 300
+
+
+@pytest.mark.parametrize("place", [0, 5, 15])
+@pytest.mark.parametrize("distance", [1e5, 1e8])
+def test_a_row_that_lies_far_away_costs_one_pass_wherever_it_stands(
+    place: int, distance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Products around it say nothing of the others: they are taken around one of these then, before anything else."""
+    rows = make_rows(15, length=20_000)
+    rows.insert(place, torch.full((20_000,), distance))
+    grams, outputs = count_calls(monkeypatch, "_compute_gram"), count_calls(monkeypatch, "_compute_output")
+    clipped = compute_centered_clip(rows, 1.0, EPSILON)
+    assert clipped.residual == pytest.approx(compute_plain_residual(rows, clipped.aggregate, 1.0), abs=1e-6)
+    assert (len(grams), len(outputs)) == (2 if place == 0 else 1, 1)
+
+
+def test_room_of_another_length_is_refused() -> None:
+    """The loops would write beyond it."""
+    with pytest.raises(ValueError, match="float32 CPU vector"):
+        compute_centered_clip(make_rows(3), 1.0, EPSILON, torch.empty(7))

@@ -1,5 +1,10 @@
 """The compiled loops beside plain arithmetic, on rows wherever they lie."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -83,3 +88,15 @@ def test_what_float32_cannot_hold_shows(value: float) -> None:
     row[7] = value
     add_products(find_rows([row]), row.data_ptr(), LINE, gram, squares)
     assert not np.isfinite(squares).any()
+
+
+@pytest.mark.parametrize("left", [b"", bytes(64)])
+def test_a_damaged_cache_keeps_nobody_from_starting(left: bytes, tmp_path: Path) -> None:
+    """After a power loss what was compiled may lie there cut short: it is compiled anew."""
+    program = "import numba; from btard.robust.kernels import add_squares; print(add_squares.signatures)"
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", program], env=environment, check=True, timeout=100)
+        for path in tmp_path.rglob("kernels.add_squares*"):
+            path.write_bytes(left)
+    assert list(tmp_path.rglob("kernels.add_squares*"))

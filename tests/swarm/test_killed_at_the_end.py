@@ -9,6 +9,7 @@ from tests.swarm.joining_scenes import build, play, require_sound
 from btard.identity import PeerId
 from btard.net import Message
 from btard.sim import SimulatedSwarm
+from btard.swarm.ledger import Ledger
 from btard.swarm.rounds import Rounds
 
 ROUNDS, SIZE, FIRST = 2, 5, 3
@@ -22,6 +23,13 @@ def lag_behind(swarm: list[SimulatedSwarm]) -> Callable[[PeerId, PeerId, Message
         return 0.9 if index == FIRST else 0.01 * (index + 1)
 
     return deliver
+
+
+def read_ending(swarm: SimulatedSwarm, index: int) -> str:
+    """How a peer's part in the run ended, as its ledger says; nothing if it goes on."""
+    with Ledger.create(swarm.data_dir(index), swarm.config, swarm.identities[index].peer_id) as ledger:
+        ending = ledger.ending()
+    return "" if ending is None else ending[0]
 
 
 def play_until_killed(
@@ -45,6 +53,7 @@ def play_until_killed(
     outcome = play(swarm)
     assert killed and all(outcome.peers[index].crashes for index in killed)
     assert [peer.error for peer in outcome.peers] == [None] * SIZE
+    assert {read_ending(swarm, peer.index) for peer in outcome.peers} == {"finished"}
     require_sound(swarm, outcome)
 
 

@@ -174,7 +174,20 @@ async def test_room_that_was_not_used_is_given_back(tmp_path: Path) -> None:
         for number in range(1, 6):
             await keep_in_file(updates, number)
         updates.forget(3)
+        assert len(list(directory.glob("*.partial"))) == 3
         updates.forget(4)
         assert sorted(path.name[:24] for path in directory.iterdir()) == [f"round-{n:018d}" for n in (4, 5)]
     with Ledger.create(tmp_path, config, ME.peer_id):
         assert [path.name for path in directory.iterdir()] == [f"round-{5:018d}.bin"]
+
+
+async def test_the_end_of_a_run_gives_all_room_back(tmp_path: Path) -> None:
+    """Nobody starts a run again that is over."""
+    with Ledger.create(tmp_path, RunConfig(founder=ME.peer_id.hex()), ME.peer_id) as ledger:
+        updates = Updates(tmp_path, ledger, InlineCompute())
+        for number in (1, 2):
+            await keep_in_file(updates, number)
+        updates.forget(1)
+        updates.give_room_back()
+        assert [path.name for path in (tmp_path / UPDATES_DIRECTORY).iterdir()] == [f"round-{2:018d}.bin"]
+        await keep_in_file(updates, 3)  # a round that is run again after all

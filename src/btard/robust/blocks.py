@@ -14,15 +14,15 @@ BLOCK_BYTES = 1 << 22
 """What one block of all rows takes, measured best for 8 and for 16 rows."""
 
 MAX_LINE, MIN_LINE = 1 << 18, 1 << 15
-"""Bytes of one row in a block: 65,536 to 8,192 elements of float32, half as many of float64."""
+"""Bytes of one row in a block: 32,768 to 4,096 elements of float64."""
 
 
-def compute_block_size(rows: int, dtype: torch.dtype) -> int:
-    """Return the elements per row and block: a power of two that depends on the number of rows and the type alone."""
+def compute_block_size(rows: int) -> int:
+    """Return the elements per row and block: a power of two that depends on the number of rows alone."""
     line = MAX_LINE
     while line > MIN_LINE and line * rows > BLOCK_BYTES:
         line //= 2
-    return line // dtype.itemsize
+    return line // torch.float64.itemsize
 
 
 def check_rows(rows: Sequence[Tensor]) -> int:
@@ -42,24 +42,15 @@ def check_rows(rows: Sequence[Tensor]) -> int:
     return length
 
 
-def iterate_blocks(rows: Sequence[Tensor], dtype: torch.dtype) -> Iterator[tuple[slice, Tensor]]:
-    """Yield (slice, block): the block is (n, len) of the type asked for and valid until the next one is drawn."""
-    size = min(compute_block_size(len(rows), dtype), rows[0].numel())
+def iterate_blocks(rows: Sequence[Tensor]) -> Iterator[tuple[slice, Tensor]]:
+    """Yield (slice, block): the block is (n, len) float64 and valid until the next one is drawn."""
+    size = min(compute_block_size(len(rows)), rows[0].numel())
     if not size:
         return
-    whole, total = torch.empty(len(rows), size, dtype=dtype), rows[0].numel()
-    values = [row.detach() for row in rows]
+    whole, total = torch.empty(len(rows), size, dtype=torch.float64), rows[0].numel()
     for start in range(0, total, size):
         where = slice(start, min(start + size, total))
         block = whole[:, : where.stop - start]
-        _fill(block, [row[where] for row in values] if size < total else values)
+        for line, row in zip(block.unbind(), rows, strict=True):
+            line.copy_(row.detach()[where])
         yield where, block
-
-
-def _fill(block: Tensor, pieces: list[Tensor]) -> None:
-    """Copy every piece to its line; of another type, line by line, for a stack would widen in a pass of its own."""
-    if block.dtype == torch.float32 and block.is_contiguous():
-        torch.stack(pieces, out=block)
-        return
-    for line, piece in zip(block.unbind(), pieces, strict=True):
-        line.copy_(piece)

@@ -34,6 +34,9 @@ Vector = NDArray[np.float64]
 MAX_VALUE = float(np.float32(1e30))
 """Larger elements count as overflow; a sum of squares of smaller ones is far from the end of float64."""
 
+FAR = 1e3
+"""How much larger the squared distances of most rows from row 0 may be than between them before digits are lost."""
+
 HALF_ULP = 2.0**-24
 """Largest relative error of rounding to float32."""
 
@@ -132,7 +135,7 @@ def compute_residual(rows: Sequence[Tensor], aggregate: Tensor, tau: float) -> f
     if aggregate.numel() == 0:
         return 0.0
     squares = torch.zeros(len(rows), dtype=torch.float64)
-    for where, block in iterate_blocks(rows, torch.float64):
+    for where, block in iterate_blocks(rows):
         block.sub_(aggregate[where].double())
         squares += _compute_squares(block)
     return _sum_clipped(rows, aggregate, _compute_weights(squares.sqrt().numpy(), tau))
@@ -145,7 +148,7 @@ def compute_mean(rows: Sequence[Tensor]) -> Tensor:
         ValueError: the rows are not flat float32 vectors of one length.
     """
     mean = torch.empty(check_rows(rows))
-    for where, block in iterate_blocks(rows, torch.float64):
+    for where, block in iterate_blocks(rows):
         mean[where] = block.mean(dim=0)
     return mean
 
@@ -163,10 +166,16 @@ def compute_centered_clip(rows: Sequence[Tensor], tau: float, epsilon: float, ou
     if check_rows(rows) == 0:
         return Clipped(torch.empty(0), 0.0, 0, 0)
     aggregate = torch.empty(rows[0].numel()) if out is None else out
+    check_rows([aggregate, rows[0]])
     if not (0 < tau < math.inf and 0 < epsilon < 1):
         raise ValueError(f"tau {tau} and epsilon {epsilon} must be positive, epsilon below 1")
     gram, squares, precision = _compute_first_gram(rows)
-    frame = _move(_Frame(np.eye(len(rows))[0], gram), _compute_medoid(gram, squares))
+    center, (medoid, reach) = 0, _find_medoid(gram, squares)
+    if np.median(np.diagonal(gram)) > FAR * reach:
+        center, gram = medoid, _compute_gram(rows, rows[medoid], precision)[0]
+        medoid, _ = _find_medoid(gram, squares)
+    unit = np.eye(len(rows))
+    frame = _move(_Frame(unit[center], gram), unit[medoid])
     iterations = 0
     for _ in range(MAX_PASSES):
         coefficients, predicted, steps = _reweight(frame, tau, epsilon)
@@ -218,7 +227,8 @@ def _tell(output: _Output, residual: float, tau: float) -> Clipped:
 def _compute_first_gram(rows: Sequence[Tensor]) -> tuple[Vector, Vector, torch.dtype]:
     """Return the Gram matrix around row 0, the rows' squares, and the precision: float64 only if float32 overflows.
 
-    Around any of the rows, what they have in common costs the differences between them no digits.
+    Around a row that lies with the others, what they have in common costs the differences between them no digits;
+    whoever is row 0 may lie far away.
 
     Raises:
         ValueError: some rows are not finite; the message names them.
@@ -236,18 +246,17 @@ def _compute_gram(rows: Sequence[Tensor], center: Tensor, precision: torch.dtype
     """Return the (n, n) inner products of g_i - center, and the (n,) squares of g_i: products in ``precision``."""
     gram, squares = np.zeros((len(rows), len(rows))), np.zeros(len(rows))
     if precision == torch.float32:
-        [*places, there] = find_rows([*rows, center])
-        add_products(np.array(places), there, rows[0].numel(), gram, squares)
+        add_products(find_rows(rows), find_rows([center])[0], rows[0].numel(), gram, squares)
         return gram, squares
-    for where, block in iterate_blocks(rows, precision):
+    for where, block in iterate_blocks(rows):
         squares += _compute_squares(block).numpy()
         block.sub_(center[where])
         gram += (block @ block.T).numpy()
     return gram, squares
 
 
-def _compute_medoid(gram: Vector, squares: Vector) -> Vector:
-    """Return the coefficients (one 1) of the row whose median distance to all rows is smallest; of equals the shortest.
+def _find_medoid(gram: Vector, squares: Vector) -> tuple[int, float]:
+    """Return the row whose median distance to all rows is smallest, of equals the shortest, and that distance's square.
 
     The median counts more than half of the rows, so at least one of them is honest: a row of the
     attackers wins only if it lies as close to honest rows as they do to each other. Where attackers are
@@ -258,10 +267,8 @@ def _compute_medoid(gram: Vector, squares: Vector) -> Vector:
     distances = np.maximum(diagonal[:, None] + diagonal[None, :] - 2 * gram, 0.0)
     np.fill_diagonal(distances, 0.0)
     medians = np.sort(distances, axis=1)[:, len(gram) // 2]
-    coefficients = np.zeros(len(gram))
     equals = np.flatnonzero(medians <= (1 + TIE) * medians.min())
-    coefficients[equals[int(np.argmin(squares[equals]))]] = 1.0
-    return coefficients
+    return int(equals[int(np.argmin(squares[equals]))]), float(medians.min())
 
 
 def _move(frame: _Frame, coefficients: Vector) -> _Frame:
@@ -320,7 +327,7 @@ def _compute_squares(block: Tensor) -> Tensor:
 def _sum_clipped(rows: Sequence[Tensor], aggregate: Tensor, weights: Vector) -> float:
     """Return ||sum_i w_i (g_i - aggregate)|| in float64, one pass."""
     factors, total, square = torch.from_numpy(weights), float(weights.sum()), 0.0
-    for where, block in iterate_blocks(rows, torch.float64):
+    for where, block in iterate_blocks(rows):
         clipped = torch.add(factors @ block, aggregate[where].double(), alpha=-total)
         square += float(clipped.dot(clipped))
     return math.sqrt(square)

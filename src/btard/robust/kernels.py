@@ -37,7 +37,7 @@ def _compile(signature: str) -> Callable[[Kernel], Kernel]:
     def compile_now(function: Kernel) -> Kernel:
         try:
             return cast("Kernel", compiling(cache=True)(function))
-        except RuntimeError:  # neither this directory nor the user's cache can be written
+        except Exception:  # noqa: BLE001  no place can be written, or what lies there is damaged: whatever comes of it
             return cast("Kernel", compiling()(function))
 
     return compile_now

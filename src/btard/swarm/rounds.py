@@ -134,6 +134,7 @@ class Rounds:
     async def _take_part(self) -> State:
         if not await self._find_company():
             log.info("nobody is there any more, and the last seal is signed: the run is over")
+            self._ledger.record_ending("finished", "")
             return self._work.state
         if self._is_restart:
             recall(self._services, self._work)
@@ -270,6 +271,7 @@ class Rounds:
         if self._has_left:
             self._ledger.record_ending("left", "")
         self._ledger.sync()
+        self._updates.give_room_back()
         await self._linger()
         if not self._has_left:  # no earlier: whoever is killed meanwhile comes back for those who were killed before
             self._ledger.record_ending("finished", "")

@@ -169,9 +169,10 @@ class Work:
         return self.previous
 
     def close_previous(self) -> None:
-        """Let go of x of the round before: it is not run again, and nobody's gradient of it is redone any more."""
+        """Let go of what the round before began with: it is not run again, and no gradient of it is redone any more."""
         if self.previous is not None:
-            self.previous.state = replace(self.previous.state, parameters=empty_part())
+            ours = self.state.optimizer  # of the round before there is none any more
+            self.previous.state = replace(self.previous.state, parameters=empty_part(), optimizer=ours)
 
     @property
     def next_marks(self) -> Marks:

@@ -140,12 +140,18 @@ class Updates:
         self._ledger.forget_updates(last_round)
         read = {_file_name(number) for number in self._mapped}
         self._mapped = {number for number in self._mapped if number > last_round}
+        self.give_room_back()
+        for path in self._directory.glob("round-*.bin"):
+            if path.name <= _file_name(last_round) and path.name in read:
+                path.unlink(missing_ok=True)
+            elif path.name <= _file_name(last_round):
+                self._spares.append(path.replace(path.with_name(path.name + PARTIAL)))
+
+    def give_room_back(self) -> None:
+        """Remove the files that would be written over."""
         for spare in self._spares:
             spare.unlink(missing_ok=True)
-        dropped = [path for path in self._directory.glob("round-*.bin") if path.name <= _file_name(last_round)]
-        self._spares = [path.replace(path.with_name(path.name + PARTIAL)) for path in dropped if path.name not in read]
-        for path in dropped:
-            path.unlink(missing_ok=True)
+        self._spares.clear()
 
 
 def _file_name(number: int) -> str:
