@@ -1,5 +1,6 @@
 """What the protocol costs on the wire does not depend on the size of the model (paper: O(d + n²))."""
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 import trio
 from torch import Tensor
 
+from btard.identity import PeerId
 from btard.net import Hub
 from btard.robust import compute_chunk_size
 from btard.sim import LinearTask, SimulatedSwarm
@@ -38,23 +40,25 @@ class NoiseTask:
 
 
 async def measure(elements: int, directory: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[float, float]:
-    """Return (data, protocol) bytes sent per peer and round, over the rounds between the first and the last."""
-    hubs: list[Hub] = []
+    """Return (data, protocol) bytes sent per peer and round, over the rounds between the first and the last.
+
+    Each peer's are read as it ends a round itself: what others have begun by then is a matter of chance.
+    """
+    hubs: dict[PeerId, Hub] = {}
     opened = Hub.__init__
 
-    def remember(self: Hub, *args: object, **kwargs: object) -> None:
-        opened(self, *args, **kwargs)  # type: ignore[arg-type]
-        hubs.append(self)
+    def remember(self: Hub, transport: object, me: PeerId, *args: object) -> None:
+        opened(self, transport, me, *args)  # type: ignore[arg-type]
+        hubs[me] = self
 
     monkeypatch.setattr(Hub, "__init__", remember)
-    marks: dict[int, tuple[int, int]] = {}
+    data, protocol = Counter[int](), Counter[int]()
 
     def watch(index: int, event: Event) -> None:
-        if index == 0 and isinstance(event, RoundDone):
-            marks[event.round] = (
-                sum(hub.traffic.data_sent for hub in hubs),
-                sum(hub.traffic.protocol_sent for hub in hubs),
-            )
+        if isinstance(event, RoundDone):
+            traffic = hubs[swarm.identities[index].peer_id].traffic
+            data[event.round] += traffic.data_sent
+            protocol[event.round] += traffic.protocol_sent
 
     config = {
         "genesis_size": PEERS,
@@ -63,11 +67,11 @@ async def measure(elements: int, directory: Path, monkeypatch: pytest.MonkeyPatc
         "tau": 100.0,
         "delta": 1e6,
     }
-    await SimulatedSwarm(config, lambda: NoiseTask(elements), directory, watch=watch).run()
+    swarm = SimulatedSwarm(config, lambda: NoiseTask(elements), directory, watch=watch)
+    await swarm.run()
     monkeypatch.undo()
-    (data_1, protocol_1), (data_n, protocol_n) = marks[1], marks[ROUNDS]
     rounds = (ROUNDS - 1) * PEERS
-    return (data_n - data_1) / rounds, (protocol_n - protocol_1) / rounds
+    return (data[ROUNDS] - data[1]) / rounds, (protocol[ROUNDS] - protocol[1]) / rounds
 
 
 async def test_protocol_bytes_do_not_depend_on_the_number_of_parameters(
