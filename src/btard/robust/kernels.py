@@ -2,7 +2,8 @@
 The inner loops of CenteredClip and of the projections: compiled, for numpy and torch make a pass of each operation.
 
 A loop reads its vectors once, works in registers and in the first cache, and lets go of the GIL. Differences are
-rounded to float32 element by element, the same bits everywhere; sums are float64, and the compiler chooses their order.
+rounded to float32 element by element, the same bits everywhere; sums are float64 (of products, from line to line), and
+the compiler chooses their order.
 The code is kept beside this file, or in the user's cache: only the first process of a machine compiles it (numba;
 decision record 30).
 """
